@@ -1,0 +1,278 @@
+"""The words that parts, engine and models share. Shapes and protocols, no logic.
+
+Images are `(N, C, H, W)` float32 in [-1, 1]; any number of channels, H and W may differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor, nn
+
+    Nets = Mapping[str, nn.Module]
+
+Side = Literal["generator", "discriminator"]
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What one datum looks like, so that no network has to guess.
+
+    `shape` is (C, H, W) for images; `num_classes` is 0 where there are no labels.
+    """
+
+    shape: tuple[int, ...]
+    num_classes: int = 0
+    modality: str = "image"
+    sample_rate: int | None = None
+
+    @property
+    def channels(self) -> int:
+        return self.shape[0]
+
+    @property
+    def height(self) -> int:
+        return self.shape[1]
+
+    @property
+    def width(self) -> int:
+        return self.shape[2]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Real data for one update: `data` (N, *spec.shape) in [-1, 1], `label` (N,) int64 or None."""
+
+    data: Tensor
+    label: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
+class Dataset(Protocol):
+    """Data ready to train on. Reading is by index, so that order is the engine's business alone."""
+
+    spec: DataSpec
+    fingerprint: str  # changes when any datum, label or preparation changes
+    class_names: tuple[str, ...]  # as many as spec.num_classes; empty without labels
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: np.ndarray, rng: np.random.Generator) -> Batch:
+        """The data at `indices` (int64) in their order; `rng` decides random flips and crops."""
+        ...
+
+
+@dataclass(frozen=True)
+class LatentSpec:
+    """One space that a generator can be driven from: the shape of a point (without N) and its prior."""
+
+    shape: tuple[int, ...]
+    prior: Literal["normal", "uniform", "none"] = "normal"  # none: reached by mapping, never drawn
+
+
+@dataclass(frozen=True)
+class Latent:
+    """N points of a latent space: `values` (N, *shape), and the name of the space they live in."""
+
+    values: Tensor
+    space: str = "z"
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a critic says of N data: `logits` (N,), its last `features` (N, D), and what its head adds by name."""
+
+    logits: Tensor
+    features: Tensor
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class CriticHead(Protocol):
+    """How labels reach a critic: the last layer, and the loss terms that come with it (often none)."""
+
+    def __call__(self, features: Tensor, label: Tensor | None) -> Scores: ...
+
+    def critic_losses(self, real: Scores, fake: Scores, label: Tensor | None) -> dict[str, Tensor]: ...
+
+    def generator_losses(self, real: Scores, fake: Scores, label: Tensor | None) -> dict[str, Tensor]: ...
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """A network that turns latents into data. `latents` names its spaces, the one that is drawn first."""
+
+    latents: Mapping[str, LatentSpec]
+
+    def __call__(self, latent: Tensor, label: Tensor | None = None) -> Tensor: ...
+
+
+@runtime_checkable
+class Critic(Protocol):
+    """A network that scores data. `head` is its conditioning part."""
+
+    head: CriticHead
+
+    def __call__(self, data: Tensor, label: Tensor | None = None) -> Scores: ...
+
+
+@dataclass(frozen=True)
+class Update:
+    """One optimizer step. A task is a list of these; the engine needs no more."""
+
+    nets: tuple[str, ...]  # roles that learn
+    losses: Callable[[Batch, int], dict[str, Tensor]]  # (batch, step) -> named, weighted scalars; the engine sums them
+    repeat: int = 1  # critic steps
+    every: int = 1  # lazy terms: run each `every` steps with gain x every
+    after: Callable[[], None] | None = None  # weight clipping, ...
+
+
+class Task(Protocol):
+    """What is trained against what."""
+
+    roles: tuple[str, ...]  # networks that must be there
+    averaged: tuple[str, ...]  # networks whose moving average is the result
+    sampler: str  # the sampler part that draws from the result when the recipe names none
+
+    def updates(self) -> Iterable[Update]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...  # whatever exact resume needs
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(eq=False)
+class Turn:
+    """What objectives and regularizers may read of the present update.
+
+    `fake` and the scores are computed when first asked for: a penalty that reads only real data never pays for a
+    generator pass. In a critic update `fake` carries no gradient.
+    """
+
+    nets: Nets
+    step: int
+    real: Tensor
+    label: Tensor | None
+    latent: Latent
+    fake_label: Tensor | None
+    make_fake: Callable[[Turn], Tensor] = field(repr=False)
+    score: Callable[[Turn, Tensor, Tensor | None], Scores] = field(repr=False)
+
+    @cached_property
+    def fake(self) -> Tensor:
+        return self.make_fake(self)
+
+    @cached_property
+    def real_scores(self) -> Scores:
+        return self.score(self, self.real, self.label)
+
+    @cached_property
+    def fake_scores(self) -> Scores:
+        return self.score(self, self.fake, self.fake_label)
+
+
+class Objective(Protocol):
+    """An adversarial pair. Logits are (N,); both methods see both sides, as relativistic losses need."""
+
+    def critic(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor: ...
+
+    def generator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor: ...
+
+
+class Regularizer(Protocol):
+    """One unweighted scalar. How much and how often it counts belongs to the recipe."""
+
+    side: Side
+
+    def __call__(self, turn: Turn) -> Tensor: ...
+
+
+class Constraint(Protocol):
+    """A regularizer that acts on the weights after each update instead of adding a term."""
+
+    side: Side
+
+    def apply(self, net: nn.Module) -> None: ...
+
+
+class Augment(Protocol):
+    """A differentiable change of (N, C, H, W) images that real and fake ones go through alike."""
+
+    def __call__(self, images: Tensor) -> Tensor: ...
+
+
+class Extractor(Protocol):
+    """A frozen network that turns images in [-1, 1] of any size and channel count into features."""
+
+    name: str
+    provenance: Mapping[str, str]  # weights' sha256, layer, resizer, source: stamped on every score
+    classes: int  # how many classes its logits know; 0: no logits
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(features (N, D) float32, logits (N, classes) or None)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything metrics may look at, sampled and embedded once for all of them.
+
+    Arrays are per set: `features` (N, D) float64-able, `logits` (N, K) or None, `label` (N,) or None,
+    `images` (N, C, H, W) in [-1, 1] or None where no metric needs pixels.
+    """
+
+    real: EvidenceSet
+    fake: EvidenceSet
+
+
+@dataclass(frozen=True)
+class EvidenceSet:
+    """One side of the evidence; all tensors on the CPU."""
+
+    features: Tensor | None = None
+    logits: Tensor | None = None
+    label: Tensor | None = None
+    images: Tensor | None = None
+
+
+class Metric(Protocol):
+    """A pure function of evidence. `needs` names what it reads: "features", "logits", "label", "images"."""
+
+    needs: frozenset[str]
+    lower_is_better: Mapping[str, bool]  # per value that it returns
+
+    def __call__(self, evidence: Evidence) -> dict[str, float]: ...
+
+
+class Sampler(Protocol):
+    """Draws data from a trained model. `latent` is prior noise; `generator` is for samplers that need more of it."""
+
+    def __call__(
+        self, model: Any, latent: Latent, label: Tensor | None, generator: torch.Generator
+    ) -> Tensor: ...
+
+
+class Schedule(Protocol):
+    """A learning rate's course: the factor at `step` of `steps`, a pure function."""
+
+    def __call__(self, step: int, steps: int) -> float: ...
+
+
+class Sink(Protocol):
+    """A place besides log.jsonl where rows and pictures go."""
+
+    def row(self, step: int, values: Mapping[str, float]) -> None: ...
+
+    def images(self, step: int, path: str) -> None: ...
+
+    def close(self) -> None: ...
