@@ -51,9 +51,7 @@ class GanvasError(Exception):
 class RecipeError(GanvasError):
     """A recipe that cannot be built. `problems` holds every single one of them."""
 
-    def __init__(
-        self, problem: str, *, where: str = "", hint: str = "", problems: Sequence[RecipeError] = ()
-    ) -> None:
+    def __init__(self, problem: str, *, where: str = "", hint: str = "", problems: Sequence[RecipeError] = ()) -> None:
         super().__init__(problem, where=where, hint=hint)
         self.problems: tuple[RecipeError, ...] = tuple(problems) or (self,)
 

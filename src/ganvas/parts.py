@@ -33,7 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
-from ganvas.errors import GanvasError, UnknownPart, UsageError, nearest
+from ganvas.errors import BadValue, GanvasError, UnknownPart, UsageError, nearest
 
 SHELVES: dict[str, str] = {
     "dataset": "data",
@@ -238,9 +238,7 @@ def find(kind: str, name: str, *, where: str = "") -> Part:
         return shelf_[name]
     other = [other for other, parts in _index().items() if name in parts]
     clue = f" {name!r} is a part of kind {other[0]!r}." if other else nearest(name, shelf_)
-    raise UnknownPart(
-        f"no {kind} is called {name!r}.{clue}", where=where, hint=f"ganvas list {SHELVES[kind]}"
-    )
+    raise UnknownPart(f"no {kind} is called {name!r}.{clue}", where=where, hint=f"ganvas list {SHELVES[kind]}")
 
 
 def add_file(path: str | Path) -> list[Part]:
@@ -255,13 +253,17 @@ def add_file(path: str | Path) -> list[Part]:
     """
     file = Path(path).resolve()
     if not file.is_file():
-        raise UsageError(f"there is no file {path}", where="--parts", hint="give the path of a Python file that defines parts")
+        raise UsageError(
+            f"there is no file {path}", where="--parts", hint="give the path of a Python file that defines parts"
+        )
     module = "ganvas_parts_" + re.sub(r"\W", "_", str(file.with_suffix("")))
     try:
         found = _scan(file, module)
     except SyntaxError as error:
         raise UsageError(
-            f"{error.msg}: {(error.text or '').strip()}", where=f"{path}:{error.lineno}", hint="mend the file and try again"
+            f"{error.msg}: {(error.text or '').strip()}",
+            where=f"{path}:{error.lineno}",
+            hint="mend the file and try again",
         ) from None
     if not found:
         raise UsageError(
@@ -273,7 +275,9 @@ def add_file(path: str | Path) -> list[Part]:
         present = _index()[part.kind].get(part.name)
         if present and present.file != part.file:
             raise UsageError(
-                f"{part.kind} {part.name!r} is already defined at {present.where}", where=part.where, hint="choose another name"
+                f"{part.kind} {part.name!r} is already defined at {present.where}",
+                where=part.where,
+                hint="choose another name",
             )
         _index()[part.kind][part.name] = part
     return found
@@ -318,7 +322,8 @@ def _scan(file: Path, module: str) -> list[Part]:
                 name = ast.literal_eval(decorator.args[0])
             except ValueError:
                 raise UsageError(
-                    "arguments of a part's decorator must be plain values", where=f"{file}:{decorator.lineno}",
+                    "arguments of a part's decorator must be plain values",
+                    where=f"{file}:{decorator.lineno}",
                     hint='write @objective("my-loss", paper="...") with literal strings, numbers and dicts',
                 ) from None
             doc = ast.get_docstring(node) or ""
@@ -342,7 +347,9 @@ def _import_file(module: str, file: Path) -> None:
         raise
     except Exception as error:
         del sys.modules[module]
-        raise UsageError(f"{type(error).__name__}: {error}", where=str(file), hint="the file must import cleanly") from error
+        raise UsageError(
+            f"{type(error).__name__}: {error}", where=str(file), hint="the file must import cleanly"
+        ) from error
 
 
 # ---------------------------------------------------------------------------------------------------- schemas
@@ -457,6 +464,24 @@ def build(kind: str, node: Mapping[str, Any], *given: Any) -> Any:
     if isinstance(thing, type):
         return thing(*given, **values)
     return functools.partial(thing, *given, **values)
+
+
+def preview(part: Part, node: Mapping[str, Any]) -> Any:
+    """What a data set's `preview` promises for these keys, without touching its files."""
+    return part.load().preview(**_arguments(part.fields(), node))  # type: ignore[attr-defined]
+
+
+def build_set(kind: str, nodes: Mapping[str, Mapping[str, Any]], extra: type, *given: Any) -> dict[str, Entry]:
+    """Every node of a set, each an `Entry`; a `BadValue` that a part raises is told its place in the set."""
+    built = {}
+    for name, node in nodes.items():
+        own, beside = split(extra, node)
+        try:
+            built[name] = Entry(name, build(kind, own, *given), build_section(extra, beside))
+        except BadValue as error:
+            error.where = error.where or ".".join(filter(None, (name, error.key)))
+            raise
+    return built
 
 
 def build_section(section: type, node: Mapping[str, Any]) -> Any:

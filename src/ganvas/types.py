@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-    from torch import Tensor, nn
+import numpy as np
+import torch
+from annotated_types import Gt
+from torch import Tensor, nn
 
-    Nets = Mapping[str, nn.Module]
-
+Nets = Mapping[str, nn.Module]
 Side = Literal["generator", "discriminator"]
 
 
@@ -105,7 +104,7 @@ class CriticHead(Protocol):
 
     def critic_losses(self, real: Scores, fake: Scores, label: Tensor | None) -> dict[str, Tensor]: ...
 
-    def generator_losses(self, real: Scores, fake: Scores, label: Tensor | None) -> dict[str, Tensor]: ...
+    def generator_losses(self, fake: Scores, label: Tensor | None) -> dict[str, Tensor]: ...
 
 
 @runtime_checkable
@@ -151,12 +150,22 @@ class Task(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
+@runtime_checkable
+class Stateful(Protocol):
+    """A part that remembers something between updates, which exact resume needs."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
+
+
 @dataclass(eq=False)
 class Turn:
     """What objectives and regularizers may read of the present update.
 
-    `fake` and the scores are computed when first asked for: a penalty that reads only real data never pays for a
-    generator pass. In a critic update `fake` carries no gradient.
+    `critic(data, label)` scores data as the task does, augmentation included. `fake` and the scores are computed when
+    first asked for: a penalty that reads only real data never pays for a generator pass. In a critic update `fake`
+    carries no gradient.
     """
 
     nets: Nets
@@ -165,28 +174,42 @@ class Turn:
     label: Tensor | None
     latent: Latent
     fake_label: Tensor | None
-    make_fake: Callable[[Turn], Tensor] = field(repr=False)
-    score: Callable[[Turn, Tensor, Tensor | None], Scores] = field(repr=False)
+    critic: Callable[[Tensor, Tensor | None], Scores] = field(repr=False)
+    generate: Callable[[Latent, Tensor | None], Tensor] = field(repr=False)
 
     @cached_property
     def fake(self) -> Tensor:
-        return self.make_fake(self)
+        return self.generate(self.latent, self.fake_label)
 
     @cached_property
     def real_scores(self) -> Scores:
-        return self.score(self, self.real, self.label)
+        return self.critic(self.real, self.label)
 
     @cached_property
     def fake_scores(self) -> Scores:
-        return self.score(self, self.fake, self.fake_label)
+        return self.critic(self.fake, self.fake_label)
 
 
 class Objective(Protocol):
-    """An adversarial pair. Logits are (N,); both methods see both sides, as relativistic losses need."""
+    """An adversarial pair. Logits are (N,); both methods see both sides, as relativistic losses need.
+
+    `reads_real` says whether `generator` looks at the real side; where it does not, no pass is made for it and
+    `real_logits` there is empty.
+    """
+
+    reads_real: bool
 
     def critic(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor: ...
 
     def generator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Term:
+    """How much and how often a regularizer counts: keys of the recipe, not of the regularizer."""
+
+    weight: float = 1.0
+    every: Annotated[int, Gt(0)] = 1  # lazy: run each `every` steps with gain x every
 
 
 class Regularizer(Protocol):
@@ -197,6 +220,7 @@ class Regularizer(Protocol):
     def __call__(self, turn: Turn) -> Tensor: ...
 
 
+@runtime_checkable
 class Constraint(Protocol):
     """A regularizer that acts on the weights after each update instead of adding a term."""
 
@@ -254,11 +278,19 @@ class Metric(Protocol):
     def __call__(self, evidence: Evidence) -> dict[str, float]: ...
 
 
+class Synthesizer(Protocol):
+    """What a sampler needs of a trained model."""
+
+    nets: Nets
+
+    def synthesize(self, latent: Latent, label: Tensor | None = None) -> Tensor: ...
+
+
 class Sampler(Protocol):
     """Draws data from a trained model. `latent` is prior noise; `generator` is for samplers that need more of it."""
 
     def __call__(
-        self, model: Any, latent: Latent, label: Tensor | None, generator: torch.Generator
+        self, model: Synthesizer, latent: Latent, label: Tensor | None, generator: torch.Generator
     ) -> Tensor: ...
 
 

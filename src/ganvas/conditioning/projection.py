@@ -1,0 +1,54 @@
+"""Labels reach the critic by an inner product (Miyato & Koyama 2018, cGANs with projection discriminator)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from ganvas.conditioning.head import Head
+from ganvas.errors import BadValue, UsageError
+from ganvas.parts import conditioning
+from ganvas.types import DataSpec, Scores
+
+
+@conditioning("projection", paper="Miyato & Koyama 2018, eq. 3")
+class ProjectionHead(Head):
+    """A linear logit plus the inner product of the features with a learnt vector of the class.
+
+    The class vectors are normalised as the critic's other weights are.
+
+    Parameters
+    ----------
+    features : D, the length of the critic's feature vector.
+    spec : what the data look like; must have classes.
+    wrap : what the critic does to its layers: first values, and its weight normalisation.
+    bias : whether the linear layer has one.
+
+    Raises
+    ------
+    BadValue : the data have no labels.
+    """
+
+    def __init__(
+        self, features: int, spec: DataSpec, wrap: Callable[[nn.Module], nn.Module], bias: bool = True
+    ) -> None:
+        super().__init__()
+        if spec.num_classes == 0:
+            raise BadValue(
+                "conditioning 'projection' needs labelled data and these have no classes",
+                key="conditioning",
+                hint="networks.discriminator.conditioning=plain",
+            )
+        self.linear = wrap(nn.Linear(features, 1, bias=bias))
+        self.embedding = wrap(nn.Embedding(spec.num_classes, features))
+
+    # Miyato & Koyama 2018, eq. 3: f(x, y) = y^T V phi(x) + psi(phi(x))
+    def forward(self, features: Tensor, label: Tensor | None = None) -> Scores:
+        """(N, D) and label (N,) int64 -> logits (N,)."""
+        if label is None:
+            raise UsageError("a critic with a projection head was given no labels", hint="pass label=(N,) int64")
+        phi = features
+        psi = self.linear(phi).squeeze(1)  # (N,)
+        yVphi = (self.embedding(label) * phi).sum(1)  # (N,)
+        return Scores(yVphi + psi, features)

@@ -1,0 +1,120 @@
+"""From a resolved recipe to things that can be trained. Parts are found by the names in the recipe, never by ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganvas import parts
+from ganvas.engine.ema import Averages
+from ganvas.engine.feed import Feed
+from ganvas.engine.optim import Optim
+from ganvas.engine.precision import make_deterministic, seed_from
+from ganvas.engine.trainer import Hooks, Trainer
+from ganvas.errors import BadValue, GanvasError
+from ganvas.files import model_file, read_tensors
+from ganvas.numerics import settle_kernels
+from ganvas.recipe import Ema, Train, Weights
+from ganvas.types import Dataset, DataSpec
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A resolved recipe together with the data that it will be trained on."""
+
+    resolved: Mapping[str, Any]
+    dataset: Dataset
+    device: torch.device
+
+    @property
+    def settings(self) -> Train:
+        settings: Train = parts.build_section(Train, self.resolved["train"])
+        return settings
+
+
+def build_networks(
+    resolved: Mapping[str, Any], spec: DataSpec, *, pretrained: bool
+) -> tuple[dict[str, nn.Module], dict[str, tuple[str, ...]]]:
+    """(networks by role, the beginnings of frozen parameter names by role).
+
+    Each role's initial weights depend on (seed, role) alone. With `pretrained`, `from:` is followed.
+    """
+    nets: dict[str, nn.Module] = {}
+    frozen: dict[str, tuple[str, ...]] = {}
+    for role, node in resolved["networks"].items():
+        seed_from(resolved["train"]["seed"], "init", role)
+        entry = parts.build_set("network", {role: node}, Weights, spec)[role]
+        weights: Weights = entry.extra
+        nets[role] = entry.part
+        frozen[role] = ("",) if weights.freeze == "all" else tuple(weights.freeze or ())
+        if weights.from_ and pretrained:
+            load_weights(entry.part, Path(weights.from_), weights.net or role, role)
+    return nets, frozen
+
+
+def load_weights(net: nn.Module, source: Path, wanted: str, role: str) -> None:
+    """Fill a network with the weights of another model's network, all of them.
+
+    Raises
+    ------
+    BadValue : names or shapes differ; says which.
+    """
+    tensors, _ = read_tensors(model_file(source))
+    theirs: dict[str, Tensor] = {
+        name.removeprefix(f"{wanted}."): tensor for name, tensor in tensors.items() if name.startswith(f"{wanted}.")
+    }
+    mine = net.state_dict()
+    differing = sorted(
+        {*mine} ^ {*theirs} | {name for name in {*mine} & {*theirs} if mine[name].shape != theirs[name].shape}
+    )
+    if differing:
+        shown = ", ".join(differing[:3]) + (f" and {len(differing) - 3} more" if len(differing) > 3 else "")
+        raise BadValue(
+            f"the weights of {source} do not fit: {shown}", where=f"networks.{role}.from",
+            hint="leave out `use:` and its keys to take the network as it was built there",
+        )  # fmt: skip
+    net.load_state_dict(theirs)
+
+
+def build_trainer(plan: Plan, folder: Path, hooks: Hooks, *, fresh: bool) -> Trainer:
+    """Everything that a run needs, at step 0. `fresh` follows `from:`; a resumed run has its own weights."""
+    resolved, settings, device = plan.resolved, plan.settings, plan.device
+    settle_kernels()
+    make_deterministic(device)
+    nets, frozen = build_networks(resolved, plan.dataset.spec, pretrained=fresh)
+    for net in nets.values():
+        net.to(device).train()
+        if settings.channels_last:
+            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # Before anything else sees the networks: a task may keep what it reads of them.
+    task = build_task(resolved, nets, plan.dataset.spec)
+    ema = resolved["ema"] and parts.build_section(Ema, resolved["ema"])
+    averages = Averages(nets, task.averaged, ema) if ema else None
+    optim = Optim(
+        nets,
+        resolved["optim"],
+        frozen=frozen,
+        steps=settings.steps,
+        scaler=torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16"),
+    )
+    if settings.compile:
+        for net in nets.values():
+            net.compile()
+    feed = Feed(plan.dataset, settings.batch, settings.seed, device, channels_last=settings.channels_last)
+    return Trainer(
+        task=task, nets=nets, feed=feed, optim=optim, averages=averages, settings=settings,
+        score_every=(resolved["eval"] or {}).get("every"), folder=folder, device=device, hooks=hooks,
+    )  # fmt: skip
+
+
+def build_task(resolved: Mapping[str, Any], nets: Mapping[str, nn.Module], spec: DataSpec) -> Any:
+    try:
+        return parts.build("task", resolved["task"], nets, spec)
+    except GanvasError as error:
+        error.where = error.where or "task"
+        raise

@@ -1,0 +1,55 @@
+"""Moving averages of weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganvas.recipe import Ema
+
+
+def average_decay(ema: Ema, images: int, batch: int) -> float:
+    """The decay of this step: 0 before the start, and never a longer half-life than the ramp-up allows.
+
+    With ramp-up ratio ρ the half-life is at most ρ × images seen (Karras et al. 2020, `ema_rampup`), so that early
+    averages do not remember the initial weights.
+    """
+    if images < ema.start_images:
+        return 0.0
+    decay = ema.decay
+    if ema.rampup_ratio is not None:
+        half_life = ema.rampup_ratio * max(images, 1)
+        decay = min(decay, 0.5 ** (batch / half_life))
+    return decay
+
+
+class Averages:
+    """Averaged copies of some networks, in eval mode; parameters are averaged, buffers are copied."""
+
+    def __init__(self, nets: Mapping[str, nn.Module], roles: tuple[str, ...], settings: Ema) -> None:
+        self.settings = settings
+        self.nets = {role: copy.deepcopy(nets[role]).eval().requires_grad_(False) for role in roles}
+
+    @torch.no_grad()
+    def update(self, nets: Mapping[str, nn.Module], images: int, batch: int) -> None:
+        """W ← decay · W + (1 − decay) · weights, after a step that ended at `images` real images seen."""
+        decay = average_decay(self.settings, images, batch)
+        for role, average in self.nets.items():
+            mine, theirs = list(average.parameters()), list(nets[role].parameters())
+            if decay == 0:
+                torch._foreach_copy_(mine, theirs)
+            else:
+                torch._foreach_lerp_(mine, theirs, 1 - decay)
+            if buffers := list(average.buffers()):
+                torch._foreach_copy_(buffers, list(nets[role].buffers()))
+
+    def state_dict(self) -> dict[str, dict[str, Tensor]]:
+        return {role: net.state_dict() for role, net in self.nets.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for role, net in self.nets.items():
+            net.load_state_dict(state[role])

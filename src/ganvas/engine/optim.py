@@ -1,0 +1,85 @@
+"""One optimizer a role, one learning-rate course, clipping, and loss scaling where half precision needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganvas import parts
+from ganvas.recipe import OptimOptions
+
+
+class Optim:
+    """Steps the networks that an update names.
+
+    `frozen` holds, per role, the beginnings of the parameter names that never learn ("" for all of them).
+    """
+
+    def __init__(
+        self,
+        nets: Mapping[str, nn.Module],
+        node: Mapping[str, Any],
+        *,
+        frozen: Mapping[str, tuple[str, ...]],
+        steps: int,
+        scaler: torch.amp.GradScaler,
+    ) -> None:
+        own, beside = parts.split(OptimOptions, node)
+        options: OptimOptions = parts.build_section(OptimOptions, beside)
+        self.schedule = options.schedule
+        self.clip_norm = options.clip_norm
+        self.steps = steps
+        self.scaler = scaler
+        self.learning: dict[str, list[nn.Parameter]] = {}
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self.base_lr: dict[str, float] = {}
+        for role, net in nets.items():
+            self.learning[role] = [
+                parameter
+                for name, parameter in net.named_parameters()
+                if not any(name.startswith(start) for start in frozen.get(role, ()))
+            ]
+            net.requires_grad_(False)  # an update turns its own networks on
+            if self.learning[role]:
+                mine = {**own, **options.roles.get(role, {})}
+                self.optimizers[role] = parts.build("optimizer", mine, self.learning[role])
+                self.base_lr[role] = self.optimizers[role].param_groups[0]["lr"]
+
+    def begin(self, step: int) -> None:
+        """Set the learning rates of this step."""
+        factor = self.schedule(step, self.steps)
+        for role, optimizer in self.optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = self.base_lr[role] * factor
+
+    def backward(self, loss: Tensor) -> None:
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def step(self, roles: Iterable[str]) -> None:
+        """Apply and clear the gradients of these roles."""
+        mine = [role for role in roles if role in self.optimizers]
+        for role in mine:
+            if self.clip_norm is not None:
+                self.scaler.unscale_(self.optimizers[role])
+                nn.utils.clip_grad_norm_(self.learning[role], self.clip_norm)
+            self.scaler.step(self.optimizers[role])
+            self.optimizers[role].zero_grad(set_to_none=True)
+        if mine:
+            self.scaler.update()
+
+    def rates(self) -> dict[str, float]:
+        return {f"lr.{role}": optimizer.param_groups[0]["lr"] for role, optimizer in self.optimizers.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "scaler": self.scaler.state_dict(),
+            "roles": {role: optimizer.state_dict() for role, optimizer in self.optimizers.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.scaler.load_state_dict(state["scaler"])
+        for role, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["roles"][role])

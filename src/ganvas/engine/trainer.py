@@ -1,0 +1,258 @@
+"""The loop. It knows no part by name: a task is a list of updates, and everything else is settings."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganvas.engine.checkpoint import Checkpoints, to_device
+from ganvas.engine.ema import Averages
+from ganvas.engine.feed import Feed, micro_batches
+from ganvas.engine.logbook import Logbook
+from ganvas.engine.optim import Optim
+from ganvas.engine.precision import autocast, seed_from
+from ganvas.errors import DivergenceError
+from ganvas.files import cut_after
+from ganvas.recipe import Train
+from ganvas.types import Batch, Task, Update
+
+State = dict[str, dict[str, Tensor]]
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, and everything up to `step` is saved."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"stopped at step {step}")
+        self.step = step
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What happens around the loop; none of it can change what is learnt.
+
+    `score` returns a number to keep the best checkpoint by, smaller is better, or None.
+    """
+
+    tick: Callable[[int, Mapping[str, float]], None] = lambda step, values: None
+    row: Callable[[int, Mapping[str, float]], None] = lambda step, values: None
+    picture: Callable[[int, State], None] = lambda step, state: None
+    score: Callable[[int, State], float | None] = lambda step, state: None
+    saved: Callable[[int, State], None] = lambda step, state: None
+
+
+class Trainer:
+    """Runs a task from where it stands to the last step."""
+
+    def __init__(
+        self,
+        *,
+        task: Task,
+        nets: Mapping[str, nn.Module],
+        feed: Feed,
+        optim: Optim,
+        averages: Averages | None,
+        settings: Train,
+        score_every: int | None,
+        folder: Path,
+        device: torch.device,
+        hooks: Hooks,
+    ) -> None:
+        self.task = task
+        self.nets = nets
+        self.feed = feed
+        self.optim = optim
+        self.averages = averages
+        self.settings = settings
+        self.score_every = score_every
+        self.device = device
+        self.hooks = hooks
+        self.checkpoints = Checkpoints(folder / "checkpoints", settings.keep)
+        self.logbook = Logbook(folder / "log.jsonl")
+        self.row_files = (self.logbook.file, folder / "scores.jsonl")
+        self.step = 0
+        self.best: tuple[int, float] | None = None
+        self.rank = 0
+
+    # ------------------------------------------------------------------ the loop
+
+    def run(self) -> None:
+        """Train to the last step.
+
+        Raises
+        ------
+        DivergenceError : a loss or weight is no longer finite; names the term, the step and the last good checkpoint.
+        Interrupted : a signal came; the state was saved first.
+        """
+        with _asked_to_stop() as stop:
+            while self.step < self.settings.steps:
+                values = self.take_step()
+                self.hooks.tick(self.step, values)
+                self.around_the_step()
+                if stop.is_set() and self.step < self.settings.steps:
+                    if self.step not in self.checkpoints.steps():
+                        self.save()
+                    raise Interrupted(self.step)
+
+    def take_step(self) -> dict[str, float]:
+        seed_from(self.settings.seed, self.rank, self.step)
+        self.optim.begin(self.step)
+        values: dict[str, float] = {}
+        for update in self.task.updates():
+            if self.step % update.every:
+                continue
+            for _ in range(update.repeat):
+                losses = self.apply(update, next(self.feed))
+                self.logbook.add(losses)
+                values.update(losses)
+        self.step += 1
+        if self.averages is not None:
+            self.averages.update(self.nets, self.step * self.settings.batch, self.settings.batch)
+        return values
+
+    def apply(self, update: Update, batch: Batch) -> dict[str, float]:
+        """One optimizer step: every micro-batch forward and backward, then the weights."""
+        pieces = micro_batches(batch, self.settings.accumulate)
+        names: list[str] = []
+        total: list[float] = []
+        with self.only_learning(update.nets):
+            for piece in pieces:
+                share = len(piece) / len(batch)
+                with autocast(self.device, self.settings.precision):
+                    losses = update.losses(piece, self.step)
+                names = list(losses)
+                stacked = torch.stack([loss.float() for loss in losses.values()])
+                found = (share * stacked.detach()).tolist()
+                total = [a + b for a, b in zip(total, found, strict=True)] if total else found
+                self.check_finite(update, names, found)
+                self.optim.backward(update.every * share * stacked.sum())
+            self.optim.step(update.nets)
+        if update.after is not None:
+            update.after()
+        return {f"{update.nets[0]}.{name}": value for name, value in zip(names, total, strict=True)}
+
+    @contextlib.contextmanager
+    def only_learning(self, roles: tuple[str, ...]) -> Iterator[None]:
+        # Held through the backward pass: a leaf that is frozen before it silently gets no gradient.
+        mine = [parameter for role in roles for parameter in self.optim.learning[role]]
+        for parameter in mine:
+            parameter.requires_grad_(True)
+        try:
+            yield
+        finally:
+            for parameter in mine:
+                parameter.requires_grad_(False)
+
+    # ------------------------------------------------------------------ around a step
+
+    def around_the_step(self) -> None:
+        """Rows, pictures, scores and checkpoints that are due after this step, in this order."""
+        settings, last = self.settings, self.step == self.settings.steps
+        if last or self.step % settings.log_every == 0:
+            row = self.logbook.row(self.step, {"images": self.step * settings.batch, **self.optim.rates()})
+            self.hooks.row(self.step, row)
+        save = last or self.step % settings.checkpoint_every == 0
+        if last or self.step % (settings.sample_every or settings.checkpoint_every) == 0:
+            self.hooks.picture(self.step, self.result())
+        if last or (self.score_every is not None and self.step % self.score_every == 0):
+            value = self.hooks.score(self.step, self.result())
+            if value is not None and (self.best is None or value < self.best[1]):
+                self.best = (self.step, value)
+                save = True
+        if save:
+            self.save()
+
+    def result(self) -> State:
+        """The weights that a user of the run gets: averaged where there are averages."""
+        averaged = self.averages.state_dict() if self.averages is not None else {}
+        return {role: averaged.get(role) or net.state_dict() for role, net in self.nets.items()}
+
+    def save(self) -> None:
+        self.check_weights()
+        self.checkpoints.save(self.step, self.state_dict(), self.best and self.best[0])
+        self.hooks.saved(self.step, self.result())
+
+    # ------------------------------------------------------------------ what is not finite
+
+    def check_finite(self, update: Update, names: list[str], values: list[float]) -> None:
+        bad = [name for name, value in zip(names, values, strict=True) if not math.isfinite(value)]
+        if bad:
+            self.diverged(f"the loss {', '.join(bad)} of the {update.nets[0]} is not finite")
+
+    def check_weights(self) -> None:
+        for role, net in self.nets.items():
+            for name, parameter in net.named_parameters():
+                if not torch.isfinite(parameter).all():
+                    self.diverged(f"the weight {name} of the {role} is not finite")
+
+    def diverged(self, problem: str) -> None:
+        good = self.checkpoints.steps()
+        last = (
+            f"the last good checkpoint is {self.checkpoints.path(good[-1])}" if good else "there is no checkpoint yet"
+        )
+        raise DivergenceError(
+            f"{problem} at step {self.step}; {last}",
+            where=f"step {self.step}",
+            hint="lower optim.lr, set optim.clip_norm=1, or use train.precision=fp32",
+        )
+
+    # ------------------------------------------------------------------ exact state
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "position": self.feed.position,
+            "best": self.best,
+            "nets": {role: net.state_dict() for role, net in self.nets.items()},
+            "averages": self.averages.state_dict() if self.averages is not None else None,
+            "optim": self.optim.state_dict(),
+            "task": self.task.state_dict(),
+            "logbook": self.logbook.state_dict(),
+        }
+
+    def resume(self) -> int:
+        """Go back to the newest checkpoint, or to the start where there is none; the step that was found."""
+        self.checkpoints.sweep()
+        steps = self.checkpoints.steps()
+        if steps:
+            state = to_device(self.checkpoints.load(steps[-1]), self.device)
+            self.step, self.feed.position, self.best = state["step"], state["position"], state["best"]
+            for role, net in self.nets.items():
+                net.load_state_dict(state["nets"][role])
+            if self.averages is not None:
+                self.averages.load_state_dict(state["averages"])
+            self.optim.load_state_dict(state["optim"])
+            self.task.load_state_dict(state["task"])
+            self.logbook.load_state_dict(state["logbook"])
+        for file in self.row_files:
+            cut_after(file, self.step)
+        return self.step
+
+
+@contextlib.contextmanager
+def _asked_to_stop() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; a second SIGINT is the ordinary KeyboardInterrupt."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # signals are the main thread's business
+        return
+
+    def ask(number: int, frame: object) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

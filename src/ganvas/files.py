@@ -1,0 +1,162 @@
+"""Files of a run: written whole or not at all, and read without running anything that is in them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ganvas.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def full_disk(error: OSError, file: Path) -> CheckpointError:
+    """What to tell a user whose disk is full or read-only."""
+    return CheckpointError(
+        f"cannot be written: {error.strerror or error}",
+        where=str(file),
+        hint="nothing that was there is lost; make room and go on with --resume",
+    )
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """Write under a temporary name in the same folder, then rename.
+
+    Raises
+    ------
+    CheckpointError : the disk is full or the place cannot be written; whatever was there is untouched.
+    """
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, file)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise full_disk(error, file) from None
+
+
+# --------------------------------------------------------------------------------------------------- rows of JSON
+
+
+def append_rows(file: Path, rows: list[dict[str, Any]]) -> None:
+    """Add rows to a JSON-lines file, whole ones only.
+
+    Raises
+    ------
+    CheckpointError : the disk is full; a row that was cut short is taken back.
+    """
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    with file.open("ab") as stream:
+        end = stream.tell()
+        try:
+            stream.write(text.encode())
+            stream.flush()
+        except OSError as error:
+            os.truncate(file, end)
+            raise full_disk(error, file) from None
+
+
+def read_rows(file: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON-lines file; a last one that a kill cut short is left out."""
+    rows = []
+    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def cut_after(file: Path, step: int) -> None:
+    """Drop the rows after `step`, which a resumed run will write again."""
+    if not file.is_file():
+        return
+    kept = [json.dumps(row) + "\n" for row in read_rows(file) if row.get("step", 0) <= step]
+    write_bytes(file, "".join(kept).encode())
+
+
+# --------------------------------------------------------------------------------------------------- tensors
+
+
+def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file under a temporary name, then rename it.
+
+    Raises
+    ------
+    CheckpointError : the disk is full or the place cannot be written; whatever was there is untouched.
+    """
+    from safetensors.torch import save
+
+    own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_bytes(file, save(own, dict(metadata)))
+
+
+def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """(tensors, metadata) of a safetensors file.
+
+    Raises
+    ------
+    CheckpointError : missing, cut short or something else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"cannot be read: {error}", where=str(file), hint="copy it again, or train again"
+        ) from None
+
+
+# --------------------------------------------------------------------------------------------------- model files
+
+
+def model_file(path: Path) -> Path:
+    """The model.safetensors that a run folder or a file path means.
+
+    Raises
+    ------
+    CheckpointError : there is none.
+    """
+    file = path / "model.safetensors" if path.is_dir() else path
+    if not file.is_file():
+        raise CheckpointError(
+            f"there is no model at {path}", where=str(path),
+            hint="a model is a run folder with a model.safetensors in it, or that file itself",
+        )  # fmt: skip
+    return file
+
+
+def model_metadata(path: Path) -> dict[str, Any]:
+    """{"recipe": resolved recipe, "spec": …, "step": …} from the head of a model file; no weights are read.
+
+    Raises
+    ------
+    CheckpointError : missing, corrupt, or not one of ours.
+    """
+    file = model_file(path)
+    try:
+        with file.open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            if not 2 <= size <= min(100_000_000, file.stat().st_size - 8):
+                raise ValueError("its header is cut short")
+            head = json.loads(stream.read(size))
+        return dict(json.loads(head["__metadata__"]["ganvas"]))
+    except KeyError:
+        raise CheckpointError(
+            "it holds weights, but not a Ganvas model",
+            where=str(file),
+            hint="give a model.safetensors that ganvas train wrote",
+        ) from None
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(
+            f"it is not a readable model file ({error})", where=str(file), hint="copy it again, or train again"
+        ) from None

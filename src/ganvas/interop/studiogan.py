@@ -1,0 +1,212 @@
+"""Networks of PyTorch-StudioGAN (Kang & Park 2020) -> ours: the SNGAN/SAGAN residual pair and the deep DCGAN pair.
+
+Widths are read from the shapes of the tensors, so that checkpoints whose hard-coded widths were changed come across
+too; arguments decide only what shapes do not show.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ganvas.interop.adversarial import call_critic, call_generator
+from ganvas.interop.registry import Imported, NoImporter, OfficialCase, carry_over, importer
+from ganvas.types import DataSpec
+
+REPO = "POSTECH-CVLab/PyTorch-StudioGAN"
+UNSET = (None, "N/A", "W/O", False)  # how its configurations say "nothing"
+
+ATTENTION = {
+    "conv1x1_theta": "theta",
+    "conv1x1_phi": "phi",
+    "conv1x1_g": "g",
+    "conv1x1_attn": "out",
+    "sigma": "gamma",
+    "bn": "norm",  # the affine-free norm inside a conditional one
+}
+RESIDUAL = ATTENTION | {
+    "bn0": "norm0",
+    "bn1": "norm1",
+    "bn2": "norm2",
+    "conv2d0": "skip",
+    "conv2d1": "conv1",
+    "conv2d2": "conv2",
+}
+DEEP_GENERATOR = ATTENTION | {"deconv0": "up", "bn0": "norm"}
+DEEP_CRITIC = ATTENTION | {"conv0": "conv", "bn0": "norm1", "conv1": "down", "bn1": "norm2"}
+HEAD = {"linear1": "head.linear", "embedding": "head.embedding"}
+HEADS = {"W/O": "plain", "PD": "projection"}
+
+
+@importer("models.resnet.Generator", repo=REPO)
+def resnet_generator(case: OfficialCase) -> Imported:
+    """The residual generator of SNGAN and SAGAN, conditional or not."""
+    size = int(case.kwargs["img_size"])
+    rows, z_dim = _weight(case, "linear0").shape  # (width * 4 * 4, z_dim)
+    blocks = _count(case, "conv2d1")
+    node = {
+        "use": "sngan-generator",
+        "width": rows // 16,
+        "z_dim": z_dim,
+        "conditioning": _generator_conditioning(case),
+        "attention": _attention(case, "attn_g_loc", [size >> blocks << i for i in range(1, blocks + 1)]),
+        "spectral_norm": _spectral(case),
+    }
+    spec = DataSpec((len(_weight(case, "conv2d5")), size, size), _classes(case))
+    rename = _renamer({"linear0": "project", "bn4": "norm", "conv2d5": "to_image"}, RESIDUAL)
+    return carry_over(case, spec, node, rename=rename, call=call_generator)
+
+
+@importer("models.resnet.Discriminator", repo=REPO)
+def resnet_discriminator(case: OfficialCase) -> Imported:
+    """The residual critic of SNGAN and SAGAN, with a plain or a projection head."""
+    size = int(case.kwargs["img_size"])
+    blocks = _count(case, "conv2d1")
+    halved = min(blocks - 1, 2 if size < 64 else blocks)  # all blocks but the last, below 64 pixels the first two
+    node = {
+        "use": "sngan-discriminator",
+        "width": _weight(case, "linear1").shape[1],
+        "norm": _critic_norm(case, "blocks.0.0.bn1.weight"),
+        "conditioning": {"use": _head(case)},
+        "attention": _attention(case, "attn_d_loc", [size >> min(i, halved) for i in range(1, blocks + 1)]),
+    }
+    spec = DataSpec((_weight(case, "blocks.0.0.conv2d1").shape[1], size, size), _classes(case))
+    return carry_over(case, spec, node, rename=_renamer(HEAD, RESIDUAL), call=call_critic)
+
+
+@importer("models.deep_conv.Generator", repo=REPO)
+def deep_generator(case: OfficialCase) -> Imported:
+    """The DCGAN generator; it starts from 4x4 whatever size it is told."""
+    convs = _block_weights(case, "deconv0")  # each (in, out, 4, 4)
+    widths = [convs[0].shape[0], *(each.shape[1] for each in convs)]
+    size = 4 << len(convs)
+    node = {
+        "use": "dcgan-deep-generator",
+        "widths": widths,
+        "z_dim": _weight(case, "linear0").shape[1],
+        "conditioning": _generator_conditioning(case),
+        "attention": _attention(case, "attn_g_loc", [4 << i for i in range(1, len(convs) + 1)]),
+        "spectral_norm": _spectral(case),
+    }
+    spec = DataSpec((len(_weight(case, "conv4")), size, size), _classes(case))
+    rename = _renamer({"linear0": "project", "conv4": "to_image"}, DEEP_GENERATOR)
+    return carry_over(case, spec, node, rename=rename, call=call_generator)
+
+
+@importer("models.deep_conv.Discriminator", repo=REPO)
+def deep_discriminator(case: OfficialCase) -> Imported:
+    """The DCGAN critic, with a plain or a projection head."""
+    convs = _block_weights(case, "conv0")  # each (out, in, 3, 3)
+    size = int(case.kwargs["img_size"])
+    node = {
+        "use": "dcgan-deep-discriminator",
+        "widths": [*(len(each) for each in convs), len(_weight(case, "conv1"))],
+        "norm": _critic_norm(case, "bn1.weight"),
+        "conditioning": {"use": _head(case)},
+        "attention": _attention(case, "attn_d_loc", [size >> i for i in range(1, len(convs) + 1)]),
+    }
+    spec = DataSpec((convs[0].shape[1], size, size), _classes(case))
+    rename = _renamer(HEAD | {"conv1": "conv", "bn1": "norm"}, DEEP_CRITIC)
+    return carry_over(case, spec, node, rename=rename, call=call_critic)
+
+
+# ---------------------------------------------------------------------------------------------------- names
+
+
+def _renamer(top: Mapping[str, str], block: Mapping[str, str]) -> Callable[[str], str]:
+    """Official names -> ours, for modules and tensors; `blocks.3.0.x` becomes `blocks.3.x`."""
+
+    def rename(name: str) -> str:
+        if match := re.fullmatch(r"blocks\.(\d+)\.0(?:\.(.*))?", name):
+            inside = [block.get(word, word) for word in match[2].split(".")] if match[2] else []
+            return ".".join(["blocks", match[1], *inside])
+        first, *rest = name.split(".")
+        return ".".join([top.get(first, first), *rest])
+
+    return rename
+
+
+# ---------------------------------------------------------------------------------------------------- shapes
+
+
+def _weight(case: OfficialCase, module: str) -> Tensor:
+    """The weight of a module, under spectral norm or not."""
+    for name in ("weight", "weight_orig"):
+        if f"{module}.{name}" in case.state:
+            return case.state[f"{module}.{name}"]
+    raise NoImporter(f"{case.cls} has no weight {module!r}; this variant is not understood yet")
+
+
+def _block_weights(case: OfficialCase, module: str) -> list[Tensor]:
+    """The weights of this module of all blocks that have it, in order."""
+    found = re.compile(rf"blocks\.(\d+)\.0\.{module}\.weight(?:_orig)?")
+    numbers = sorted(int(match[1]) for key in case.state if (match := found.fullmatch(key)))
+    if not numbers:
+        raise NoImporter(f"{case.cls} has no block with {module!r}; this variant is not understood yet")
+    return [_weight(case, f"blocks.{number}.0.{module}") for number in numbers]
+
+
+def _count(case: OfficialCase, module: str) -> int:
+    return len(_block_weights(case, module))
+
+
+def _spectral(case: OfficialCase) -> bool:
+    return any(key.endswith(".weight_orig") for key in case.state)
+
+
+def _critic_norm(case: OfficialCase, batch_norm_key: str) -> str:
+    if batch_norm_key not in case.state:
+        return "spectral" if _spectral(case) else "none"
+    if _spectral(case):
+        raise NoImporter(f"no importer yet for {case.cls} with both batch and spectral norm")
+    return "batch"
+
+
+# ---------------------------------------------------------------------------------------------------- options
+
+
+def _classes(case: OfficialCase) -> int:
+    return int(case.kwargs.get("num_classes") or 0)
+
+
+def _refuse(case: OfficialCase, options: Mapping[str, Any], *names: str) -> None:
+    for name in names:
+        if options.get(name) not in UNSET:
+            raise NoImporter(f"no importer yet for {case.cls} with {name}={options[name]!r}")
+
+
+def _generator_conditioning(case: OfficialCase) -> str | None:
+    """ "cBN" is ours by batch norm; InfoGAN's codes and other injections are not understood yet."""
+    _refuse(case, case.model, "info_type", "g_info_injection")
+    method = case.kwargs.get("g_cond_mtd", "W/O")
+    if method not in ("W/O", "cBN"):
+        raise NoImporter(f"no importer yet for {case.cls} with g_cond_mtd={method!r}")
+    return "batch-norm" if method == "cBN" else None
+
+
+def _head(case: OfficialCase) -> str:
+    """The conditioning part of a critic's `d_cond_mtd`."""
+    _refuse(case, case.kwargs, "aux_cls_type")
+    _refuse(case, case.model, "info_type")
+    method = case.kwargs.get("d_cond_mtd", "W/O")
+    if method not in HEADS:
+        raise NoImporter(f"no importer yet for {case.cls} with d_cond_mtd={method!r}")
+    return HEADS[method]
+
+
+def _attention(case: OfficialCase, key: str, resolutions: Sequence[int]) -> list[int | str] | None:
+    """Block numbers from 1 -> the feature resolutions after them, or "block3" for all but the first of a resolution.
+
+    Numbers beyond the last block have no effect there, and none here.
+    """
+    if not case.kwargs.get("apply_attn"):
+        return None
+    places: list[int | str] = []
+    for number in case.kwargs[key]:
+        if isinstance(number, int) and number <= len(resolutions):
+            resolution = resolutions[number - 1]
+            places.append(resolution if resolutions.index(resolution) == number - 1 else f"block{number}")
+    return places or None

@@ -1,0 +1,273 @@
+"""The trained model: frozen weights that sample, and that everything else measures, edits and exports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ganvas import parts
+from ganvas.errors import CheckpointError, GanvasError, MissingCapability, UsageError
+from ganvas.files import model_file, model_metadata, read_tensors
+from ganvas.numerics import derive_seed, settle_kernels
+from ganvas.recipe import Weights, check_node
+from ganvas.types import Critic, DataSpec, Generator, Latent, LatentSpec, Nets, Sampler
+
+_BLOCK = 64  # latents and labels are drawn in blocks, so that image i is the same whatever n is
+
+
+class Capability:
+    """Something that a model may or may not be able to do. Subclasses say how to tell."""
+
+    name = ""
+
+    @classmethod
+    def present(cls, model: Model) -> bool:
+        raise NotImplementedError
+
+    @classmethod
+    def instead(cls, model: Model) -> str:
+        """What the model has got, for the error."""
+        return ", ".join(model.nets)
+
+
+class HasLatents(Capability):
+    """A generator with latent spaces to draw from."""
+
+    name = "latent spaces"
+
+    @classmethod
+    def present(cls, model: Model) -> bool:
+        return bool(model.latents)
+
+
+class HasCritic(Capability):
+    """A network that scores data."""
+
+    name = "a critic"
+
+    @classmethod
+    def present(cls, model: Model) -> bool:
+        return any(isinstance(net, Critic) for net in model.nets.values())
+
+
+class Model:
+    """A trained system in eval mode, on one device.
+
+    Attributes
+    ----------
+    recipe : the resolved recipe that it was made by.
+    spec : shape (C, H, W) and number of classes of its data.
+    nets : its networks by role.
+    class_names : as in its data; empty without labels.
+    step : the training step of its weights.
+    """
+
+    def __init__(
+        self,
+        recipe: Mapping[str, Any],
+        spec: DataSpec,
+        nets: Nets,
+        *,
+        class_names: Sequence[str] = (),
+        step: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.recipe = recipe
+        self.spec = spec
+        self.device = torch.device(device)
+        self.nets: Nets = {role: net.to(self.device).eval().requires_grad_(False) for role, net in nets.items()}
+        self.class_names = tuple(class_names)
+        self.step = step
+
+    # ------------------------------------------------------------------ what it can
+
+    @property
+    def generator(self) -> Generator | None:
+        """The network that is driven by latents."""
+        return next((net for net in self.nets.values() if isinstance(net, Generator)), None)
+
+    @property
+    def latents(self) -> Mapping[str, LatentSpec]:
+        """Its latent spaces, the one that is drawn from first."""
+        return self.generator.latents if self.generator is not None else {}
+
+    def require(self, *capabilities: type[Capability]) -> None:
+        """Raise MissingCapability unless the model has all of these."""
+        for capability in capabilities:
+            if not capability.present(self):
+                raise MissingCapability(
+                    f"this needs {capability.name}; the model has {capability.instead(self)}",
+                    hint="ganvas list networks says what other networks bring",
+                )
+
+    # ------------------------------------------------------------------ sampling
+
+    def draw(self, n: int, *, seed: int, space: str | None = None) -> Latent:
+        """n latents of a space from its prior: values (n, *shape). Point i depends on (seed, i) alone.
+
+        Raises
+        ------
+        MissingCapability : no latent space, or none of this name that can be drawn.
+        """
+        self.require(HasLatents)
+        space = space or next(iter(self.latents))
+        if space not in self.latents or self.latents[space].prior == "none":
+            raise MissingCapability(
+                f"there is no latent space {space!r} to draw from; the model has {', '.join(self.latents)}"
+            )
+        spec = self.latents[space]
+        blocks = []
+        for block in range(-(-n // _BLOCK)):
+            generator = torch.Generator().manualderive_seed(derive_seed(seed, block))
+            if spec.prior == "uniform":
+                blocks.append(torch.rand(_BLOCK, *spec.shape, generator=generator) * 2 - 1)
+            else:
+                blocks.append(torch.randn(_BLOCK, *spec.shape, generator=generator))
+        values = torch.cat(blocks)[:n] if blocks else torch.empty(0, *spec.shape)
+        return Latent(values.to(self.device), space)
+
+    def labels(self, n: int, *, seed: int, label: int | Sequence[int] | Tensor | None = None) -> Tensor | None:
+        """(n,) int64 class labels: the given one or ones, else uniform ones of which number i depends on (seed, i) alone.
+
+        None for a model without classes.
+
+        Raises
+        ------
+        UsageError : a label where there are no classes, out of range, or as many labels as there are not samples.
+        """
+        classes = self.spec.num_classes
+        if label is None:
+            if not classes:
+                return None
+            blocks = -(-n // _BLOCK)
+            drawn = [
+                torch.randint(
+                    classes, (_BLOCK,), generator=torch.Generator().manualderive_seed(derive_seed(seed, block, "label"))
+                )
+                for block in range(blocks)
+            ]
+            return torch.cat(drawn)[:n].to(self.device) if drawn else torch.empty(0, dtype=torch.int64)
+        wanted = torch.as_tensor(label, dtype=torch.int64).reshape(-1)
+        if not classes:
+            raise UsageError(f"label {label!r}: this model was trained without labels", hint="leave the label out")
+        if len(wanted) not in (1, n):
+            raise UsageError(f"{len(wanted)} labels for {n} samples", hint="give one label, or one for each sample")
+        outside = wanted[(wanted < 0) | (wanted >= classes)]
+        if len(outside):
+            raise UsageError(
+                f"label {int(outside[0])} is outside 0 to {classes - 1}",
+                hint="its classes are " + ", ".join(f"{i} {name}" for i, name in enumerate(self.class_names[:20])),
+            )
+        return wanted.expand(n).to(self.device)
+
+    @torch.inference_mode()
+    def synthesize(self, latent: Latent, label: Tensor | None = None) -> Tensor:
+        """Data (N, C, H, W) in [-1, 1] for these latents; N is not cut into batches."""
+        self.require(HasLatents)
+        assert self.generator is not None
+        return self.generator(latent.values.to(self.device), label).float()
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        n: int,
+        *,
+        seed: int = 0,
+        label: int | Sequence[int] | Tensor | None = None,
+        truncation: float | None = None,
+        sampler: str | Mapping[str, Any] | None = None,
+        batch: int = _BLOCK,
+    ) -> Tensor:
+        """n data, (n, C, H, W) float32 in [-1, 1] on the CPU.
+
+        Parameters
+        ----------
+        seed : the same seed gives the same images, also within a larger n; `batch` changes nothing beyond the last bits
+            of float rounding.
+        label : a class, or one a sample; None draws classes uniformly.
+        truncation : short for the sampler `truncated` with this threshold.
+        sampler : the name of a sampler, or its recipe node; None takes the recipe's.
+        """
+        if n < 0 or batch < 1:
+            raise UsageError(f"{n} samples in batches of {batch}", hint="n is at least 0, batch at least 1")
+        if truncation is not None and sampler is not None:
+            raise UsageError(
+                "truncation and sampler are both given", hint="give the sampler its threshold: {use: truncated, …}"
+            )
+        if truncation is not None:
+            sampler = {"use": "truncated", "threshold": truncation}
+        draw = self.sampler(sampler)
+        latent, labels = self.draw(n, seed=seed), self.labels(n, seed=seed, label=label)
+        done = []
+        for start in range(0, n, batch):
+            piece = slice(start, start + batch)
+            generator = torch.Generator(self.device).manualderive_seed(derive_seed(seed, start, "sampler"))
+            own = None if labels is None else labels[piece]
+            done.append(draw(self, Latent(latent.values[piece], latent.space), own, generator).cpu())
+        return torch.cat(done) if done else torch.empty(0, *self.spec.shape)
+
+    def sampler(self, wish: str | Mapping[str, Any] | None = None) -> Sampler:
+        """The sampler part that is wished for, else the recipe's; keys are checked as in a recipe."""
+        node = self.recipe["sampler"] if wish is None else check_node("sampler", wish)
+        sampler: Sampler = parts.build("sampler", node)
+        return sampler
+
+    # ------------------------------------------------------------------ files
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: torch.device | str = "cpu") -> Model:
+        """A model from a run folder or its `model.safetensors`; no data set is needed and no code in it can run.
+
+        Raises
+        ------
+        CheckpointError : missing, corrupt, or not a model of ours.
+        UnknownPart : made with parts that are not on the shelves (give their file with `--parts`).
+        """
+        settle_kernels()
+        file = model_file(Path(path))
+        metadata = model_metadata(file)
+        try:
+            spec = DataSpec(**{**metadata["spec"], "shape": tuple(metadata["spec"]["shape"])})
+            nodes = metadata["recipe"]["networks"]
+            nets = {role: entry.part for role, entry in parts.build_set("network", nodes, Weights, spec).items()}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(
+                f"its header is not one of ours ({error})", where=str(file), hint="train again"
+            ) from None
+        except GanvasError as error:
+            error.where = f"{file}  {error.where}".rstrip()
+            raise
+        tensors, _ = read_tensors(file)
+        for role, net in nets.items():
+            own = {name.removeprefix(f"{role}."): t for name, t in tensors.items() if name.startswith(f"{role}.")}
+            try:
+                net.load_state_dict(own)
+            except RuntimeError as error:
+                raise CheckpointError(
+                    f"its weights are not those of its recipe: {str(error).splitlines()[-1].strip()}", where=str(file),
+                    hint="the file was made by another version, or changed",
+                ) from None  # fmt: skip
+        return cls(
+            metadata["recipe"], spec, nets,
+            class_names=metadata["class_names"], step=metadata["step"], device=device,
+        )  # fmt: skip
+
+
+def model_header(recipe: Mapping[str, Any], spec: DataSpec, class_names: Sequence[str], step: int) -> dict[str, str]:
+    """The metadata that makes a safetensors file a model that loads alone."""
+    networks = {role: {**node, "from": None, "freeze": None} for role, node in recipe["networks"].items()}
+    content = {
+        "format": 1, "recipe": {**recipe, "networks": networks}, "class_names": list(class_names), "step": step,
+        "spec": {"shape": list(spec.shape), "num_classes": spec.num_classes, "modality": spec.modality, "sample_rate": spec.sample_rate},
+    }  # fmt: skip
+    return {"ganvas": json.dumps(content)}
+
+
+def load(path: str | Path, *, device: torch.device | str = "cpu") -> Model:
+    """A trained model from a run folder or one `model.safetensors`; see `Model.load`."""
+    return Model.load(path, device=device)

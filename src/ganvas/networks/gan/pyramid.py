@@ -1,0 +1,125 @@
+"""What convolutional pairs share: how often an image can be halved, and where attention stands in the pyramid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from ganvas.errors import BadValue, UsageError
+from ganvas.types import DataSpec
+
+
+def halvings(spec: DataSpec, deepest: int) -> int:
+    """n = floor(log2(min(H, W) / 4)): how often an image is halved until its shorter side is 4 to 7 pixels.
+
+    Raises
+    ------
+    BadValue : the data are no images, a side is below 8, not divisible by 2^n, or n is beyond `deepest`.
+    """
+    require_images(spec)
+    shortest = min(spec.height, spec.width)
+    n = int(math.log2(shortest / 4)) if shortest >= 8 else 0
+    size = f"{spec.height}x{spec.width}"
+    if n == 0:
+        raise BadValue(f"images of {size} are too small; the shorter side must be 8 or more", hint="data.size=32")
+    if n > deepest:
+        raise BadValue(f"images of {size} are too large; the widths end at {4 * 2**deepest}", hint="data.size=32")
+    if spec.height % 2**n or spec.width % 2**n:
+        raise BadValue(
+            f"images of {size} cannot be halved {n} times; {2**n} must divide both sides", hint="data.size=32"
+        )
+    return n
+
+
+def bottom_of(spec: DataSpec, n: int) -> tuple[int, int]:
+    """(h, w) of images that are halved `n` times.
+
+    Raises
+    ------
+    BadValue : the data are no images, or 2^n does not divide a side.
+    """
+    require_images(spec)
+    if spec.height % 2**n or spec.width % 2**n:
+        raise BadValue(
+            f"images of {spec.height}x{spec.width} cannot be halved {n} times, as these {n + 1} widths ask for;"
+            f" {2**n} must divide both sides",
+            key="widths",
+            hint="data.size=32",
+        )
+    return spec.height >> n, spec.width >> n
+
+
+def require_images(spec: DataSpec) -> None:
+    """Refuse data that are not (C, H, W).
+
+    Raises
+    ------
+    BadValue : they are not.
+    """
+    if len(spec.shape) != 3:
+        raise BadValue(f"this network makes or reads images (C, H, W), not {spec.shape}", hint="data.size=32")
+
+
+def attention_blocks(
+    attention: int | str | tuple[int | str, ...] | None, outputs: Sequence[tuple[int, int]]
+) -> frozenset[int]:
+    """Numbers (from 1) of the blocks that self-attention follows.
+
+    Parameters
+    ----------
+    attention : one place or several. A number is a resolution, the shorter side of a feature map, and means the first
+        block whose output has it; "block3" is the third block, for those that share a resolution.
+    outputs : (h, w) after each block.
+
+    Raises
+    ------
+    BadValue : a place that does not occur, or whose map is too small to pool.
+    """
+    if attention is None:
+        return frozenset()
+    found = set()
+    resolutions = [min(size) for size in outputs]
+    usable = [resolution for resolution in resolutions if resolution >= 2]
+    for place in attention if isinstance(attention, tuple) else (attention,):
+        names = [f"block{number}" for number in range(1, len(outputs) + 1)]
+        block = resolutions.index(place) if place in usable else names.index(place) if place in names else None
+        if block is None or resolutions[block] < 2:
+            known = ", ".join(str(each) for each in dict.fromkeys(usable))
+            raise BadValue(
+                f"there is no feature map of {place!r} to attend over; there are {known or 'none'} pixels"
+                f" after {names[0]} to {names[-1]}",
+                key="attention",
+                hint=f"attention={usable[0]}" if usable else "leave attention out",
+            )
+        found.add(block + 1)
+    return frozenset(found)
+
+
+def one_hot(label: Tensor | None, num_classes: int, like: Tensor) -> Tensor:
+    """Labels (N,) int64 -> (N, num_classes) in the type of `like`.
+
+    Raises
+    ------
+    UsageError : there are no labels.
+    """
+    if label is None:
+        raise UsageError("a conditional generator was given no labels", hint="pass label=(N,) int64")
+    return F.one_hot(label, num_classes).to(like.dtype)
+
+
+def require_classes(conditioning: str | None, spec: DataSpec) -> None:
+    """Refuse a conditional generator for data without labels.
+
+    Raises
+    ------
+    BadValue : `conditioning` is set and the data have no classes.
+    """
+    if conditioning is not None and spec.num_classes == 0:
+        raise BadValue(
+            f"conditioning {conditioning!r} needs labelled data and these have no classes",
+            key="conditioning",
+            hint="networks.generator.conditioning=null",
+        )

@@ -1,0 +1,51 @@
+"""How the weights of a layer start, and the treatment (start, then normalise) that a network gives to its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import nn
+
+from ganvas.nn.spectral import spectral
+
+Treatment = Callable[[nn.Module], nn.Module]
+"""What a network does to every layer with a weight matrix: gives it its first values, and perhaps a normalisation."""
+
+
+def orthogonal(module: nn.Module) -> nn.Module:
+    """Orthogonal weight and zero bias for a convolution, linear layer or embedding (Saxe et al. 2014)."""
+    nn.init.orthogonal_(_weight(module))
+    return _zero_bias(module)
+
+
+def normal(module: nn.Module, std: float = 0.02) -> nn.Module:
+    """Weight from N(0, std^2) and zero bias for a convolution, linear layer or embedding (Radford et al. 2016)."""
+    nn.init.normal_(_weight(module), 0.0, std)
+    return _zero_bias(module)
+
+
+def treatment(start: Treatment, *, spectral_norm: bool) -> Treatment:
+    """`start`, followed by spectral normalisation where asked for.
+
+    The order matters: the power iteration's vectors are warmed up on the values that are there.
+    """
+    return partial(_start_then_normalise, start) if spectral_norm else start
+
+
+def _start_then_normalise(start: Treatment, module: nn.Module) -> nn.Module:
+    return spectral(start(module))
+
+
+def _weight(module: nn.Module) -> torch.Tensor:
+    weight = module.weight
+    assert isinstance(weight, torch.Tensor)
+    return weight
+
+
+def _zero_bias(module: nn.Module) -> nn.Module:
+    bias = getattr(module, "bias", None)
+    if isinstance(bias, torch.Tensor):
+        nn.init.zeros_(bias)
+    return module

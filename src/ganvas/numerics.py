@@ -1,0 +1,29 @@
+"""Devices, seeds and the first call of a process: what training and sampling must agree on."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+
+def derive_seed(*progress: int | str) -> int:
+    """A 63-bit seed that is a function of these, the same on every machine."""
+    digest = hashlib.blake2b(repr(progress).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def pick_device(wish: str | None = None) -> torch.device:
+    """The device that is asked for, else the first accelerator, else the CPU."""
+    if wish:
+        return torch.device(wish)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def settle_kernels() -> None:
+    """Make the first results of a process equal to all later ones.
+
+    The first vectorised tanh of a process was seen to be off by up to 4e-5 on CPUs; a resumed run would differ from an
+    uninterrupted one by that. One throw-away call is enough.
+    """
+    torch.tanh(torch.linspace(-1, 1, 1 << 16))

@@ -1,0 +1,72 @@
+"""The adversarial pairs that most GANs are trained with. Logits are (N,); every loss is a mean over the batch."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ganvas.parts import objective
+
+
+@objective("hinge", paper="Lim & Ye 2017, eq. 9; Zhang et al. 2019, eq. 4", system="sagan")
+class Hinge:
+    """Hinge: the critic stops pushing once data are on the right side by a margin of 1.
+
+    L_D = E max(0, 1 − D(x)) + E max(0, 1 + D(G(z))),  L_G = −E D(G(z))
+    """
+
+    reads_real = False
+
+    def critic(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        return F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()
+
+    def generator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        return -fake_logits.mean()
+
+
+@objective("non-saturating", paper="Goodfellow et al. 2014, section 3", system="dcgan")
+class NonSaturating:
+    """Logistic critic; the generator maximises log D(G(z)), which has a gradient where it loses.
+
+    L_D = E softplus(−D(x)) + E softplus(D(G(z))),  L_G = E softplus(−D(G(z)))
+    """
+
+    reads_real = False
+
+    def critic(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
+
+    def generator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        return F.softplus(-fake_logits).mean()
+
+
+@objective("least-squares", paper="Mao et al. 2017, eq. 9")
+class LeastSquares:
+    """Least squares with targets 1 for real and 0 for fake; minimises the Pearson χ² divergence.
+
+    L_D = ½ E (D(x) − 1)² + ½ E D(G(z))²,  L_G = ½ E (D(G(z)) − 1)²
+    """
+
+    reads_real = False
+
+    def critic(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        return 0.5 * ((real_logits - 1).square().mean() + fake_logits.square().mean())
+
+    def generator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        return 0.5 * (fake_logits - 1).square().mean()
+
+
+@objective("wasserstein", paper="Arjovsky et al. 2017, eq. 2", system="wgan")
+class Wasserstein:
+    """Earth mover's distance by its dual; needs a Lipschitz critic (gradient-penalty, weight-clipping, spectral norm).
+
+    L_D = E D(G(z)) − E D(x),  L_G = −E D(G(z));  −L_D estimates W₁ up to the Lipschitz constant
+    """
+
+    reads_real = False
+
+    def critic(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        return fake_logits.mean() - real_logits.mean()
+
+    def generator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        return -fake_logits.mean()

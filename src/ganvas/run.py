@@ -1,0 +1,323 @@
+"""One run from recipe to trained model: the folder, what is written into it, and when."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import ganvas
+from ganvas import bench, parts, pictures, report, yaml12
+from ganvas.engine.build import Plan, build_networks, build_task, build_trainer
+from ganvas.engine.trainer import Hooks, State, Trainer
+from ganvas.errors import BadValue, DataError, ResumeMismatch
+from ganvas.files import append_rows, full_disk, write_bytes, write_tensors
+from ganvas.model import Model, model_header
+from ganvas.numerics import pick_device
+from ganvas.recipe import Recipe, Weights, differences, made_tiny
+from ganvas.types import Batch, Dataset, DataSpec, Sink
+
+RUNS = Path("runs")
+_GRID_ROWS, _GRID_COLUMNS = 8, 10
+
+
+class Watcher:
+    """What a person sees of a run. The command line overrides this; the library is silent."""
+
+    def say(self, text: str) -> None:
+        """A sentence."""
+
+    def begin(self, step: int, steps: int) -> None:
+        """Training starts at `step` of `steps`."""
+
+    def tick(self, step: int, values: Mapping[str, float]) -> None:
+        """A step is done."""
+
+    def row(self, step: int, values: Mapping[str, float]) -> None:
+        """A row was logged."""
+
+    def end(self) -> None:
+        """Training is over, one way or another."""
+
+
+def train(
+    recipe: Recipe | str | Path | Mapping[str, Any],
+    *overrides: str,
+    out: str | Path | None = None,
+    resume: bool = False,
+    allow_changes: bool = False,
+    device: str | None = None,
+    watcher: Watcher | None = None,
+) -> Model:
+    """Train a recipe into a run folder and return the trained model.
+
+    Parameters
+    ----------
+    recipe : a Recipe, plain data, or the name or path of one.
+    overrides : `key=value` in the recipe's terms.
+    out : the run folder; None takes a new `runs/<recipe>`.
+    resume : go on from the newest checkpoint in `out`; bit-exact on the same machine.
+    allow_changes : go on although the recipe or the data are not those that the run began with.
+    device : such as `cpu` or `cuda:1`; None takes the first accelerator, else the CPU.
+
+    Raises
+    ------
+    RecipeError, DataError : before anything is written.
+    ResumeMismatch : the recipe or the data differ from the run's; the difference is shown.
+    DivergenceError : a loss is no longer finite.
+    """
+    watcher = watcher or Watcher()
+    recipe = as_recipe(recipe).override(*overrides)
+    resolved = recipe.resolve()
+    folder = run_folder(recipe.name, out, resume=resume)
+    if resume and (folder / "resolved.yaml").is_file():
+        check_same_recipe(folder, resolved, allow_changes=allow_changes)
+    dataset = open_data(resolved)
+    plan = Plan(resolved, dataset, pick_device(device))
+    if resume and (folder / "provenance.json").is_file():
+        check_same_data(folder, dataset, allow_changes=allow_changes)
+    # From here on the folder is written to; all that a user can get wrong has been looked at.
+    session = Session(plan, folder, watcher)
+    with placed(recipe):
+        trainer = build_trainer(plan, folder, session.hooks(), fresh=not (resume and session.has_checkpoint()))
+    session.open_folder(recipe)
+    session.go(trainer, resume=resume)
+    return session.model
+
+
+def as_recipe(recipe: Recipe | str | Path | Mapping[str, Any]) -> Recipe:
+    if isinstance(recipe, Recipe):
+        return recipe
+    return Recipe(recipe) if isinstance(recipe, Mapping) else Recipe.load(recipe)
+
+
+def open_data(resolved: Mapping[str, Any]) -> Dataset:
+    dataset: Dataset = parts.build("dataset", resolved["data"])
+    if len(dataset) < 2:
+        raise DataError("there is one datum; training needs at least 2", where="data")
+    return dataset
+
+
+@contextlib.contextmanager
+def placed(recipe: Recipe) -> Iterator[None]:
+    """Give a BadValue that a part raised while it was built its place in the recipe's file."""
+    try:
+        yield
+    except BadValue as error:
+        path = tuple(error.where.split(".")) if error.where else ()
+        for start in ((), ("networks",), ("task",)):
+            for cut in range(len(path), 0, -1):
+                if (mark := recipe.marks.get((*start, *path[:cut]))) is not None:
+                    error.where = f"{mark}  {'.'.join((*start, *path))}"
+                    raise
+        raise
+
+
+# --------------------------------------------------------------------------------------------------- the folder
+
+
+def run_folder(name: str, out: str | Path | None, *, resume: bool) -> Path:
+    """The folder of a run: the given one, else `runs/<name>`, numbered where that is taken.
+
+    Raises
+    ------
+    ResumeMismatch : it holds a run and resume was not asked for, or the other way round.
+    """
+    if out is None:
+        folder = RUNS / name.replace("/", "-")
+        if resume:
+            return folder
+        count = 1
+        while folder.exists():
+            count += 1
+            folder = RUNS / f"{name.replace('/', '-')}-{count}"
+        return folder
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise ResumeMismatch(f"{folder} is a file", where="--out", hint="give a folder")
+    if not resume and folder.is_dir() and any(folder.iterdir()):
+        raise ResumeMismatch(
+            f"{folder} is not empty", where="--out",
+            hint=f"go on with it: ganvas train --resume --out {folder}; or give another folder",
+        )  # fmt: skip
+    return folder
+
+
+def check_same_recipe(folder: Path, resolved: Mapping[str, Any], *, allow_changes: bool) -> None:
+    before, _ = yaml12.read((folder / "resolved.yaml").read_text(encoding="utf-8"), str(folder / "resolved.yaml"))
+    changed = differences(before, json.loads(json.dumps(resolved)))
+    if changed and not allow_changes:
+        lines = "\n".join(f"    {key}: {old!r} -> {new!r}" for key, (old, new) in changed.items())
+        raise ResumeMismatch(
+            f"the recipe is not the one that this run began with:\n{lines}", where=str(folder),
+            hint="train it into another --out, or add --allow-changes if you mean it",
+        )  # fmt: skip
+
+
+def check_same_data(folder: Path, dataset: Dataset, *, allow_changes: bool) -> None:
+    before = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["data"]
+    if before != dataset.fingerprint and not allow_changes:
+        raise ResumeMismatch(
+            f"the data have changed since this run began (fingerprint {before[:12]} -> {dataset.fingerprint[:12]})",
+            where=str(folder), hint="put the data back as they were, or add --allow-changes if you mean it",
+        )  # fmt: skip
+
+
+def provenance(plan: Plan) -> dict[str, Any]:
+    """What the numbers of a run depend on, besides its recipe."""
+    commit = None
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        here = Path(__file__).parent
+        asked = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5, check=True
+        )
+        commit = asked.stdout.strip()
+    return {
+        "ganvas": ganvas.__version__, "commit": commit, "torch": torch.__version__, "python": platform.python_version(),
+        "machine": platform.machine(), "device": str(plan.device), "threads": torch.get_num_threads(),
+        "seed": plan.settings.seed, "data": plan.dataset.fingerprint, "data_count": len(plan.dataset),
+    }  # fmt: skip
+
+
+# --------------------------------------------------------------------------------------------------- the session
+
+
+class Session:
+    """Keeps a run's folder while a trainer works: pictures, scores, the model file, the report."""
+
+    def __init__(self, plan: Plan, folder: Path, watcher: Watcher) -> None:
+        self.plan = plan
+        self.folder = folder
+        self.watcher = watcher
+        self.spec = plan.dataset.spec
+        nets, _ = build_networks(plan.resolved, self.spec, pretrained=False)
+        self.model = Model(plan.resolved, self.spec, nets, class_names=plan.dataset.class_names, device=plan.device)
+        self.sinks: dict[str, Sink] = {}
+        self.judge: bench.Judge | None = None
+        if plan.resolved["eval"]:
+            protocol = bench.load_protocol(plan.resolved["eval"]["protocol"])
+            self.judge = bench.judge_for(protocol, plan.resolved["data"])
+
+    def has_checkpoint(self) -> bool:
+        return any((self.folder / "checkpoints").glob("step-*/state.safetensors"))
+
+    def open_folder(self, recipe: Recipe) -> None:
+        try:
+            (self.folder / "samples").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise full_disk(error, self.folder) from None
+        write_bytes(self.folder / "recipe.yaml", yaml12.write(dict(recipe.data)).encode())
+        write_bytes(self.folder / "resolved.yaml", yaml12.write(dict(self.plan.resolved)).encode())
+        write_bytes(self.folder / "provenance.json", json.dumps(provenance(self.plan), indent=2).encode())
+        self.sinks = {
+            name: parts.build("sink", node, self.folder) for name, node in self.plan.resolved["sinks"].items()
+        }
+
+    def go(self, trainer: Trainer, *, resume: bool) -> None:
+        settings = self.plan.settings
+        try:
+            if resume:
+                step = trainer.resume()
+                self.watcher.say(f"going on from step {step} of {settings.steps}")
+            self.watcher.begin(trainer.step, settings.steps)
+            trainer.run()
+            self.load(trainer.step, trainer.result())
+        finally:
+            self.watcher.end()
+            for sink in self.sinks.values():
+                sink.close()
+            if (self.folder / "log.jsonl").is_file():
+                report.write(self.folder)
+
+    def hooks(self) -> Hooks:
+        return Hooks(tick=self.watcher.tick, row=self.row, picture=self.picture, score=self.score, saved=self.saved)
+
+    def load(self, step: int, state: State) -> None:
+        for role, net in self.model.nets.items():
+            net.load_state_dict(state[role])
+        self.model.step = step
+
+    def row(self, step: int, values: Mapping[str, float]) -> None:
+        self.watcher.row(step, values)
+        for sink in self.sinks.values():
+            sink.row(step, values)
+
+    def picture(self, step: int, state: State) -> None:
+        self.load(step, state)
+        file = self.folder / "samples" / f"step-{step:07d}.png"
+        pictures.save(sample_grid(self.model, seed=self.plan.settings.seed), file)
+        for sink in self.sinks.values():
+            sink.images(step, str(file))
+
+    def score(self, step: int, state: State) -> float | None:
+        if self.judge is None:
+            return None
+        self.load(step, state)
+        rows = [{"step": step, **row} for row in self.judge.score_model(self.model)]
+        append_rows(self.folder / "scores.jsonl", rows)
+        shown = {f"score.{row['metric']}": row["value"] for row in rows}
+        for sink in self.sinks.values():
+            sink.row(step, shown)
+        self.watcher.row(step, shown)
+        first = rows[0]
+        return float(first["value"] if first["lower_is_better"] else -first["value"])
+
+    def saved(self, step: int, state: State) -> None:
+        tensors = {f"{role}.{name}": tensor for role, own in state.items() for name, tensor in own.items()}
+        header = model_header(self.plan.resolved, self.spec, self.plan.dataset.class_names, step)
+        write_tensors(self.folder / "model.safetensors", tensors, header)
+
+
+def sample_grid(model: Model, *, seed: int, rows: int = _GRID_ROWS, **options: Any) -> Any:
+    """A sheet of samples; with classes, each column is one class, in order."""
+    classes = model.spec.num_classes
+    columns = min(classes, 20) or _GRID_COLUMNS
+    label = [i % columns for i in range(rows * columns)] if classes else None
+    return pictures.grid(model.sample(rows * columns, seed=seed, label=label, **options), columns)
+
+
+# --------------------------------------------------------------------------------------------------- checking
+
+
+def check(recipe: Recipe, say: Callable[[str], None] = lambda text: None) -> None:
+    """Build a recipe at tiny size and take one step of every update, without a file being written.
+
+    Where its data are not at hand, random data of the shape that they promise stand in, and `say` is told.
+
+    Raises
+    ------
+    GanvasError : whatever training would have raised before its second step.
+    """
+    resolved = recipe.resolve()
+    node = {key: value for key, value in resolved["data"].items() if key != "use"}
+    part = parts.find("dataset", resolved["data"]["use"])
+    try:
+        spec = parts.build("dataset", resolved["data"]).spec
+    except DataError as error:
+        say(f"{error.where}: {error.problem} (checked with random data instead)")
+        spec = parts.preview(part, node)
+    small = made_tiny(resolved)
+    if resolved["eval"]:
+        bench.load_protocol(resolved["eval"]["protocol"])
+    with placed(recipe):
+        for role, own in resolved["networks"].items():  # the real sizes must be possible, too
+            with torch.device("meta"):
+                parts.build_set("network", {role: own}, Weights, spec)
+        nets, _ = build_networks(small, spec, pretrained=False)
+        task = build_task(small, nets, spec)
+    step_once(task, spec)
+
+
+def step_once(task: Any, spec: DataSpec) -> None:
+    label = torch.arange(4) % spec.num_classes if spec.num_classes else None
+    batch = Batch(torch.rand(4, *spec.shape) * 2 - 1, label)
+    for update in task.updates():
+        torch.stack([loss.float() for loss in update.losses(batch, 0).values()]).sum().backward()
+        if update.after is not None:
+            update.after()

@@ -1,0 +1,43 @@
+"""Courses of the learning rate: the factor at `step` of `steps`, each a pure function, so resume needs no state."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+from annotated_types import Ge, Le
+
+from ganvas.parts import schedule
+
+Steps = Annotated[int, Ge(0)]
+Share = Annotated[float, Ge(0), Le(1)]
+
+
+def _warm(step: int, warmup_steps: int) -> float:
+    """Linear from 1/warmup_steps to 1."""
+    return min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+
+
+def _progress(step: int, steps: int, start: float) -> float:
+    """0 until `start` (a share of all steps), then linearly to 1 at the last step."""
+    begin = start * steps
+    return min(1.0, max(0.0, (step - begin) / max(1.0, steps - begin)))
+
+
+@schedule("constant")
+def constant(step: int, steps: int, *, warmup_steps: Steps = 0) -> float:
+    """The same rate throughout, after an optional warm-up."""
+    return _warm(step, warmup_steps)
+
+
+@schedule("linear")
+def linear(step: int, steps: int, *, warmup_steps: Steps = 0, start: Share = 0.0, final: Share = 0.0) -> float:
+    """Straight down to `final` times the rate, beginning at the share `start` of all steps."""
+    return _warm(step, warmup_steps) * (1 - (1 - final) * _progress(step, steps, start))
+
+
+@schedule("cosine", paper="Loshchilov & Hutter 2017, eq. 5")
+def cosine(step: int, steps: int, *, warmup_steps: Steps = 0, start: Share = 0.0, final: Share = 0.0) -> float:
+    """Half a cosine down to `final` times the rate, beginning at the share `start` of all steps."""
+    falling = 0.5 * (1 + math.cos(math.pi * _progress(step, steps, start)))
+    return _warm(step, warmup_steps) * (final + (1 - final) * falling)

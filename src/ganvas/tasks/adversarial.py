@@ -1,0 +1,178 @@
+"""A generator against a critic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Gt
+from torch import Tensor
+
+from ganvas.errors import BadValue
+from ganvas.parts import Entry, Slot, Slots, task
+from ganvas.types import (
+    Augment,
+    Batch,
+    Constraint,
+    Critic,
+    DataSpec,
+    Generator,
+    Latent,
+    Nets,
+    Objective,
+    Regularizer,
+    Scores,
+    Stateful,
+    Term,
+    Turn,
+    Update,
+)
+
+
+@task("adversarial", paper="Goodfellow et al. 2014, algorithm 1")
+class Adversarial:
+    """A generator and a critic take turns; everything else is a term.
+
+    Terms with `every: 1` join the loss of their side; lazy ones are updates of their own, as in StyleGAN2, appendix B.
+    Fake data carry the labels of the real batch, so that both sides see the same label distribution.
+    """
+
+    roles = ("generator", "discriminator")
+    averaged = ("generator",)
+    sampler = "plain"
+
+    def __init__(
+        self,
+        nets: Nets,
+        spec: DataSpec,
+        *,
+        objective: Annotated[Objective, Slot("objective")] = "non-saturating",  # type: ignore[assignment]
+        critic_steps: Annotated[int, Gt(0)] = 1,
+        regularizers: Annotated[Mapping[str, Entry], Slots("regularizer", Term)] = MappingProxyType({}),
+        augment: Annotated[Augment, Slot("augment")] | None = None,
+    ) -> None:
+        for role, protocol in (("generator", Generator), ("discriminator", Critic)):
+            if not isinstance(nets[role], protocol):
+                raise BadValue(
+                    f"{type(nets[role]).__name__} is no {protocol.__name__.lower()}", where=f"networks.{role}",
+                    hint=f"networks.{role} needs a network whose name ends so (ganvas list networks {role})",
+                )  # fmt: skip
+        self.nets = nets
+        self.objective = objective
+        self.critic_steps = critic_steps
+        self.augment = augment
+        self.terms = {name: entry for name, entry in regularizers.items() if not isinstance(entry.part, Constraint)}
+        self.constraints = {name: entry for name, entry in regularizers.items() if isinstance(entry.part, Constraint)}
+        for name, entry in self.constraints.items():
+            if entry.extra != Term():
+                raise BadValue(
+                    f"{name!r} acts on the weights after every update; it has no weight and no every",
+                    where=f"task.regularizers.{name}", hint=f"ganvas show regularizer {name}",
+                )  # fmt: skip
+        space, latent_spec = next(iter(nets["generator"].latents.items()))  # type: ignore[union-attr, arg-type]
+        self.space, self.latent_spec = space, latent_spec
+
+    # ------------------------------------------------------------------ the updates
+
+    def updates(self) -> list[Update]:
+        plan = [
+            Update(
+                ("discriminator",), self.critic_losses, repeat=self.critic_steps, after=self.constrain("discriminator")
+            )
+        ]
+        plan += self.lazy("discriminator")
+        plan += [Update(("generator",), self.generator_losses, after=self.constrain("generator"))]
+        plan += self.lazy("generator")
+        return plan
+
+    def critic_losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        turn = self.turn(batch, step, for_generator=False)
+        head = self.nets["discriminator"].head  # type: ignore[union-attr]
+        return {
+            "adversarial": self.objective.critic(turn.real_scores.logits, turn.fake_scores.logits),
+            **head.critic_losses(turn.real_scores, turn.fake_scores, turn.label),  # type: ignore[operator, union-attr]
+            **self.term_losses("discriminator", turn),
+        }
+
+    def generator_losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        turn = self.turn(batch, step, for_generator=True)
+        head = self.nets["discriminator"].head  # type: ignore[union-attr]
+        fake = turn.fake_scores
+        # An objective that does not say is taken to look at the real side.
+        reads_real = getattr(self.objective, "reads_real", True)
+        real_logits = turn.real_scores.logits if reads_real else fake.logits.new_empty(0)
+        return {
+            "adversarial": self.objective.generator(real_logits, fake.logits),
+            **head.generator_losses(fake, turn.fake_label),  # type: ignore[operator, union-attr]
+            **self.term_losses("generator", turn),
+        }
+
+    def term_losses(self, side: str, turn: Turn) -> dict[str, Tensor]:
+        return {
+            name: entry.extra.weight * entry.part(turn)
+            for name, entry in self.terms.items()
+            if entry.part.side == side and entry.extra.every == 1
+        }
+
+    def lazy(self, side: str) -> list[Update]:
+        return [
+            Update((side,), partial(self.lazy_loss, name, entry), every=entry.extra.every, after=self.constrain(side))
+            for name, entry in self.terms.items()
+            if entry.part.side == side and entry.extra.every > 1
+        ]
+
+    def lazy_loss(self, name: str, entry: Entry, batch: Batch, step: int) -> dict[str, Tensor]:
+        regularizer: Regularizer = entry.part
+        turn = self.turn(batch, step, for_generator=regularizer.side == "generator")
+        return {name: entry.extra.weight * regularizer(turn)}
+
+    def constrain(self, side: str) -> Callable[[], None] | None:
+        acting = [entry.part for entry in self.constraints.values() if entry.part.side == side]
+        if not acting:
+            return None
+
+        def apply() -> None:
+            for constraint in acting:
+                constraint.apply(self.nets[side])
+
+        return apply
+
+    # ------------------------------------------------------------------ one turn
+
+    def turn(self, batch: Batch, step: int, *, for_generator: bool) -> Turn:
+        return Turn(
+            nets=self.nets, step=step, real=batch.data, label=batch.label, latent=self.draw(len(batch), batch.data.device),
+            fake_label=batch.label, critic=self.critic,
+            generate=self.generate if for_generator else torch.no_grad()(self.generate),
+        )  # fmt: skip
+
+    def draw(self, n: int, device: torch.device) -> Latent:
+        values = torch.randn(n, *self.latent_spec.shape, device=device)
+        if self.latent_spec.prior == "uniform":
+            values = values.uniform_(-1, 1)
+        return Latent(values, self.space)
+
+    def generate(self, latent: Latent, label: Tensor | None) -> Tensor:
+        return self.nets["generator"](latent.values, label)  # type: ignore[no-any-return]
+
+    def critic(self, data: Tensor, label: Tensor | None) -> Scores:
+        if self.augment is not None:
+            data = self.augment(data)
+        return self.nets["discriminator"](data, label)  # type: ignore[no-any-return]
+
+    # ------------------------------------------------------------------ resume
+
+    def stateful(self) -> dict[str, Stateful]:
+        named = {"objective": self.objective, "augment": self.augment}
+        named |= {f"regularizers.{name}": entry.part for name, entry in {**self.terms, **self.constraints}.items()}
+        return {name: part for name, part in named.items() if isinstance(part, Stateful)}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: part.state_dict() for name, part in self.stateful().items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, part in self.stateful().items():
+            part.load_state_dict(state[name])

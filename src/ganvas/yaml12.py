@@ -1,0 +1,138 @@
+"""Recipes as text: YAML 1.2 read into plain data, with the place of every key and value.
+
+The parser is ruamel.yaml's. Scalars are resolved here by the YAML 1.2 core schema, because `2e-4` must be a number, `no`
+a string and a date a string, and because an alias must not be able to blow a small file up.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ganvas.errors import RecipeError
+
+KeyPath = tuple[str, ...]
+
+_MAX_NODES = 100_000  # a recipe has hundreds; more is an alias bomb
+_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_INF = re.compile(r"[-+]?\.(inf|Inf|INF)")
+_CORE = "tag:yaml.org,2002:"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Where something was written: a file's line and column (from 1), or the command line."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
+
+def read(text: str, file: str) -> tuple[Any, dict[KeyPath, Mark]]:
+    """(plain data, where each key stands). List items are keyed by their index as a string.
+
+    Raises
+    ------
+    RecipeError : the text is not YAML, repeats a key, or has keys that are not words.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        root = YAML(typ="safe", pure=True).compose(io.StringIO(text))
+    except MarkedYAMLError as error:
+        at = error.problem_mark or error.context_mark
+        place = Mark(file, at.line + 1, at.column + 1) if at else Mark(file)
+        raise RecipeError(f"not readable as YAML: {error.problem or error.context}", where=str(place)) from None
+    except (YAMLError, RecursionError, ValueError) as error:
+        raise RecipeError(f"not readable as YAML: {str(error).splitlines()[0]}", where=file) from None
+    reader = _Reader(file)
+    return (None if root is None else reader.value(root, ())), reader.marks
+
+
+class _Reader:
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.marks: dict[KeyPath, Mark] = {}
+        self.count = 0
+
+    def mark(self, node: Any) -> Mark:
+        return Mark(self.file, node.start_mark.line + 1, node.start_mark.column + 1)
+
+    def value(self, node: Any, path: KeyPath) -> Any:
+        self.count += 1
+        if self.count > _MAX_NODES or len(path) > 50:
+            raise RecipeError("far larger than any recipe", where=str(self.mark(node)))
+        self.marks.setdefault(path, self.mark(node))
+        if node.id == "mapping":
+            return self.mapping(node, path)
+        if node.id == "sequence":
+            return [self.value(each, (*path, str(i))) for i, each in enumerate(node.value)]
+        return self.scalar(node)
+
+    def mapping(self, node: Any, path: KeyPath) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = key_node.value if key_node.id == "scalar" else None
+            if not isinstance(key, str):
+                raise RecipeError("a key must be a word", where=str(self.mark(key_node)))
+            if key in result:
+                raise RecipeError(f"the key {key!r} stands here twice", where=str(self.mark(key_node)))
+            self.marks[(*path, key)] = self.mark(key_node)
+            result[key] = self.value(value_node, (*path, key))
+        return result
+
+    def scalar(self, node: Any) -> Any:
+        tag = str(node.tag or "")
+        if tag and not (tag.startswith(_CORE) and tag.removeprefix(_CORE).isalpha()):
+            raise RecipeError(f"the tag {tag!r} means nothing in a recipe", where=str(self.mark(node)))
+        return node.value if node.style else resolve(node.value)
+
+
+def resolve(text: str) -> Any:
+    """A bare scalar by the YAML 1.2 core schema (section 10.3.2)."""
+    if text in ("", "~", "null", "Null", "NULL"):
+        return None
+    if text in ("true", "True", "TRUE"):
+        return True
+    if text in ("false", "False", "FALSE"):
+        return False
+    if _INT.fullmatch(text):
+        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    if _INF.fullmatch(text):
+        return float(text.lower().replace(".", ""))
+    if text in (".nan", ".NaN", ".NAN"):
+        return float("nan")
+    return text
+
+
+def write(data: Any) -> str:
+    """Plain data as YAML that `read` gives back unchanged."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = None  # leaf lists and maps on one line
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.width = 110
+    stream = io.StringIO()
+    yaml.dump(_quotable(data), stream)
+    return stream.getvalue()
+
+
+def _quotable(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {str(key): _quotable(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_quotable(value) for value in data]
+    if isinstance(data, Path):
+        return str(data)
+    return data
