@@ -123,7 +123,7 @@ class Model:
         spec = self.latents[space]
         blocks = []
         for block in range(-(-n // _BLOCK)):
-            generator = torch.Generator().manualderive_seed(derive_seed(seed, block))
+            generator = torch.Generator().manual_seed(derive_seed(seed, block))
             if spec.prior == "uniform":
                 blocks.append(torch.rand(_BLOCK, *spec.shape, generator=generator) * 2 - 1)
             else:
@@ -147,7 +147,7 @@ class Model:
             blocks = -(-n // _BLOCK)
             drawn = [
                 torch.randint(
-                    classes, (_BLOCK,), generator=torch.Generator().manualderive_seed(derive_seed(seed, block, "label"))
+                    classes, (_BLOCK,), generator=torch.Generator().manual_seed(derive_seed(seed, block, "label"))
                 )
                 for block in range(blocks)
             ]
@@ -206,7 +206,7 @@ class Model:
         done = []
         for start in range(0, n, batch):
             piece = slice(start, start + batch)
-            generator = torch.Generator(self.device).manualderive_seed(derive_seed(seed, start, "sampler"))
+            generator = torch.Generator(self.device).manual_seed(derive_seed(seed, start, "sampler"))
             own = None if labels is None else labels[piece]
             done.append(draw(self, Latent(latent.values[piece], latent.space), own, generator).cpu())
         return torch.cat(done) if done else torch.empty(0, *self.spec.shape)

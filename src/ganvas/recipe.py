@@ -160,7 +160,8 @@ class Recipe:
                     hint="write key=value, such as train.steps=500",
                 )
             place = f"command line: {assignment}"
-            value, _ = yaml12.read(text, place)
+            # Shells turn the unquoted ~ of `key=~` into the home folder; nobody means that folder itself.
+            value = None if text == str(Path.home()) else yaml12.read(text, place)[0]
             marks = {old: mark for old, mark in marks.items() if old[: len(path)] != path}
             marks[path] = Mark(place)
             _assign(data, path, value, place)

@@ -45,7 +45,7 @@ class Optim:
             net.requires_grad_(False)  # an update turns its own networks on
             if self.learning[role]:
                 mine = {**own, **options.roles.get(role, {})}
-                self.optimizers[role] = parts.build("optimizer", mine, self.learning[role])
+                self.optimizers[role] = parts.build("optimizer", mine)(self.learning[role])
                 self.base_lr[role] = self.optimizers[role].param_groups[0]["lr"]
 
     def begin(self, step: int) -> None:
