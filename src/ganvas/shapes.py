@@ -40,6 +40,9 @@ MAX_RESIDUAL = 0.12
 """Squared error of the best re-rendering over the squared contrast of the image. Clean renders stay below 0.001, with
 noise of 10 grey levels below 0.1; two shapes, half shapes and blurred ones lie above 0.15 (tests/data/test_shapes.py)."""
 
+MIN_OVERLAP = 0.85
+"""Intersection over union of the image's outline and the rendered one."""
+
 MAX_COLOUR_ERROR = 0.2  # distance to the palette over the colour's contrast; half way to a neighbour is 0.29 or more
 SLACK = 0.02  # how far factors may lie outside of their range, as a fraction of the side: half a pixel of 32
 
@@ -175,10 +178,14 @@ def _recover(images: NDArray[Any]) -> tuple[Factors, NDArray[np.bool_]]:
     side = images.shape[-1]
     rendered = _by_kind(kind, lambda k, at: _cover(k, *place[at].T, side), cover.shape)
     residual = (np.square(cover - rendered).sum((1, 2)) * across + across_energy) / np.maximum(total, 1e-6)
+    # Outlines are compared on all that stands out from the ground, so that a second shape of any colour counts.
+    ink = np.square(values).sum(1) > 0.25 * across[:, None, None]
+    outline = rendered > 0.5
+    overlap = (ink & outline).sum((1, 2)) / np.maximum((ink | outline).sum((1, 2)), 1)
     low = np.array([CENTRE[0], CENTRE[0], SIZE[0]]) - SLACK
     high = np.array([CENTRE[1], CENTRE[1], SIZE[1]]) + SLACK
     inside = ((place >= low) & (place <= high)).all(1)
-    valid = finite & inside & (residual < MAX_RESIDUAL) & (colour_error < MAX_COLOUR_ERROR)
+    valid = finite & inside & (residual < MAX_RESIDUAL) & (overlap > MIN_OVERLAP) & (colour_error < MAX_COLOUR_ERROR)
     x, y, size = place.astype(np.float64).T
     return {"kind": kind, "colour": colour, "x": x, "y": y, "size": size}, valid
 
