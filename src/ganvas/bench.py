@@ -161,7 +161,10 @@ class Judge:
         found: dict[str, float] = {}
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            for metric in self.metrics.values():
+            for name, metric in self.metrics.items():
+                if "label" in metric.needs and fake.label is None:
+                    warnings.warn(f"{name} is left out: these images were not asked for by class", stacklevel=2)
+                    continue
                 found.update(metric(Evidence(self.real, fake)))
         return found, sorted({str(each.message) for each in caught})
 

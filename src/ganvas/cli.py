@@ -345,12 +345,12 @@ def show(kind: str, name: str | None, as_json: bool) -> None:
 @json_option
 def check(words: tuple[str, ...], as_json: bool) -> None:
     """Build recipes at tiny size and take one step, without writing a file; every mistake is told at once."""
-    from ganvas.recipe import Recipe
+    from ganvas.recipe import DEFAULT, Recipe
 
     names = [word for word in words if "=" not in word]
     overrides = [word for word in words if "=" in word]
     outcome: list[dict[str, Any]] = []
-    for name in names or [None]:
+    for name in names or [DEFAULT]:
         notes: list[str] = []
         problems: list[str] = []
         try:
@@ -363,7 +363,7 @@ def check(words: tuple[str, ...], as_json: bool) -> None:
             problems = [str(each) for each in error.problems]
         except GanvasError as error:
             problems = [str(error)]
-        outcome.append({"recipe": name or "digits", "ok": not problems, "problems": problems, "notes": notes})
+        outcome.append({"recipe": name, "ok": not problems, "problems": problems, "notes": notes})
     if as_json:
         tell(json.dumps(outcome, indent=1))
     for each in outcome:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,8 +40,18 @@ def write_bytes(file: Path, content: bytes) -> None:
             os.fsync(stream.fileno())
         os.replace(temporary, file)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise full_disk(error, file) from None
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a process that was killed left half-written in a folder."""
+    for leftover in folder.glob(".*.tmp"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 # --------------------------------------------------------------------------------------------------- rows of JSON
@@ -52,15 +64,19 @@ def append_rows(file: Path, rows: list[dict[str, Any]]) -> None:
     ------
     CheckpointError : the disk is full; a row that was cut short is taken back.
     """
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    with file.open("ab") as stream:
-        end = stream.tell()
-        try:
-            stream.write(text.encode())
-            stream.flush()
-        except OSError as error:
-            os.truncate(file, end)
-            raise full_disk(error, file) from None
+    text = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    try:
+        with file.open("ab", buffering=0) as stream:  # a buffer would write the failed rows again when it is closed
+            end = stream.tell()
+            try:
+                rest = memoryview(text)
+                while rest:
+                    rest = rest[stream.write(rest) :]
+            except OSError:
+                os.truncate(file, end)
+                raise
+    except OSError as error:
+        raise full_disk(error, file) from None
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:

@@ -318,6 +318,6 @@ def step_once(task: Any, spec: DataSpec) -> None:
     label = torch.arange(4) % spec.num_classes if spec.num_classes else None
     batch = Batch(torch.rand(4, *spec.shape) * 2 - 1, label)
     for update in task.updates():
-        torch.stack([loss.float() for loss in update.losses(batch, 0).values()]).sum().backward()
+        torch.stack([loss.float() for loss in update.losses(batch, 0).values()]).sum().backward()  # type: ignore[no-untyped-call]
         if update.after is not None:
             update.after()

@@ -83,9 +83,7 @@ class Arrays(StoredImages):
         )  # fmt: skip
 
     @classmethod
-    def preview(
-        cls, *, labels: Path | None = None, images: ImageOptions = AS_THEY_ARE, **_: object
-    ) -> DataSpec:
+    def preview(cls, *, labels: Path | None = None, images: ImageOptions = AS_THEY_ARE, **_: object) -> DataSpec:
         """What these keys promise without a look at any file; two classes stand for an unknown number."""
         return DataSpec(images.promised(3, 32, 32), num_classes=0 if labels is None else 2)
 
@@ -100,7 +98,9 @@ def read_arrays(file: Path, where: str) -> dict[str, NDArray[Any]]:
     if not file.exists():
         raise DataError("there is no such file", where=where, hint="check the path")
     if file.is_dir():
-        raise DataError("this is a folder, not a .npy or .npz file", where=where, hint="for a folder of images, set data.use=folder")
+        raise DataError(
+            "this is a folder, not a .npy or .npz file", where=where, hint="for a folder of images, set data.use=folder"
+        )
     try:
         with file.open("rb") as stream:
             magic = stream.read(6)
@@ -132,7 +132,11 @@ def _damaged(error: Exception, where: str) -> DataError:
             where=where,
             hint="save plain numbers: numpy.save(path, array.astype(numpy.uint8))",
         )
-    return DataError(f"it is damaged or cut off: {text.splitlines()[0] if text else type(error).__name__}", where=where, hint="save or copy it again")
+    return DataError(
+        f"it is damaged or cut off: {text.splitlines()[0] if text else type(error).__name__}",
+        where=where,
+        hint="save or copy it again",
+    )
 
 
 def _pick(found: Mapping[str, NDArray[Any]], keys: tuple[str, ...], where: str) -> NDArray[Any]:
@@ -140,7 +144,9 @@ def _pick(found: Mapping[str, NDArray[Any]], keys: tuple[str, ...], where: str) 
         if key in found:
             return found[key]
     raise DataError(
-        f"it has no array called {' or '.join(keys)}", where=where, hint="save it with numpy.savez(path, images=..., labels=...)"
+        f"it has no array called {' or '.join(keys)}",
+        where=where,
+        hint="save it with numpy.savez(path, images=..., labels=...)",
     )
 
 
@@ -168,11 +174,11 @@ def _range(array: NDArray[Any], wanted: Range, where: str) -> tuple[float, float
     """The values of black and white."""
     if array.dtype.kind != "f":
         if array.dtype not in (np.dtype(np.uint8), np.dtype(np.uint16)):
-            raise DataError(
-                f"images of type {array.dtype}", where=where, hint="save them as uint8, uint16 or float32"
-            )
+            raise DataError(f"images of type {array.dtype}", where=where, hint="save them as uint8, uint16 or float32")
         if wanted != "auto":
-            raise BadValue(f"a range is only for floats; these images are {array.dtype}", key="range", hint="leave data.range out")
+            raise BadValue(
+                f"a range is only for floats; these images are {array.dtype}", key="range", hint="leave data.range out"
+            )
         return 0.0, float(np.iinfo(array.dtype).max)
     least, most = math.inf, -math.inf
     rows = max(1, (16 << 20) // max(1, array[:1].nbytes))
@@ -180,7 +186,11 @@ def _range(array: NDArray[Any], wanted: Range, where: str) -> tuple[float, float
         piece = array[start : start + rows]
         if not np.isfinite(piece).all():
             number = start + int(np.flatnonzero(~np.isfinite(piece).all(axis=(1, 2, 3)))[0])
-            raise DataError(f"image {number} holds values that are not numbers (NaN or infinity)", where=where, hint="remove or mend such images")
+            raise DataError(
+                f"image {number} holds values that are not numbers (NaN or infinity)",
+                where=where,
+                hint="remove or mend such images",
+            )
         least, most = min(least, float(piece.min())), max(most, float(piece.max()))
     low, high = RANGES["-1..1" if least < -SLACK else "0..1"] if wanted == "auto" else RANGES[wanted]
     slack = SLACK * (high - low)

@@ -6,7 +6,7 @@ import io
 import pickle
 import tarfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -55,7 +55,7 @@ KNOWN = frozenset(name for each in EDITIONS for name in (*each.train, *each.test
 class Cifar(StoredImages):
     """CIFAR-10 or CIFAR-100 from the published archive, Python or binary version.
 
-    The archive's pickles are read by an unpickler that knows arrays, lists and texts only, so that they cannot run code.
+    The archive's pickles are read by an unpickler that knows arrays, lists and texts only, so they cannot run code.
     CIFAR-100 comes with its 100 fine labels.
 
     Parameters
@@ -94,7 +94,9 @@ class Cifar(StoredImages):
         labels = np.concatenate([part[1] for part in parts])
         names = _class_names(files.get(edition.names), edition, f"{where}/{edition.names}")
         if len(labels) and int(labels.max()) >= len(names):
-            raise DataError(f"it has the label {int(labels.max())}, but {len(names)} classes", where=where, hint="download it again")
+            raise DataError(
+                f"it has the label {int(labels.max())}, but {len(names)} classes", where=where, hint="download it again"
+            )
         store_array(self, pixels, labels, names, images, where=where)
 
     @classmethod
@@ -103,13 +105,13 @@ class Cifar(StoredImages):
         return DataSpec(images.promised(3, 32, 32), num_classes=100 if "100" in Path(path).name else 10)
 
 
-def _half(found: Any, split: str) -> str:
+def _half(found: Collection[str], split: str) -> str:
     """Says what is missing where some files of an edition are there."""
     for edition in EDITIONS:
         wanted = getattr(edition, split)
-        if missing := sorted(set(wanted) - set(found)):
-            if len(missing) < len(wanted):
-                return f": {', '.join(missing)} is missing" if len(missing) == 1 else f": {', '.join(missing)} are missing"
+        missing = sorted(set(wanted) - set(found))
+        if missing and len(missing) < len(wanted):
+            return f"; missing: {', '.join(missing)}"
     return ""
 
 
@@ -135,12 +137,18 @@ def _from_tar(file: Path, where: str) -> dict[str, bytes]:
             for member in archive:
                 total += member.size
                 if total > MAX_ARCHIVE:
-                    raise DataError("it would unpack to more than 1 GB", where=where, hint="this is not CIFAR's archive; do not use it")
+                    raise DataError(
+                        "it would unpack to more than 1 GB",
+                        where=where,
+                        hint="this is not CIFAR's archive; do not use it",
+                    )
                 name = PurePosixPath(member.name).name
                 if member.isfile() and name in KNOWN and (stream := archive.extractfile(member)):
                     found[name] = stream.read()
     except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError) as error:
-        raise DataError(f"it is not a tar archive, or it is cut off: {error}", where=where, hint="download it again") from None
+        raise DataError(
+            f"it is not a tar archive, or it is cut off: {error}", where=where, hint="download it again"
+        ) from None
     return found
 
 
@@ -148,7 +156,9 @@ def _read_binary(data: bytes, edition: _Edition, where: str) -> tuple[NDArray[np
     """Pixels (n, 3072) and labels (n,): rows of label bytes and channel planes."""
     row = edition.label_bytes + PIXELS
     if not data or len(data) % row:
-        raise DataError(f"its {len(data)} bytes are not rows of {row}: it is cut off", where=where, hint="download it again")
+        raise DataError(
+            f"its {len(data)} bytes are not rows of {row}: it is cut off", where=where, hint="download it again"
+        )
     table = np.frombuffer(data, dtype=np.uint8).reshape(-1, row)
     return table[:, edition.label_bytes :], table[:, edition.label_bytes - 1].astype(np.int64)
 
@@ -157,7 +167,9 @@ def _read_pickle(data: bytes, edition: _Edition, where: str) -> tuple[NDArray[np
     content = unpickle(data, where)
     pixels = content.get("data")
     if not (isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.shape[1:] == (PIXELS,)):
-        raise DataError(f"its entry 'data' is not an array of bytes (n, {PIXELS})", where=where, hint="download it again")
+        raise DataError(
+            f"its entry 'data' is not an array of bytes (n, {PIXELS})", where=where, hint="download it again"
+        )
     return pixels, checked_labels(content.get(edition.label_key), len(pixels), where=where)
 
 

@@ -35,7 +35,8 @@ class Folder(StoredImages):
 
     Raises
     ------
-    DataError : no such folder, fewer than two images, a class without images, mixed sizes without `size`, a corrupt image.
+    DataError : no such folder, fewer than two images, a class without images, mixed sizes without `size`, a corrupt
+        image.
     """
 
     def __init__(
@@ -51,7 +52,9 @@ class Folder(StoredImages):
         if not root.exists():
             raise DataError("there is no such folder", where=where, hint="check data.path")
         if not root.is_dir():
-            use = "zip" if root.suffix.lower() == ".zip" else "arrays" if root.suffix.lower() in (".npy", ".npz") else ""
+            use = (
+                "zip" if root.suffix.lower() == ".zip" else "arrays" if root.suffix.lower() in (".npy", ".npz") else ""
+            )
             hint = f"for this file, set data.use={use}" if use else "give the folder that holds the images"
             raise DataError("this is a file, not a folder", where=where, hint=hint)
         files, folders = _walk(root, where)
@@ -114,7 +117,9 @@ def _walk(root: Path, where: str) -> tuple[list[str], list[str]]:
         status = root.stat()
         visit(root, "", ((status.st_dev, status.st_ino),))
     except OSError as error:
-        raise DataError(f"it cannot be listed: {error.strerror}", where=error.filename or where, hint="check its permissions") from None
+        raise DataError(
+            f"it cannot be listed: {error.strerror}", where=error.filename or where, hint="check its permissions"
+        ) from None
     return files, folders
 
 

@@ -21,7 +21,7 @@ from ganvas.types import DataSpec
 UNSIGNED_BYTE = 0x08  # the type code of every image and label file of the MNIST family
 
 MAX_UNPACKED = 4 << 30
-"""Bytes that a header may declare: a hundred times MNIST. More is a damaged header or an archive made to fill memory."""
+"""Bytes that a header may declare: far beyond MNIST. More is a damaged header, or made to fill the memory."""
 
 
 @dataset("idx")
@@ -61,9 +61,7 @@ class Idx(StoredImages):
         store_array(self, pixels, classes, numbered(classes), images, where=str(path))
 
     @classmethod
-    def preview(
-        cls, *, labels: Path | None = None, images: ImageOptions = AS_THEY_ARE, **_: object
-    ) -> DataSpec:
+    def preview(cls, *, labels: Path | None = None, images: ImageOptions = AS_THEY_ARE, **_: object) -> DataSpec:
         """What these keys promise without a look at any file: MNIST's form."""
         return DataSpec(images.promised(1, 28, 28), num_classes=0 if labels is None else 10)
 
@@ -78,7 +76,9 @@ def read_idx(file: Path, where: str) -> NDArray[np.uint8]:
     if not file.exists():
         raise DataError("there is no such file", where=where, hint="check the path")
     if file.is_dir():
-        raise DataError("this is a folder, not an idx file", where=where, hint="give the file, such as train-images-idx3-ubyte.gz")
+        raise DataError(
+            "this is a folder, not an idx file", where=where, hint="give the file, such as train-images-idx3-ubyte.gz"
+        )
     try:
         with file.open("rb") as raw:
             zipped = raw.read(2) == b"\x1f\x8b"
@@ -96,14 +96,20 @@ def _read(stream: IO[bytes] | gzip.GzipFile, where: str) -> NDArray[np.uint8]:
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[3] == 0:
         raise DataError("this is not an idx file", where=where, hint="idx files start with the bytes 00 00 08 03")
     if magic[2] != UNSIGNED_BYTE:
-        raise DataError(f"its values have type 0x{magic[2]:02x}", where=where, hint="only unsigned bytes (0x08) are images or labels")
+        raise DataError(
+            f"its values have type 0x{magic[2]:02x}",
+            where=where,
+            hint="only unsigned bytes (0x08) are images or labels",
+        )
     header = stream.read(4 * magic[3])
     if len(header) < 4 * magic[3]:
         raise DataError("it is cut off in its header", where=where, hint="download it again")
     shape = tuple(int(each) for each in np.frombuffer(header, dtype=">u4"))
     size = math.prod(shape)
     if size > MAX_UNPACKED:
-        raise DataError(f"its header declares {size / 1e9:.0f} GB", where=where, hint="is this an idx file? download it again")
+        raise DataError(
+            f"its header declares {size / 1e9:.0f} GB", where=where, hint="is this an idx file? download it again"
+        )
     data = stream.read(size)
     if len(data) < size or stream.read(1):
         has = "more" if len(data) == size else f"only {len(data)}"

@@ -13,7 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Imported for their registration: `Image.open(formats=...)` looks only among the readers that are loaded.
-from PIL import BmpImagePlugin, Image, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL import (
+    BmpImagePlugin,
+    Image,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
 __all__ = ["Corrupt", "decode", "quantise", "recolour", "refit"]
 
@@ -71,7 +80,7 @@ def decode(data: bytes) -> Picture:
         raise
     except Image.DecompressionBombError:
         raise Corrupt(f"it has more pixels than the limit of {MAX_PIXELS}") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise Corrupt("it is empty" if not data else "it is not a PNG, JPEG, WebP, BMP or TIFF image") from None
     except Exception as error:  # broken bytes make Pillow's readers raise anything: OSError, SyntaxError, struct.error
         raise Corrupt(str(error) or type(error).__name__) from None
@@ -133,8 +142,8 @@ def recolour(image: Picture, channels: int) -> Picture:
     return image
 
 
-def _like(values: NDArray[np.float32], original: Picture) -> Picture:
-    return quantise(values) if original.dtype == np.uint8 else values
+def _like(values: NDArray[np.floating[Any]], original: Picture) -> Picture:
+    return quantise(values) if original.dtype == np.uint8 else values.astype(np.float32, copy=False)
 
 
 def quantise(image: Picture) -> NDArray[np.uint8]:

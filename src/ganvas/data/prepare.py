@@ -95,9 +95,7 @@ class _Decoding:
             for start in range(0, count, rows):
                 stop = min(start + rows, count)
                 block = np.empty((stop - start, *self.shape), dtype=np.uint8)
-                tasks = [
-                    (block[at - start : at - start + TASK_IMAGES], at) for at in range(start, stop, TASK_IMAGES)
-                ]
+                tasks = [(block[at - start : at - start + TASK_IMAGES], at) for at in range(start, stop, TASK_IMAGES)]
                 list(pool.map(lambda task: self._fill(*task), tasks))
                 good = self._good[start:stop]
                 yield block if good.all() else block[good]
@@ -117,7 +115,7 @@ class _Decoding:
             np.empty((0, *self.shape), np.uint8),
             None if labels is None else labels[self._good],
             self._source.class_names,
-            tuple(names[each] for each in np.flatnonzero(~self._good)),
+            tuple(names[int(each)] for each in np.flatnonzero(~self._good)),
             self._source.ignored,
         )
 
@@ -219,7 +217,7 @@ def _decoded(key: str, decoding: _Decoding, weight: int) -> Prepared:
                             f"the prepared images need {decoding.expected_bytes / 1e9:.1f} GB and cannot be written: "
                             f"{error.strerror or error}",
                             where=str(cache.folder(key)),
-                            hint="set the variable GANVAS_CACHE to a folder with room, or lower data.size or data.limit",
+                            hint="set GANVAS_CACHE to a folder with room, or lower data.size or data.limit",
                         ) from None
                 else:
                     if (prepared := cache.load(key)) is not None:

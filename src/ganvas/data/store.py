@@ -43,19 +43,18 @@ class StoredImages:
     class_names: tuple[str, ...]
 
     def __init__(self, prepared: Prepared, fingerprint: str, *, flip: bool) -> None:
-        count, *shape = prepared.pixels.shape
-        self.spec = DataSpec(shape=tuple(shape), num_classes=len(prepared.class_names))
+        shape = prepared.pixels.shape[1:]
+        self.spec = DataSpec(shape=shape, num_classes=len(prepared.class_names))
         self.fingerprint = fingerprint
         self.class_names = prepared.class_names
         self.skipped = prepared.skipped
         self.ignored = prepared.ignored
-        self._count = count
         self._pixels = prepared.pixels
         self._labels = prepared.labels
         self._flip = flip
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._pixels)
 
     def batch(self, indices: NDArray[np.int64], rng: np.random.Generator) -> Batch:
         """The images at `indices` (n,): data (n, C, H, W) float32 in [-1, 1], label (n,) int64 or None.

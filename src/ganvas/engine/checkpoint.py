@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from ganvas.errors import CheckpointError
-from ganvas.files import full_disk, read_tensors, write_tensors
+from ganvas.files import full_disk, read_tensors, sweep, write_tensors
 
 STATE = "state.safetensors"
+FORMAT = "ganvas-state-1"
 
 
 # --------------------------------------------------------------------------------------------------- trees
@@ -88,10 +89,11 @@ class Checkpoints:
         temporary = self.folder / f".step-{step:07d}.{os.getpid()}.tmp"
         try:
             temporary.mkdir(parents=True, exist_ok=True)
-            write_tensors(temporary / STATE, tensors, {"format": "ganvas-state-1", "tree": json.dumps(skeleton)})
-            if target.exists():  # the same step again, after a resume from an earlier one
-                shutil.rmtree(target)
-            temporary.rename(target)
+            write_tensors(temporary / STATE, tensors, {"format": FORMAT, "tree": json.dumps(skeleton)})
+            if target.exists():  # a save of the same step that was cut short
+                os.replace(temporary / STATE, target / STATE)
+            else:
+                temporary.rename(target)
         except OSError as error:
             raise full_disk(error, target) from None
         finally:
@@ -111,6 +113,8 @@ class Checkpoints:
         file = self.path(step) / STATE
         tensors, metadata = read_tensors(file)
         try:
+            if metadata["format"] != FORMAT:
+                raise ValueError(metadata["format"])
             return dict(unpack(tensors, json.loads(metadata["tree"])))
         except (KeyError, ValueError, TypeError):
             raise CheckpointError(
@@ -118,9 +122,11 @@ class Checkpoints:
             ) from None
 
     def sweep(self) -> None:
-        """Remove what an interrupted save left behind."""
-        for leftover in self.folder.glob(".step-*.tmp"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        """Remove what an interrupted save, or an interrupted removal, left behind."""
+        sweep(self.folder)
+        for each in self.folder.glob("step-*"):
+            if not (each / STATE).is_file():
+                shutil.rmtree(each, ignore_errors=True)
 
 
 def to_device(tree: Any, device: torch.device) -> Any:

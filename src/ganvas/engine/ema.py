@@ -39,7 +39,8 @@ class Averages:
         """W ← decay · W + (1 − decay) · weights, after a step that ended at `images` real images seen."""
         decay = average_decay(self.settings, images, batch)
         for role, average in self.nets.items():
-            mine, theirs = list(average.parameters()), list(nets[role].parameters())
+            mine: list[Tensor] = list(average.parameters())
+            theirs: list[Tensor] = list(nets[role].parameters())
             if decay == 0:
                 torch._foreach_copy_(mine, theirs)
             else:

@@ -1,4 +1,4 @@
-"""Where and how exactly numbers are computed: device, autocast, loss scaling, and randomness as a function of progress."""
+"""How exactly numbers are computed: autocast, determinism, and randomness as a function of progress."""
 
 from __future__ import annotations
 

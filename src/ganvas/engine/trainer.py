@@ -100,6 +100,7 @@ class Trainer:
                 self.around_the_step()
                 if stop.is_set() and self.step < self.settings.steps:
                     if self.step not in self.checkpoints.steps():
+                        self.check_weights()
                         self.save()
                     raise Interrupted(self.step)
 
@@ -161,9 +162,13 @@ class Trainer:
             row = self.logbook.row(self.step, {"images": self.step * settings.batch, **self.optim.rates()})
             self.hooks.row(self.step, row)
         save = last or self.step % settings.checkpoint_every == 0
-        if last or self.step % (settings.sample_every or settings.checkpoint_every) == 0:
+        picture = last or self.step % (settings.sample_every or settings.checkpoint_every) == 0
+        score = last or (self.score_every is not None and self.step % self.score_every == 0)
+        if save or picture or score:
+            self.check_weights()
+        if picture:
             self.hooks.picture(self.step, self.result())
-        if last or (self.score_every is not None and self.step % self.score_every == 0):
+        if score:
             value = self.hooks.score(self.step, self.result())
             if value is not None and (self.best is None or value < self.best[1]):
                 self.best = (self.step, value)
@@ -177,7 +182,6 @@ class Trainer:
         return {role: averaged.get(role) or net.state_dict() for role, net in self.nets.items()}
 
     def save(self) -> None:
-        self.check_weights()
         self.checkpoints.save(self.step, self.state_dict(), self.best and self.best[0])
         self.hooks.saved(self.step, self.result())
 
@@ -190,8 +194,8 @@ class Trainer:
 
     def check_weights(self) -> None:
         for role, net in self.nets.items():
-            for name, parameter in net.named_parameters():
-                if not torch.isfinite(parameter).all():
+            for name, tensor in net.state_dict().items():
+                if not torch.isfinite(tensor).all():
                     self.diverged(f"the weight {name} of the {role} is not finite")
 
     def diverged(self, problem: str) -> None:

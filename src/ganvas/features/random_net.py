@@ -75,7 +75,7 @@ class RandomNet:
 def draw_weights(seed: int) -> list[np.ndarray]:
     """Kernels (out, in, 3, 3) and biases (out,) in turn, float32, the same on every machine.
 
-    Kernels are uniform with the variance that keeps the scale of activations (He et al. 2015, eq. 14); biases are
+    Kernels are uniform with the variance that keeps the scale of activations (He et al. 2015); biases are
     uniform in [-0.5, 0.5), so that the units bend at different places.
     """
     bits = np.random.PCG64(seed)

@@ -12,7 +12,7 @@ from ganvas.parts import metric
 from ganvas.types import Evidence
 
 
-@metric("class-agreement", paper="Ravuri and Vinyals 2019, sec. 3 (the converse score)")
+@metric("class-agreement", paper="Shmelkov et al. 2018 (GAN-test)")
 class ClassAgreement:
     """Share of generated samples that the extractor's classifier assigns to the class that was asked for.
 

@@ -14,7 +14,7 @@ from ganvas.parts import metric
 from ganvas.types import Evidence
 
 
-@metric("kernel-distance", paper="Binkowski et al. 2018, sec. 4; Gretton et al. 2012, eq. 3")
+@metric("kernel-distance", paper="Bińkowski et al. 2018, sec. 4; Gretton et al. 2012, eq. 3")
 class KernelDistance:
     """Unbiased squared kernel distance between real and generated features (KID with Inception features).
 

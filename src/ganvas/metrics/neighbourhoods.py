@@ -13,7 +13,7 @@ from ganvas.parts import metric
 from ganvas.types import Evidence
 
 
-@metric("precision-recall", paper="Kynkaanniemi et al. 2019, eq. 1-2")
+@metric("precision-recall", paper="Kynkäänniemi et al. 2019, eq. 1-2")
 class PrecisionRecall:
     """Improved precision and recall: shares of generated samples in the real manifold and the other way round.
 
@@ -38,7 +38,7 @@ class PrecisionRecall:
         return {"precision": precision, "recall": recall}
 
 
-@metric("density-coverage", paper="Naeem et al. 2020, eq. 3-4")
+@metric("density-coverage", paper="Naeem et al. 2020")
 class DensityCoverage:
     """Density and coverage: how crowded the real neighbourhoods are with generated samples, and how many are visited.
 

@@ -23,5 +23,6 @@ class WeightClipping:
 
     @torch.no_grad()
     def apply(self, net: nn.Module) -> None:
-        torch._foreach_clamp_min_(own := list(net.parameters()), -self.limit)
+        own: list[torch.Tensor] = list(net.parameters())
+        torch._foreach_clamp_min_(own, -self.limit)
         torch._foreach_clamp_max_(own, self.limit)

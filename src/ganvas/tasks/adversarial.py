@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import torch
 from annotated_types import Gt
@@ -72,8 +72,9 @@ class Adversarial:
                     f"{name!r} acts on the weights after every update; it has no weight and no every",
                     where=f"task.regularizers.{name}", hint=f"ganvas show regularizer {name}",
                 )  # fmt: skip
-        space, latent_spec = next(iter(nets["generator"].latents.items()))  # type: ignore[union-attr, arg-type]
-        self.space, self.latent_spec = space, latent_spec
+        self.generator = cast("Generator", nets["generator"])
+        self.discriminator = cast("Critic", nets["discriminator"])
+        self.space, self.latent_spec = next(iter(self.generator.latents.items()))
 
     # ------------------------------------------------------------------ the updates
 
@@ -90,23 +91,23 @@ class Adversarial:
 
     def critic_losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         turn = self.turn(batch, step, for_generator=False)
-        head = self.nets["discriminator"].head  # type: ignore[union-attr]
+        head = self.discriminator.head
         return {
             "adversarial": self.objective.critic(turn.real_scores.logits, turn.fake_scores.logits),
-            **head.critic_losses(turn.real_scores, turn.fake_scores, turn.label),  # type: ignore[operator, union-attr]
+            **head.critic_losses(turn.real_scores, turn.fake_scores, turn.label),
             **self.term_losses("discriminator", turn),
         }
 
     def generator_losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         turn = self.turn(batch, step, for_generator=True)
-        head = self.nets["discriminator"].head  # type: ignore[union-attr]
+        head = self.discriminator.head
         fake = turn.fake_scores
         # An objective that does not say is taken to look at the real side.
         reads_real = getattr(self.objective, "reads_real", True)
         real_logits = turn.real_scores.logits if reads_real else fake.logits.new_empty(0)
         return {
             "adversarial": self.objective.generator(real_logits, fake.logits),
-            **head.generator_losses(fake, turn.fake_label),  # type: ignore[operator, union-attr]
+            **head.generator_losses(fake, turn.fake_label),
             **self.term_losses("generator", turn),
         }
 
@@ -156,17 +157,17 @@ class Adversarial:
         return Latent(values, self.space)
 
     def generate(self, latent: Latent, label: Tensor | None) -> Tensor:
-        return self.nets["generator"](latent.values, label)  # type: ignore[no-any-return]
+        return self.generator(latent.values, label)
 
     def critic(self, data: Tensor, label: Tensor | None) -> Scores:
         if self.augment is not None:
             data = self.augment(data)
-        return self.nets["discriminator"](data, label)  # type: ignore[no-any-return]
+        return self.discriminator(data, label)
 
     # ------------------------------------------------------------------ resume
 
     def stateful(self) -> dict[str, Stateful]:
-        named = {"objective": self.objective, "augment": self.augment}
+        named: dict[str, Any] = {"objective": self.objective, "augment": self.augment}
         named |= {f"regularizers.{name}": entry.part for name, entry in {**self.terms, **self.constraints}.items()}
         return {name: part for name, part in named.items() if isinstance(part, Stateful)}
 

@@ -1,0 +1,41 @@
+# `make demo` and `make test` are all that is needed on a bare machine with Python 3.11 or newer.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test fast lint types docs digit-net clean
+
+demo: $(VENV)/.installed
+	$(BIN)/ganvas train
+
+test: $(VENV)/.installed-dev lint docs
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+fast: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/mkdocs build --strict --quiet
+
+digit-net: $(VENV)/.installed  # the bundled classifier, from its data
+	$(BIN)/python scripts/train_digit_net.py
+
+clean:
+	rm -rf $(VENV) site dist build .mypy_cache .ruff_cache .pytest_cache
+
+# The constraints keep torch at its CPU build where there is one, and every other version at the tested one.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) -e ".[dev]"
+	touch $@
