@@ -111,7 +111,6 @@ class Judge:
     real: EvidenceSet
     n_real: int
     fingerprint: str
-    num_classes: int
 
     @classmethod
     def of(cls, protocol: Mapping[str, Any], reference: Dataset) -> Judge:
@@ -125,9 +124,7 @@ class Judge:
                 )  # fmt: skip
         needs = frozenset().union(*(metric.needs for metric in metrics.values()))
         real = gather(of_dataset(reference), extractor, needs)
-        return cls(
-            protocol, extractor, metrics, real, len(reference), reference.fingerprint, reference.spec.num_classes
-        )
+        return cls(protocol, extractor, metrics, real, len(reference), reference.fingerprint)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -152,7 +149,7 @@ class Judge:
 
     def asked_labels(self, model: Model, n: int) -> Tensor | None:
         """Classes in the reference's own proportions, in its order, repeated to n."""
-        if not model.spec.num_classes or self.real.label is None:
+        if not model.num_classes or self.real.label is None:
             return None
         return self.real.label.repeat(-(-n // len(self.real.label)))[:n]
 

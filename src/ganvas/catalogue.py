@@ -67,7 +67,7 @@ def details(part: Part) -> dict[str, Any]:
             "key": key,
             "type": _type_words(each),
             "required": each.required,
-            "default": None if each.required else parts.plain(each.default),
+            "default": None if each.required else plain(each.default),
         }
         for key, each in part.fields().items()
     ]

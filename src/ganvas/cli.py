@@ -180,8 +180,8 @@ def sample(
 
     target = drawing.Target.of(out, run_path, seed)
     model = Model.load(run_path, device=pick_device(device))
-    n = count or 8 * (min(model.spec.num_classes, 20) or 10)
-    classes = model.spec.num_classes
+    classes = model.num_classes
+    n = count or 8 * (min(classes, 20) or 10)
     labels = [label] * n if label is not None else [i % classes for i in range(n)] if classes else None
     images = model.sample(n, seed=seed, label=labels, truncation=truncation, sampler=sampler, batch=batch)
     target.write(images, labels, columns=min(classes, 20) if classes and label is None else None)

@@ -46,8 +46,8 @@ def write_bytes(file: Path, content: bytes) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a process that was killed left half-written in a folder."""
-    for leftover in folder.glob(".*.tmp"):
+    """Remove what a process that was killed left half-written in a folder or below."""
+    for leftover in list(folder.rglob(".*.tmp")):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:

@@ -92,6 +92,11 @@ class Model:
         return next((net for net in self.nets.values() if isinstance(net, Generator)), None)
 
     @property
+    def num_classes(self) -> int:
+        """How many classes can be asked for: none where the generator does not look at labels."""
+        return self.spec.num_classes if self.generator is not None and self.generator.conditional else 0
+
+    @property
     def latents(self) -> Mapping[str, LatentSpec]:
         """Its latent spaces, the one that is drawn from first."""
         return self.generator.latents if self.generator is not None else {}
@@ -140,7 +145,7 @@ class Model:
         ------
         UsageError : a label where there are no classes, out of range, or as many labels as there are not samples.
         """
-        classes = self.spec.num_classes
+        classes = self.num_classes
         if label is None:
             if not classes:
                 return None
@@ -154,7 +159,7 @@ class Model:
             return torch.cat(drawn)[:n].to(self.device) if drawn else torch.empty(0, dtype=torch.int64)
         wanted = torch.as_tensor(label, dtype=torch.int64).reshape(-1)
         if not classes:
-            raise UsageError(f"label {label!r}: this model was trained without labels", hint="leave the label out")
+            raise UsageError(f"label {label!r}: this model knows no classes", hint="leave the label out")
         if len(wanted) not in (1, n):
             raise UsageError(f"{len(wanted)} labels for {n} samples", hint="give one label, or one for each sample")
         outside = wanted[(wanted < 0) | (wanted >= classes)]
@@ -165,14 +170,16 @@ class Model:
             )
         return wanted.expand(n).to(self.device)
 
-    @torch.inference_mode()
     def synthesize(self, latent: Latent, label: Tensor | None = None) -> Tensor:
-        """Data (N, C, H, W) in [-1, 1] for these latents; N is not cut into batches."""
+        """Data (N, C, H, W) in [-1, 1] for these latents; N is not cut into batches.
+
+        Differentiable in latents that ask for a gradient; the weights are frozen, so nothing else builds a graph.
+        """
         self.require(HasLatents)
         assert self.generator is not None
         return self.generator(latent.values.to(self.device), label).float()
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference mode: a sampler may turn gradients on for its own steps
     def sample(
         self,
         n: int,

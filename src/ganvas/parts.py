@@ -23,17 +23,17 @@ import functools
 import importlib
 import importlib.util
 import inspect
-import json
 import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from ganvas.errors import BadValue, GanvasError, UnknownPart, UsageError, nearest
+from ganvas.values import read_value
 
 SHELVES: dict[str, str] = {
     "dataset": "data",
@@ -408,46 +408,6 @@ def _any_marker(annotation: Any) -> Marker | None:
         if found := _marker(annotation, kind):
             return typing.cast("Marker", found)
     return None
-
-
-@functools.cache
-def _adapter(annotation: Any) -> Any:
-    from pydantic import ConfigDict, TypeAdapter
-
-    # Any hashable annotation will do; arbitrary classes are let through for parts that Python code hands over ready made.
-    bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
-    if isinstance(bare, type) and dataclasses.is_dataclass(bare):
-        return TypeAdapter(annotation)
-    return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
-
-
-def read_value(annotation: Any, value: Any) -> Any:
-    """A plain recipe value as the annotated type; lists become tuples, integers floats, nothing else is bent.
-
-    Raises
-    ------
-    ValueError : pydantic's, with one line a problem.
-    """
-    # JSON is the strict mode in which a list may stand for a tuple and a string for a path, as in a recipe.
-    return _adapter(annotation).validate_json(json.dumps(value), strict=True)
-
-
-def value_schema(annotation: Any) -> dict[str, Any]:
-    """JSON Schema of a plain value."""
-    return typing.cast("dict[str, Any]", _adapter(annotation).json_schema())
-
-
-def plain(value: Any) -> Any:
-    """A default as it would stand in a recipe: tuples as lists, paths as strings, parts left as they are named."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(each) for key, each in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [plain(each) for each in value]
-    if isinstance(value, Path):
-        return str(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {each.name.removesuffix("_"): plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
-    return value
 
 
 # ---------------------------------------------------------------------------------------------------- building

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _SHOWN = (1, 3, 4)  # grey, RGB, RGBA
-_MIN_CELL = 48  # pixels: an 8 × 8 digit is drawn this large, or nobody can read it
+_MIN_CELL = 64  # pixels: an 8 × 8 digit is drawn this large, or nobody can read it
+_GAPS = (2, 16)  # pixels between cells, at least and at most; between them a sixteenth of a cell
+_GAP_GREY = 128  # told apart from black and from white images, on black and on white pages
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
@@ -24,26 +26,42 @@ def to_uint8(images: Tensor) -> np.ndarray:
     return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
+def shown_channels(pixels: np.ndarray) -> np.ndarray:
+    """(..., C) reduced to channels that a picture can have: more show their first three, two their first."""
+    channels = pixels.shape[-1]
+    return pixels if channels in _SHOWN else pixels[..., : 3 if channels > 3 else 1]
+
+
 def picture(pixels: np.ndarray) -> Image.Image:
     """One image from (H, W, C) uint8; more channels than a picture can have show their first three."""
-    channels = pixels.shape[2]
-    if channels not in _SHOWN:
-        pixels = pixels[:, :, : 3 if channels > 3 else 1]
+    pixels = shown_channels(pixels)
     return Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
 
 
 def grid(images: Tensor, columns: int | None = None) -> Image.Image:
-    """Images side by side, row by row; small ones are enlarged by a whole factor so that they can be read."""
-    pixels = to_uint8(images)  # (N, H, W, C)
+    """Images side by side, row by row, with a thin gap between them.
+
+    Small ones are enlarged by a whole factor so that they can be read. The gap is a middle grey, which is seen on any
+    page beside any image; between images with transparency it is transparent as they are.
+
+    Parameters
+    ----------
+    images : (N, C, H, W) in [-1, 1].
+    columns : images per row; None makes the sheet about square.
+    """
+    pixels = shown_channels(to_uint8(images))  # (N, H, W, C)
     n, height, width, channels = pixels.shape
     columns = columns or max(1, round((n * height / width) ** 0.5))
     rows = -(-n // columns)
-    sheet = np.zeros((rows * columns, height, width, channels), dtype=np.uint8)
-    sheet[:n] = pixels
-    sheet = sheet.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)  # (R, H, K, W, C)
-    result = picture(sheet.reshape(rows * height, columns * width, channels))
-    factor = max(1, -(-_MIN_CELL // max(height, width)))
-    return result.resize((result.width * factor, result.height * factor), Image.Resampling.NEAREST)
+    factor = -(-_MIN_CELL // max(height, width))
+    height, width = height * factor, width * factor
+    gap = min(max(max(height, width) // 16, _GAPS[0]), _GAPS[1])
+    empty = 0 if channels == 4 else _GAP_GREY
+    # Each cell carries the gap to its right and below; the outermost gaps are cut off at the end.
+    cells = np.full((rows * columns, height + gap, width + gap, channels), empty, dtype=np.uint8)
+    cells[:n, :height, :width] = pixels.repeat(factor, axis=1).repeat(factor, axis=2)
+    sheet = cells.reshape(rows, columns, height + gap, width + gap, channels).transpose(0, 2, 1, 3, 4)  # (R, H, K, W, C)
+    return picture(sheet.reshape(rows * (height + gap), columns * (width + gap), channels)[:-gap, :-gap])
 
 
 def png(image: Image.Image) -> bytes:

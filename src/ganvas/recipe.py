@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from ganvas import parts, yaml12
+from ganvas import parts, values, yaml12
 from ganvas.errors import (
     BadValue,
     CheckpointError,
@@ -242,7 +242,7 @@ def made_tiny(resolved: Mapping[str, Any]) -> dict[str, Any]:
     """A resolved recipe with every network at the size that its part declares for checks, one step of four data."""
     small = copy.deepcopy(dict(resolved))
     for node in small["networks"].values():
-        node.update({key: parts.plain(value) for key, value in parts.find("network", node["use"]).tiny.items()})
+        node.update({key: values.plain(value) for key, value in parts.find("network", node["use"]).tiny.items()})
         node.update({"from": None, "freeze": None})
     small["train"] = {**small["train"], "steps": 1, "batch": 4, "accumulate": 1, "compile": False}
     return small
@@ -470,8 +470,8 @@ class _Checker:
 
     def default(self, each: Field, path: KeyPath) -> Any:
         if each.marker is not None and each.default is not None:
-            return self.value(each, parts.plain(each.default), path, "")
-        return parts.plain(each.default)
+            return self.value(each, values.plain(each.default), path, "")
+        return values.plain(each.default)
 
     def value(self, each: Field, raw: Any, path: KeyPath, hint: str) -> Any:
         marker = each.marker
@@ -483,7 +483,7 @@ class _Checker:
         if section is not None:
             return self.keys(parts.fields_of(section), raw, path, repr(path[-1]), hint)
         try:
-            parts.read_value(each.annotation, raw)
+            values.read_value(each.annotation, raw)
         except ValueError as error:
             self.problems.append(
                 BadValue(f"{path[-1]!r} is {raw!r}: {_pydantic_words(error)}", where=self.where(path), hint=hint)
@@ -587,8 +587,8 @@ def _field_schema(each: Field) -> dict[str, Any]:
                 "properties": _properties(parts.fields_of(section)),
                 "additionalProperties": False,
             }
-        schema = parts.value_schema(each.annotation)
-        return schema if each.required else {**schema, "default": parts.plain(each.default)}
+        schema = values.value_schema(each.annotation)
+        return schema if each.required else {**schema, "default": values.plain(each.default)}
     extra = _properties(parts.fields_of(marker.extra)) if marker.extra else {}
     names = [part.name for part in parts.every(marker.kind)]
     nodes = [{"$ref": f"#/$defs/{marker.kind}.{name}", **({"properties": extra} if extra else {})} for name in names]

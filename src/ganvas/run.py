@@ -214,10 +214,18 @@ class Session:
             raise full_disk(error, self.folder) from None
         write_bytes(self.folder / "recipe.yaml", yaml12.write(dict(recipe.data)).encode())
         write_bytes(self.folder / "resolved.yaml", yaml12.write(dict(self.plan.resolved)).encode())
-        write_bytes(self.folder / "provenance.json", json.dumps(provenance(self.plan), indent=2).encode())
+        self.note_provenance()
         self.sinks = {
             name: parts.build("sink", node, self.folder) for name, node in self.plan.resolved["sinks"].items()
         }
+
+    def note_provenance(self) -> None:
+        """Where the run began, and every later session that was not like the first."""
+        file, now = self.folder / "provenance.json", provenance(self.plan)
+        noted = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {**now, "resumed": []}
+        if any(noted[key] != value for key, value in now.items()):
+            noted["resumed"].append(now)
+        write_bytes(file, json.dumps(noted, indent=2).encode())
 
     def go(self, trainer: Trainer, *, resume: bool) -> None:
         settings = self.plan.settings
@@ -276,7 +284,7 @@ class Session:
 
 def sample_grid(model: Model, *, seed: int, rows: int = _GRID_ROWS, **options: Any) -> Any:
     """A sheet of samples; with classes, each column is one class, in order."""
-    classes = model.spec.num_classes
+    classes = model.num_classes
     columns = min(classes, 20) or _GRID_COLUMNS
     label = [i % columns for i in range(rows * columns)] if classes else None
     return pictures.grid(model.sample(rows * columns, seed=seed, label=label, **options), columns)
@@ -297,11 +305,12 @@ def check(recipe: Recipe, say: Callable[[str], None] = lambda text: None) -> Non
     resolved = recipe.resolve()
     node = {key: value for key, value in resolved["data"].items() if key != "use"}
     part = parts.find("dataset", resolved["data"]["use"])
-    try:
-        spec = parts.build("dataset", resolved["data"]).spec
-    except DataError as error:
-        say(f"{error.where}: {error.problem} (checked with random data instead)")
+    place = node.get("path")
+    if place is not None and not Path(place).exists():
+        say(f"there is nothing at data.path={place} (checked with random data instead)")
         spec = parts.preview(part, node)
+    else:
+        spec = parts.build("dataset", resolved["data"]).spec
     small = made_tiny(resolved)
     if resolved["eval"]:
         bench.load_protocol(resolved["eval"]["protocol"])

@@ -109,9 +109,13 @@ class CriticHead(Protocol):
 
 @runtime_checkable
 class Generator(Protocol):
-    """A network that turns latents into data. `latents` names its spaces, the one that is drawn first."""
+    """A network that turns latents into data.
+
+    `latents` names its spaces, first the one that is drawn from; `conditional` says whether it looks at the label.
+    """
 
     latents: Mapping[str, LatentSpec]
+    conditional: bool
 
     def __call__(self, latent: Tensor, label: Tensor | None = None) -> Tensor: ...
 

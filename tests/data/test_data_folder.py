@@ -90,6 +90,7 @@ def test_dataset_json(tmp_path: Path, write_images: Write) -> None:
     ("text", "problem"),
     [
         ("{", "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
         ("[]", "no entry 'labels'"),
         ('{"labels": [["a.png"]]}', "not pairs"),
         ('{"labels": [["a.png", 0]]}', "1 images have no label, such as b.png"),

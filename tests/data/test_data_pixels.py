@@ -67,7 +67,7 @@ def test_sixteen_bit_is_averaged_before_it_is_rounded() -> None:
 def test_float_tiff() -> None:
     values = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
     assert np.array_equal(quantise(decode(saved(Image.fromarray(values), "TIFF")))[..., 0], np.rint(values * 255))
-    with pytest.raises(Corrupt, match="must lie in 0..1"):
+    with pytest.raises(Corrupt, match=r"must lie in 0\.\.1"):
         decode(saved(Image.fromarray(values * 300), "TIFF"))
 
 
@@ -106,7 +106,7 @@ def test_exif_turns_the_image_upright() -> None:
     [
         (b"", "empty"),
         (b"hello", "not a PNG"),
-        (saved(Image.fromarray(RGB), "PNG")[:60], ""),
+        (saved(Image.fromarray(RGB), "PNG")[:60], "."),
         (saved(Image.fromarray(np.tile(RGB, (20, 20, 1))), "JPEG")[:900], "truncated"),
         (saved(Image.fromarray(RGB), "GIF"), "not a PNG"),
     ],

@@ -117,7 +117,10 @@ def read_arrays(file: Path, where: str) -> dict[str, NDArray[Any]]:
                 f"it would unpack to {size / 1e9:.0f} GB", where=where, hint="save large arrays with numpy.save as .npy"
             )
         with np.load(file, allow_pickle=False) as members:
-            return {key: members[key] for key in members.files if key in (*IMAGE_KEYS, *LABEL_KEYS)}
+            found = {key: members[key] for key in members.files if key in (*IMAGE_KEYS, *LABEL_KEYS)}
+        if foreign := [key for key, array in found.items() if not isinstance(array, np.ndarray)]:
+            raise ValueError(f"{foreign[0]} is not an array")  # NumPy hands out the bytes of what it does not know
+        return found
     except (OSError, ValueError, EOFError, KeyError, MemoryError, OverflowError, SyntaxError) as error:
         raise _damaged(error, where) from None
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
@@ -126,7 +129,7 @@ def read_arrays(file: Path, where: str) -> dict[str, NDArray[Any]]:
 
 def _damaged(error: Exception, where: str) -> DataError:
     text = str(error)
-    if "allow_pickle" in text or "Object arrays" in text:
+    if any(words in text for words in ("allow_pickle", "Object arrays", "Python objects")):
         return DataError(
             "it holds pickled objects, which could run code and are never loaded",
             where=where,

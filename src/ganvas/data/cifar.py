@@ -243,7 +243,7 @@ def unpickle(data: bytes, where: str) -> dict[str, Any]:
         content = _Unpickler(io.BytesIO(data), encoding="bytes").load()
     except Exception as error:  # a damaged or hostile pickle can raise whatever the objects in it raise
         raise DataError(
-            f"it is refused: {error or type(error).__name__}",
+            f"it is refused: {(str(error) or type(error).__name__).splitlines()[0]}",
             where=where,
             hint="this is not a file of CIFAR's archive, or a changed one: download it again",
         ) from None

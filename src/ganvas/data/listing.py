@@ -150,7 +150,7 @@ def _from_json(name: str, data: bytes, names: Sequence[str], where: str) -> NDAr
     form = 'it must be {"labels": [["folder/image.png", 3], ...]} or {"labels": null}'
     try:
         content: Any = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"it is not valid JSON: {error}", where=place, hint=form) from None
     if not isinstance(content, dict) or "labels" not in content:
         raise DataError("it has no entry 'labels'", where=place, hint=form)

@@ -51,8 +51,8 @@ _OPAQUE_COLOUR = {"RGB", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"}
 Picture = NDArray[Any]
 
 
-class Corrupt(Exception):  # noqa: N818 - carries a reason to the place that knows the file's name; users see a DataError
-    """Bytes that are not a usable image; the text is the reason."""
+class Corrupt(Exception):
+    """Bytes that are not a usable image; the text is the reason. Whoever knows the file's name makes it a DataError."""
 
 
 def decode(data: bytes) -> Picture:

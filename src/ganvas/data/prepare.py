@@ -48,7 +48,9 @@ class Source:
     ignored: int = 0
 
 
-class _Richer(Exception):  # noqa: N818 - not an error: the decoding starts again with more channels
+class _Richer(Exception):
+    """No error: a picture has more channels than the ones before, so the decoding starts again with as many."""
+
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
         self.channels = channels

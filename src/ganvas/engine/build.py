@@ -51,10 +51,30 @@ def build_networks(
         entry = parts.build_set("network", {role: node}, Weights, spec)[role]
         weights: Weights = entry.extra
         nets[role] = entry.part
-        frozen[role] = ("",) if weights.freeze == "all" else tuple(weights.freeze or ())
+        frozen[role] = frozen_names(entry.part, weights, role)
         if weights.from_ and pretrained:
             load_weights(entry.part, Path(weights.from_), weights.net or role, role)
     return nets, frozen
+
+
+def frozen_names(net: nn.Module, weights: Weights, role: str) -> tuple[str, ...]:
+    """The beginnings of the names of the parameters that never learn; "" stands for all of them.
+
+    Raises
+    ------
+    BadValue : one of them is the beginning of no name.
+    """
+    if weights.freeze == "all":
+        return ("",)
+    names = [name for name, _ in net.named_parameters()]
+    for start in weights.freeze or ():
+        if not any(name.startswith(start) for name in names):
+            pieces = sorted({name.split(".")[0] for name in names})
+            raise BadValue(
+                f"no parameter's name begins with {start!r}", where=f"networks.{role}.freeze",
+                hint=f"they begin with {', '.join(pieces)}",
+            )  # fmt: skip
+    return tuple(weights.freeze or ())
 
 
 def load_weights(net: nn.Module, source: Path, wanted: str, role: str) -> None:
@@ -87,8 +107,8 @@ def build_trainer(plan: Plan, folder: Path, hooks: Hooks, *, fresh: bool) -> Tra
     settle_kernels()
     make_deterministic(device)
     nets, frozen = build_networks(resolved, plan.dataset.spec, pretrained=fresh)
-    for net in nets.values():
-        net.to(device).train()
+    for role, net in nets.items():
+        net.to(device).train("" not in frozen[role])  # frozen whole: its running statistics stay, too
         if settings.channels_last:
             net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     # Before anything else sees the networks: a task may keep what it reads of them.

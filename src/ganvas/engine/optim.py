@@ -83,3 +83,8 @@ class Optim:
         self.scaler.load_state_dict(state["scaler"])
         for role, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["roles"][role])
+            for parameter, own in optimizer.state.items():
+                for name, value in own.items():
+                    if isinstance(value, Tensor) and value.shape == parameter.shape:
+                        # Fused optimizers walk through memory: moments must lie in it as their parameter does.
+                        own[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

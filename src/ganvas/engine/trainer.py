@@ -20,8 +20,8 @@ from ganvas.engine.feed import Feed, micro_batches
 from ganvas.engine.logbook import Logbook
 from ganvas.engine.optim import Optim
 from ganvas.engine.precision import autocast, seed_from
-from ganvas.errors import DivergenceError
-from ganvas.files import cut_after
+from ganvas.errors import DivergenceError, ResumeMismatch
+from ganvas.files import cut_after, sweep
 from ganvas.recipe import Train
 from ganvas.types import Batch, Task, Update
 
@@ -100,7 +100,6 @@ class Trainer:
                 self.around_the_step()
                 if stop.is_set() and self.step < self.settings.steps:
                     if self.step not in self.checkpoints.steps():
-                        self.check_weights()
                         self.save()
                     raise Interrupted(self.step)
 
@@ -109,8 +108,8 @@ class Trainer:
         self.optim.begin(self.step)
         values: dict[str, float] = {}
         for update in self.task.updates():
-            if self.step % update.every:
-                continue
+            if self.step % update.every or not any(self.optim.learning[role] for role in update.nets):
+                continue  # not its turn, or all that it would teach is frozen
             for _ in range(update.repeat):
                 losses = self.apply(update, next(self.feed))
                 self.logbook.add(losses)
@@ -164,8 +163,8 @@ class Trainer:
         save = last or self.step % settings.checkpoint_every == 0
         picture = last or self.step % (settings.sample_every or settings.checkpoint_every) == 0
         score = last or (self.score_every is not None and self.step % self.score_every == 0)
-        if save or picture or score:
-            self.check_weights()
+        if picture or score:
+            self.check_weights()  # nothing is drawn or measured with weights that are no numbers
         if picture:
             self.hooks.picture(self.step, self.result())
         if score:
@@ -182,6 +181,7 @@ class Trainer:
         return {role: averaged.get(role) or net.state_dict() for role, net in self.nets.items()}
 
     def save(self) -> None:
+        self.check_weights()
         self.checkpoints.save(self.step, self.state_dict(), self.best and self.best[0])
         self.hooks.saved(self.step, self.result())
 
@@ -223,20 +223,38 @@ class Trainer:
             "logbook": self.logbook.state_dict(),
         }
 
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for role, net in self.nets.items():
+            net.load_state_dict(state["nets"][role])
+        if self.averages is not None:
+            self.averages.load_state_dict(state["averages"])
+        self.optim.load_state_dict(state["optim"])
+        self.task.load_state_dict(state["task"])
+        self.logbook.load_state_dict(state["logbook"])
+        self.step, self.feed.position, self.best = state["step"], state["position"], state["best"]
+
     def resume(self) -> int:
-        """Go back to the newest checkpoint, or to the start where there is none; the step that was found."""
+        """Go back to the newest checkpoint, or to the start where there is none; the step that was found.
+
+        Raises
+        ------
+        CheckpointError : the newest checkpoint cannot be read.
+        ResumeMismatch : it is that of another recipe.
+        """
         self.checkpoints.sweep()
+        sweep(self.logbook.file.parent)
         steps = self.checkpoints.steps()
         if steps:
             state = to_device(self.checkpoints.load(steps[-1]), self.device)
-            self.step, self.feed.position, self.best = state["step"], state["position"], state["best"]
-            for role, net in self.nets.items():
-                net.load_state_dict(state["nets"][role])
-            if self.averages is not None:
-                self.averages.load_state_dict(state["averages"])
-            self.optim.load_state_dict(state["optim"])
-            self.task.load_state_dict(state["task"])
-            self.logbook.load_state_dict(state["logbook"])
+            try:
+                self.load_state_dict(state)
+            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                raise ResumeMismatch(
+                    f"the checkpoint is not one of this recipe: {str(error).splitlines()[-1].strip()}",
+                    where=str(self.checkpoints.path(steps[-1])),
+                    hint="undo the changes to the recipe, or start anew from its weights with networks.ROLE.from=…",
+                ) from None
+            self.hooks.saved(self.step, self.result())  # a kill may have come between the checkpoint and the model file
         for file in self.row_files:
             cut_after(file, self.step)
         return self.step

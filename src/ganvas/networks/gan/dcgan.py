@@ -70,6 +70,7 @@ class DCGANGenerator(nn.Module):
         n = halvings(spec, DEEPEST)
         require_classes(conditioning, spec)
         self.latents = {"z": LatentSpec((z_dim,), "normal")}
+        self.conditional = conditioning is not None
         self.classes = spec.num_classes if conditioning else 0
         self.concat = conditioning == "concat"
 
@@ -206,6 +207,7 @@ class DCGANDeepGenerator(nn.Module):
         h, w = bottom_of(spec, n)
         require_classes(conditioning, spec)
         self.latents = {"z": LatentSpec((z_dim,), "normal")}
+        self.conditional = conditioning is not None
         self.classes = spec.num_classes if conditioning else 0
         treat = treatment(orthogonal, spectral_norm=spectral_norm)
 

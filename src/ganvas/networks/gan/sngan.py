@@ -117,6 +117,7 @@ class SNGANGenerator(nn.Module):
         n = halvings(spec, DEEPEST)
         require_classes(conditioning, spec)
         self.latents = {"z": LatentSpec((z_dim,), "normal")}
+        self.conditional = conditioning is not None
         self.classes = spec.num_classes if conditioning else 0
         treat = treatment(orthogonal, spectral_norm=spectral_norm)
 

@@ -1,0 +1,23 @@
+"""A run on one page, to be sent to a colleague: `report.html` needs no network and no other file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ganvas.files import write_bytes
+from ganvas.report.page import page
+from ganvas.report.record import Record
+
+
+def write(folder: Path) -> Path:
+    """Write `report.html` into a run folder, whole or not at all, and return its path.
+
+    Whatever the run does not have yet, such as scores or samples, is left out.
+
+    Raises
+    ------
+    CheckpointError : the disk is full or the folder cannot be written.
+    """
+    file = folder / "report.html"
+    write_bytes(file, page(Record.read(folder)).encode())
+    return file

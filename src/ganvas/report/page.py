@@ -1,0 +1,346 @@
+"""The page: its sections from top to bottom, each left out where the run has nothing for it."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import ganvas
+from ganvas.report.charts import Point, line_chart, number
+from ganvas.report.embedding import embed
+from ganvas.report.markup import Html, join, table, tag
+from ganvas.report.record import Record, Row, how_made
+
+_STYLE = Path(__file__).with_name("style.css")
+_MOST_CLASSES = 20  # columns of a sample sheet
+_LONG_NAME = 4  # letters of a class name that fit over a column on a telephone
+_NARROW = 760  # pixels: beside a sheet up to this wide the scores have room
+_SHEET = {"width": 1600, "most_bytes": 1_200_000}
+_THUMBNAIL = {"width": 360, "most_bytes": 60_000}
+_MOST_THUMBNAILS = 12
+_SPOKEN = {"frechet": "Fréchet"}  # words of score names that plain ASCII spells wrong
+
+
+def page(record: Record) -> str:
+    """The whole HTML page of a run."""
+    body = tag(
+        "main",
+        _head(record),
+        _hero(record),
+        _timeline(record),
+        _score_charts(record),
+        _loss_charts(record),
+        _score_tables(record),
+        _commands(record),
+        _recipe(record),
+        _provenance(record),
+        tag("footer", f"Written by Ganvas {ganvas.__version__}. Everything shown is in this one file."),
+    )
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", f"{record.name} · Ganvas report"),
+        tag("style", Html(_STYLE.read_text(encoding="utf-8"))),
+    )
+    return "<!doctype html>\n" + tag("html", head, tag("body", body), lang="en") + "\n"
+
+
+def _section(title: str, *children: str | None, id_: str) -> Html:
+    return tag("section", tag("h2", title, id=id_), *children, aria_labelledby=id_)
+
+
+# --------------------------------------------------------------------------------------------------- top
+
+
+def _head(record: Record) -> Html:
+    summary, system = record.resolved.get("summary"), record.resolved.get("system")
+    done = record.steps is not None and record.step >= record.steps
+    state = f"{record.step:,} of {record.steps:,} steps" if record.steps else f"{record.step:,} steps"
+    chips = [
+        tag("li", "finished" if done else "not finished", class_="done" if done else "open"),
+        tag("li", state),
+        tag("li", "system ", tag("b", str(system))) if system else None,
+        tag("li", f"data {record.setting('data', 'use')}") if record.setting("data", "use") else None,
+        tag("li", f"seed {record.setting('train', 'seed')}") if record.resolved.get("train") else None,
+    ]
+    text = str(summary) if summary else None
+    return tag(
+        "header",
+        tag("p", "Ganvas run report", class_="kicker"),
+        tag("h1", record.name),
+        tag("p", text[:1].upper() + text[1:], class_="summary") if text else None,
+        tag("ul", *chips, class_="chips"),
+    )
+
+
+def _hero(record: Record) -> Html | None:
+    sheet, tiles = _sheet(record), _tiles(record)
+    if sheet is None and tiles is None:
+        return tag("p", "There are neither samples nor scores yet.", class_="note")
+    side_by_side = sheet is not None and tiles is not None and "wide" not in sheet[:40]
+    return tag("div", sheet, tiles, class_="hero beside" if side_by_side else "hero")
+
+
+def _sheet(record: Record) -> Html | None:
+    """The last sample sheet, class names over its columns."""
+    if not record.samples:
+        return None
+    step, file = record.samples[-1]
+    picture = embed(file, **_SHEET)
+    if picture is None:
+        return None
+    names = record.class_names[:_MOST_CLASSES]
+    seed = record.setting("train", "seed")
+    caption = f"Samples at step {step:,}, latents fixed" + (f" by seed {seed}" if seed is not None else "")
+    alt = f"sheet of generated samples at step {step}"
+    heads = None
+    if names:
+        alt += f"; its columns are the classes {', '.join(names)}"
+        caption += "; each column is one class"
+        if len(record.class_names) > len(names):
+            caption += f" (the first {len(names)} of {len(record.class_names)})"
+        long = max(map(len, names)) > _LONG_NAME
+        heads = tag(
+            "div",
+            *(tag("span", name) for name in names),
+            class_="names long" if long else "names",
+            style=f"grid-template-columns:repeat({len(names)},minmax(0,1fr))",
+            aria_hidden="true",  # the alternative text says them
+        )
+    image = tag("img", src=picture.uri, width=picture.width, height=picture.height, alt=alt)
+    return tag(
+        "figure",
+        tag("div", heads, image, class_="fit", style=f"max-width:{picture.width}px"),
+        tag("figcaption", caption),
+        class_="sheet wide" if picture.width > _NARROW else "sheet",
+    )
+
+
+def _tiles(record: Record) -> Html | None:
+    rows = record.headline
+    if not rows:
+        return None
+    return tag(
+        "div",
+        tag("ul", *(_tile(row) for row in rows), class_="tiles"),
+        tag("p", f"Scores at step {rows[0].get('step', 0):,} by protocol {rows[0].get('protocol')}; ",
+            tag("a", "how they were made", href="#scores"), class_="note"),
+        class_="scores",
+    )  # fmt: skip
+
+
+def _tile(row: Row) -> Html:
+    return tag(
+        "li",
+        tag("span", spoken(row["metric"]), class_="what"),
+        tag("b", number(row["value"])),
+        tag("span", _interval(row), class_="interval") if row.get("low") is not None else None,
+        tag("span", _better(row), class_="better"),
+    )
+
+
+def spoken(name: str) -> str:
+    """`frechet_distance` as a person writes it."""
+    words = " ".join(_SPOKEN.get(word, word) for word in name.split("_"))
+    return words[:1].upper() + words[1:]
+
+
+def _interval(row: Row) -> str:
+    if row.get("low") is None:
+        return "–"
+    return f"{number(row['low'])} … {number(row['high'])}"
+
+
+def _better(row: Row) -> str:
+    return "↓ lower is better" if row.get("lower_is_better") else "↑ higher is better"
+
+
+# --------------------------------------------------------------------------------------------------- over time
+
+
+def _timeline(record: Record) -> Html | None:
+    if len(record.samples) < 2:
+        return None
+    figures = []
+    for step, file in evenly(record.samples, _MOST_THUMBNAILS):
+        picture = embed(file, **_THUMBNAIL)
+        if picture is not None:
+            image = tag(
+                "img", src=picture.uri, width=picture.width, height=picture.height,
+                alt=f"the same sample sheet at step {step}",
+            )  # fmt: skip
+            figures.append(tag("figure", image, tag("figcaption", f"step {step:,}")))
+    return _section("Samples over time", tag("div", *figures, class_="thumbnails"), id_="time")
+
+
+def evenly(items: Sequence[Any], most: int) -> list[Any]:
+    """At most `most` of the items at even distances, the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
+
+
+def _score_charts(record: Record) -> Html | None:
+    made = {how_made(row) for row in record.headline}
+    series: dict[str, dict[int, Point]] = {}
+    notes: dict[str, str] = {}
+    for row in record.scores:
+        if how_made(row) in made and _finite(row["value"]):
+            step = int(row.get("step", 0))
+            point = Point(step, row["value"], _finite(row.get("low")), _finite(row.get("high")))
+            series.setdefault(row["metric"], {})[step] = point
+            notes[row["metric"]] = _better(row)
+    charts = [
+        line_chart(spoken(name), [points[step] for step in sorted(points)], note=notes[name])
+        for name, points in series.items()
+        if len(points) > 1
+    ]
+    return _section("Scores over steps", tag("div", *charts, class_="charts"), id_="course") if charts else None
+
+
+def _loss_charts(record: Record) -> Html | None:
+    series: dict[str, list[Point]] = {}
+    for row in record.log:
+        for name, value in row.items():
+            if name not in ("step", "images") and _finite(value) is not None:
+                series.setdefault(name, []).append(Point(int(row["step"]), float(value)))
+    roles = list(dict.fromkeys(name.split(".")[0] for name in series if not name.startswith("lr.")))
+    charts = []
+    for name in sorted(series, key=lambda name: name.startswith("lr.")):  # rates last, losses as they were logged
+        role, _, term = name.partition(".")
+        values = {point.value for point in series[name]}
+        if role == "lr":
+            if len(values) > 1:
+                charts.append(line_chart(f"Learning rate, {term}", series[name], colour=3))
+        else:
+            charts.append(line_chart(f"{spoken(role)}, {term.replace('_', ' ')}", series[name], colour=1 + roles.index(role) % 2))
+    if not charts:
+        return None
+    every = record.setting("train", "log_every")
+    note = f"Each point is a mean over {every} steps; weights of the recipe included." if every else None
+    return _section("Losses", tag("p", note, class_="note") if note else None, tag("div", *charts, class_="charts"), id_="losses")
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+# --------------------------------------------------------------------------------------------------- tables
+
+
+def _score_tables(record: Record) -> Html | None:
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in record.last_scores:
+        groups.setdefault(how_made(row), []).append(row)
+    if not groups:
+        return None
+    return _section("Scores and how they were made", *(_score_table(record, rows) for rows in groups.values()), id_="scores")
+
+
+def _score_table(record: Record, rows: Sequence[Row]) -> Html:
+    meanings = record.meanings(str(rows[0].get("protocol")))
+    body = [
+        (
+            spoken(row["metric"]), tag("span", number(row["value"]), class_="n"), tag("span", _interval(row), class_="n"),
+            _better(row), meanings.get(row["metric"], ""),
+        )
+        for row in rows
+    ]  # fmt: skip
+    notes = sorted({str(note) for row in rows for note in row.get("notes") or ()})
+    return tag(
+        "div",
+        table(("Score", "Value", "Interval", "Better", "What it says"), body, class_="scores",
+              caption=f"Protocol {rows[0].get('protocol')}, step {rows[0].get('step', 0):,}"),
+        tag("dl", *(join((tag("dt", name), tag("dd", text))) for name, text in _making(rows[0])), class_="making"),
+        tag("ul", *(tag("li", note) for note in notes), class_="warnings") if notes else None,
+    )  # fmt: skip
+
+
+def _making(row: Row) -> Iterator[tuple[str, Html | str]]:
+    if row.get("n_fake") is not None:
+        seeds = row.get("seeds") or ()
+        times = f", {len(seeds)} times (sampling seeds {', '.join(map(str, seeds))})" if len(seeds) > 1 else ""
+        yield "Images", f"{row['n_fake']:,} generated against {row.get('n_real', 0):,} real{times}"
+    if row.get("interval"):
+        yield "Interval", str(row["interval"])
+    if row.get("extractor"):
+        weights = [", weights ", tag("code", str(row["sha256"])[:12])] if row.get("sha256") else []
+        layer = f"; {row['layer']}" if row.get("layer") else ""
+        yield "Features", join((str(row["extractor"]), *weights, layer))
+    if row.get("resizer"):
+        yield "Resizing", str(row["resizer"])
+    if row.get("source"):
+        yield "Extractor from", str(row["source"])
+    if row.get("reference"):
+        yield "Reference data", tag("code", str(row["reference"])[:12])
+
+
+def _recipe(record: Record) -> Html | None:
+    if not record.recipe_text:
+        return None
+    changed = [
+        (tag("code", key), tag("code", plain(value)), "must be given" if default is ... else tag("code", plain(default)))
+        for key, value, default in record.changed_settings()
+    ]
+    return _section(
+        "Recipe",
+        tag("pre", record.recipe_text.rstrip()),
+        table(("Setting", "This run", "Default"), changed, caption="What differs from the defaults") if changed else None,
+        tag("details", tag("summary", "Every setting that ran, defaults filled in"), tag("pre", record.resolved_text.rstrip()))
+        if record.resolved_text
+        else None,
+        id_="recipe",
+    )  # fmt: skip
+
+
+def plain(value: Any) -> str:
+    """A setting as YAML writes it, on one line."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(plain, value))}]"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "none" if value is None else "as it comes" if value == {} else str(value)
+
+
+_PROVENANCE = {
+    "ganvas": "Ganvas", "commit": "Commit", "torch": "PyTorch", "python": "Python", "machine": "Machine",
+    "device": "Device", "threads": "Threads", "seed": "Seed", "data": "Data fingerprint", "data_count": "Training data",
+}  # fmt: skip
+
+
+def _provenance(record: Record) -> Html | None:
+    if not record.provenance:
+        return None
+    rows = [
+        (_PROVENANCE.get(key, spoken(key)), tag("code", f"{value:,}" if key == "data_count" else str(value)))
+        for key, value in record.provenance.items()
+        if value is not None
+    ]
+    return _section("Provenance", table((), rows), id_="provenance")
+
+
+# --------------------------------------------------------------------------------------------------- commands
+
+
+def _commands(record: Record) -> Html:
+    place = shlex.quote(str(record.folder))
+    done = record.steps is not None and record.step >= record.steps
+    going_on = f"ganvas train --resume --out {place}"
+    if done:
+        going_on += f" --allow-changes train.steps={2 * record.step}"
+    rows = [
+        ("Draw 64 samples", f"ganvas sample {place} --n 64 --seed 1"),
+        ("Score again", f"ganvas eval {place}"),
+        ("Train longer" if done else "Go on", going_on),
+        ("Train anew", f"ganvas train {place}"),
+        ("In Python", f"ganvas.load({str(record.folder)!r}).sample(64, seed=1)"),
+    ]
+    listed = [join((tag("dt", name), tag("dd", tag("code", command)))) for name, command in rows]
+    return _section("What to do with it", tag("dl", *listed, class_="commands"), id_="commands")

@@ -1,0 +1,152 @@
+"""What a run folder holds, read for people: whatever is missing or cut short is simply left out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ganvas import parts, yaml12
+from ganvas.bench import load_protocol
+from ganvas.errors import CheckpointError, GanvasError
+from ganvas.files import model_metadata, read_rows
+from ganvas.recipe import Recipe, flatten
+
+Row = Mapping[str, Any]
+
+_STEP = re.compile(r"step-(\d+)")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run as its folder tells it."""
+
+    folder: Path
+    name: str
+    recipe_text: str
+    resolved_text: str
+    resolved: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    class_names: tuple[str, ...]
+    log: Sequence[Row]
+    scores: Sequence[Row]
+    samples: Sequence[tuple[int, Path]]  # in the order of their steps
+    step: int  # the last one that left a trace
+
+    @classmethod
+    def read(cls, folder: Path) -> Record:
+        """Read a run folder; no weights are loaded."""
+        provenance = _json(folder / "provenance.json")
+        resolved_text = _text(folder / "resolved.yaml")
+        log = [row for row in read_rows(folder / "log.jsonl") if "step" in row]
+        scores = [row for row in read_rows(folder / "scores.jsonl") if "metric" in row and "value" in row]
+        samples = _by_step((folder / "samples").glob("step-*.png"))
+        checkpoints = _by_step((folder / "checkpoints").glob("step-*"))
+        class_names: Sequence[str] = ()
+        with contextlib.suppress(CheckpointError, KeyError):
+            class_names = model_metadata(folder)["class_names"]
+        return cls(
+            folder=folder,
+            name=str(provenance.get("recipe") or folder.resolve().name),
+            recipe_text=_text(folder / "recipe.yaml"),
+            resolved_text=resolved_text,
+            resolved=_yaml(resolved_text),
+            provenance=provenance,
+            class_names=tuple(str(name) for name in class_names),
+            log=log,
+            scores=scores,
+            samples=samples,
+            step=max([0, *(row["step"] for row in log), *(step for step, _ in [*samples, *checkpoints])]),
+        )
+
+    def setting(self, section: str, key: str) -> Any:
+        """A setting of the resolved recipe, or None."""
+        return (self.resolved.get(section) or {}).get(key)
+
+    @property
+    def steps(self) -> int | None:
+        """How many steps the run was to take."""
+        return self.setting("train", "steps")
+
+    @property
+    def last_scores(self) -> list[Row]:
+        """The score rows of the last scored step; of rows for the same number made the same way, the last."""
+        scored = [row.get("step", 0) for row in self.scores]
+        newest = {(how_made(row), row["metric"]): row for row in self.scores if row.get("step", 0) == max(scored)}
+        return list(newest.values())
+
+    @property
+    def headline(self) -> list[Row]:
+        """The last scores by the run's own protocol, else by the one that was used last."""
+        rows = self.last_scores
+        own = [row for row in rows if row.get("protocol") == self.setting("eval", "protocol")]
+        return [row for row in rows if how_made(row) == how_made((own or rows)[-1])]
+
+    def meanings(self, protocol: str) -> dict[str, str]:
+        """What each value of a protocol's metrics says, in a sentence."""
+        found: dict[str, str] = {}
+        with contextlib.suppress(GanvasError):  # a protocol or part that is no longer at hand explains nothing
+            for node in load_protocol(protocol)["metrics"].values():
+                part = parts.find("metric", node["use"])
+                metric: Any = part.load()
+                found |= dict.fromkeys(getattr(metric, "lower_is_better", ()), part.summary)
+        return found
+
+    def changed_settings(self) -> list[tuple[str, Any, Any]]:
+        """(key, value, default) of each setting that the recipe makes and that is not its default anyway.
+
+        A default is what the recipe resolves to without the key; it is `...` where there is no recipe without it.
+        """
+        rows = []
+        with contextlib.suppress(GanvasError, TypeError, AttributeError):
+            data, _ = yaml12.read(self.recipe_text, "recipe.yaml")
+            recipe = Recipe(data)
+            ran = flatten(recipe.resolve())
+            for key, written in flatten(data).items():
+                if key in ("summary", "system"):
+                    continue
+                value, default = _resolved(ran, key, written), ...
+                with contextlib.suppress(GanvasError):
+                    default = _resolved(flatten(recipe.override(f"{key}=~").resolve()), key, None)
+                if value != default:
+                    rows.append((key.removesuffix(".use"), value, default))
+        return rows
+
+
+def how_made(row: Row) -> tuple[Any, ...]:
+    """Equal for scores that may be compared with each other and stand in one table."""
+    return tuple(
+        json.dumps(row.get(key)) for key in ("protocol", "n_fake", "n_real", "reference", "extractor", "sha256")
+    )
+
+
+def _resolved(flat: Row, key: str, otherwise: Any) -> Any:
+    """A setting by the key that a recipe may write it under: `objective: hinge` is `objective.use` when resolved."""
+    return flat.get(key, flat.get(f"{key}.use", otherwise))
+
+
+def _by_step(files: Any) -> list[tuple[int, Path]]:
+    return sorted((int(match[1]), file) for file in files if (match := _STEP.match(file.name)))
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+
+
+def _json(file: Path) -> dict[str, Any]:
+    return _mapping(lambda: json.loads(_text(file)))
+
+
+def _yaml(text: str) -> dict[str, Any]:
+    return _mapping(lambda: yaml12.read(text, "")[0])
+
+
+def _mapping(read: Callable[[], Any]) -> dict[str, Any]:
+    with contextlib.suppress(ValueError, GanvasError):
+        found = read()
+        return found if isinstance(found, dict) else {}
+    return {}

@@ -1,0 +1,111 @@
+"""Plain values of a recipe: read by a type annotation, described for people, for JSON Schema, and as they are written."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+
+
+@functools.cache
+def _adapter(annotation: Any) -> Any:
+    from pydantic import ConfigDict, TypeAdapter
+
+    # Any hashable annotation will do; arbitrary classes are let through for parts that Python code hands over ready made.
+    bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    if isinstance(bare, type) and dataclasses.is_dataclass(bare):
+        return TypeAdapter(annotation)
+    # What is neither finite nor a number is no setting; JSON could not carry it into a model file either.
+    return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False))
+
+
+def read_value(annotation: Any, value: Any) -> Any:
+    """A plain recipe value as the annotated type; lists become tuples, integers floats, nothing else is bent.
+
+    Raises
+    ------
+    ValueError : pydantic's, with one line a problem.
+    """
+    # JSON is the strict mode in which a list may stand for a tuple and a string for a path, as in a recipe.
+    return _adapter(annotation).validate_json(json.dumps(value), strict=True)
+
+
+def value_schema(annotation: Any) -> dict[str, Any]:
+    """JSON Schema of a plain value."""
+    return typing.cast("dict[str, Any]", _adapter(annotation).json_schema())
+
+
+def plain(value: Any) -> Any:
+    """A default as it would stand in a recipe: tuples as lists, paths as strings, parts left as they are named."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [plain(each) for each in value]
+    if isinstance(value, Path):
+        return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {each.name.removesuffix("_"): plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
+    return value
+
+
+# ---------------------------------------------------------------------------------------------------- words
+
+_NAMES: Mapping[Any, str] = {type(None): "null", str: "text", Path: "path", Any: "anything"}
+
+
+def words(annotation: Any) -> str:
+    """A type as it is told to people: `int > 0`, `"a" | "b"`, `[0 <= float < 1, 0 <= float < 1]`."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _bounded(words(inner[0]), inner[1:])
+    if origin is Literal:
+        return " | ".join(json.dumps(each, ensure_ascii=False) for each in inner)
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join(words(each) for each in inner)
+    if origin is tuple and inner[-1:] == (Ellipsis,):
+        return f"list of {_grouped(inner[0])}"
+    if origin is tuple:
+        return f"[{', '.join(words(each) for each in inner)}]"
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return "map" if inner[1] is Any else f"map of {_grouped(inner[1])}"
+    if isinstance(origin, type) and issubclass(origin, Sequence):
+        return f"list of {_grouped(inner[0])}"
+    if annotation in _NAMES:
+        return _NAMES[annotation]
+    return str(getattr(annotation, "__name__", annotation))
+
+
+def choices(annotation: Any) -> list[str]:
+    """The words that an annotation lets one choose from, also where it is optional."""
+    if get_origin(annotation) is Literal:
+        return [each for each in get_args(annotation) if isinstance(each, str)]
+    return [each for inner in get_args(annotation) if get_origin(annotation) is not None for each in choices(inner)]
+
+
+def _grouped(annotation: Any) -> str:
+    said = words(annotation)
+    return f"({said})" if " " in said and said[0] not in "([" else said
+
+
+def _bounded(said: str, limits: Sequence[Any]) -> str:
+    left = right = ""
+    for limit in limits:
+        if isinstance(limit, Ge):
+            left = f"{limit.ge} <= "
+        elif isinstance(limit, Gt):
+            left = f"{limit.gt} < "
+        elif isinstance(limit, Le):
+            right = f" <= {limit.le}"
+        elif isinstance(limit, Lt):
+            right = f" < {limit.lt}"
+    if left and not right:  # one bound reads better behind the name: `int > 0`
+        number, sign = left.split()
+        return f"{said} {'>' if sign == '<' else '>='} {number}"
+    return f"{left}{said}{right}"

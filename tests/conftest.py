@@ -1,0 +1,34 @@
+"""What all tests share: one thread, a cache of their own, and one small trained run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tests run side by side; each keeps to one core."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test reads or fills the cache of the person who runs it."""
+    folder = tmp_path_factory.mktemp("ganvas-cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GANVAS_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a class-conditional model of digits after two steps. Read it, never write into it."""
+    from ganvas.run import train
+
+    folder = tmp_path_factory.mktemp("trained") / "digits"
+    train("tiny/digits", "train.steps=2", "eval=", out=folder, device="cpu")
+    return folder

@@ -1,0 +1,130 @@
+"""A trainer small enough to follow by hand, and the script that kills runs, as a module."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ganvas.engine.ema import Averages
+from ganvas.engine.feed import Feed
+from ganvas.engine.optim import Optim
+from ganvas.engine.trainer import Hooks, Trainer
+from ganvas.recipe import Ema, Train
+from ganvas.types import Batch, DataSpec, Update
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kill_resume.py"
+
+
+@pytest.fixture(scope="session")
+def killing() -> ModuleType:
+    """`benchmarks/kill_resume.py`: the recipe with one of everything, and the comparison of two runs."""
+    spec = importlib.util.spec_from_file_location("kill_resume", SCRIPT)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+class Points:
+    """A data set of `n` points (2, 1, 3) that are functions of their index."""
+
+    spec = DataSpec((2, 1, 3))
+    fingerprint = "points"
+    class_names = ()
+
+    def __init__(self, n: int) -> None:
+        self.data = torch.randn(n, 2, 1, 3, generator=torch.Generator().manual_seed(7))
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def batch(self, indices: np.ndarray, rng: np.random.Generator) -> Batch:
+        return Batch(self.data[torch.from_numpy(indices)])
+
+
+@dataclass
+class Listed:
+    """A task that is just its updates, with a state that a test may set."""
+
+    steps: list[Update]
+    remembered: dict[str, Any]
+    roles = ("net",)
+    averaged = ("net",)
+    sampler = "plain"
+
+    def updates(self) -> Iterable[Update]:
+        return self.steps
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.remembered
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.remembered = state
+
+
+def regression(net: nn.Module) -> Callable[[Batch, int], dict[str, torch.Tensor]]:
+    """Mean squared output: a loss whose gradient over a batch is the mean of those over its data."""
+
+    def losses(batch: Batch, step: int) -> dict[str, torch.Tensor]:
+        dtype = next(net.parameters()).dtype
+        return {"square": net(batch.data.flatten(1).to(dtype)).square().sum(1).mean()}
+
+    return losses
+
+
+@pytest.fixture
+def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
+    """A trainer of one linear network by mean squared output, unless updates or networks say otherwise."""
+
+    def make(
+        updates: list[Update] | None = None,
+        *,
+        nets: Mapping[str, nn.Module] | None = None,
+        optim: Mapping[str, Any] | None = None,
+        frozen: Mapping[str, tuple[str, ...]] | None = None,
+        ema: Ema | None = None,
+        hooks: Hooks | None = None,
+        score_every: int | None = None,
+        folder: Path = tmp_path,
+        **settings: Any,
+    ) -> Trainer:
+        torch.manual_seed(0)
+        nets = nets or {"net": nn.Linear(6, 2)}
+        updates = updates or [Update(("net",), regression(nets["net"]))]
+        train = Train(**{"steps": 4, "batch": 8, "log_every": 1, "checkpoint_every": 2, **settings})
+        node = {"use": "adam", "lr": 0.1, "schedule": {"use": "constant"}, **(optim or {})}
+        cpu = torch.device("cpu")
+        return Trainer(
+            task=Listed(updates, {}), nets=nets,
+            feed=Feed(Points(20), train.batch, train.seed, cpu, channels_last=False),
+            optim=Optim(nets, node, frozen=frozen or {}, steps=train.steps, scaler=torch.amp.GradScaler("cpu", enabled=False)),
+            averages=Averages(nets, ("net",), ema) if ema else None,
+            settings=train, score_every=score_every, folder=folder, device=cpu, hooks=hooks or Hooks(),
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture
+def gradients() -> Callable[[Trainer, str], list[list[torch.Tensor]]]:
+    """`gradients(trainer, role)`: a list that fills with the role's gradients as its optimizer sees them."""
+
+    def watch(trainer: Trainer, role: str = "net") -> list[list[torch.Tensor]]:
+        seen: list[list[torch.Tensor]] = []
+        trainer.optim.optimizers[role].register_step_pre_hook(
+            lambda *_: seen.append([each.grad.clone() for each in trainer.optim.learning[role]])
+        )
+        return seen
+
+    return watch

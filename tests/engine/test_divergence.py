@@ -1,0 +1,89 @@
+"""A loss or weight that is no longer a number stops the run, with the term, the step and the last good checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from ganvas import cli, parts
+from ganvas.engine.checkpoint import Checkpoints
+from ganvas.engine.trainer import Hooks, Trainer
+from ganvas.errors import DivergenceError
+from ganvas.types import Batch, Update
+
+POISON = '''
+import torch
+from ganvas.parts import regularizer
+
+@regularizer("poison")
+class Poison:
+    """Not a number from step 4 on."""
+    side = "discriminator"
+    def __call__(self, turn):
+        return turn.real.sum() * (float("nan") if turn.step >= 4 else 0.0)
+'''
+
+
+@pytest.fixture
+def poison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = tmp_path / "poison.py"
+    file.write_text(POISON, encoding="utf-8")
+    index = parts._index()
+    monkeypatch.setitem(index, "regularizer", dict(index["regularizer"]))  # the shelf is as it was after the test
+    return file
+
+
+def test_poisoned_term_is_named_and_nothing_of_it_is_saved(
+    poison: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    code = cli.run(
+        ["train", "tiny/digits", "task.regularizers.poison.weight=1", "train.checkpoint_every=2", "train.log_every=1",
+         "eval=", "--parts", str(poison), "--out", str(out), "--device", "cpu"]
+    )  # fmt: skip
+    said = capsys.readouterr().err
+    assert code == 2
+    assert "Traceback" not in said
+    assert "DivergenceError: step 4" in said
+    assert "poison of the discriminator" in said
+    assert str(out / "checkpoints" / "step-0000004") in said
+    assert Checkpoints(out / "checkpoints", keep=9).steps() == [2, 4]
+    for step in (2, 4):
+        state = Checkpoints(out / "checkpoints", keep=9).load(step)
+        assert all(torch.isfinite(tensor).all() for net in state["nets"].values() for tensor in net.values())
+
+
+def test_huge_rate_diverges_with_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    code = cli.run(["train", "tiny/digits", "optim.lr=1e30", "optim.roles=", "--out", str(out), "--device", "cpu"])
+    said = capsys.readouterr().err
+    assert code == 2, said
+    assert "DivergenceError" in said
+    assert "there is no checkpoint yet" in said
+    assert "lower optim.lr" in said
+    assert not (out / "model.safetensors").exists()
+
+
+def test_weights_that_are_no_numbers_are_neither_saved_nor_drawn_nor_scored(
+    make_trainer: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    trainer: Trainer
+
+    def losses(batch: Batch, step: int) -> dict[str, torch.Tensor]:
+        return {"fine": trainer.nets["net"](batch.data.flatten(1)).sum()}
+
+    def spoil() -> None:
+        if trainer.step == 3:  # the loss of this step was finite, its outcome is not
+            with torch.no_grad():
+                trainer.nets["net"].weight[0, 0] = float("nan")
+
+    seen: list[int] = []
+    hooks = Hooks(picture=lambda step, state: seen.append(step), saved=lambda step, state: seen.append(step))
+    trainer = make_trainer([Update(("net",), losses, after=spoil)], hooks=hooks, steps=4)
+    with pytest.raises(DivergenceError, match=r"the weight weight of the net is not finite at step 4.*step-0000002"):
+        trainer.run()
+    assert trainer.checkpoints.steps() == [2]
+    assert set(seen) == {2}
