@@ -30,7 +30,7 @@ from torch import Tensor
 from ganvas.engine.checkpoint import Checkpoints
 from ganvas.files import read_rows, read_tensors
 
-STEPS = 40
+STEPS = 24
 
 PROTOCOL = """\
 reference: {use: digits, split: test, limit: 64}

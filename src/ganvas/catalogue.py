@@ -1,4 +1,4 @@
-"""What there is, for people and scripts: parts, recipes, systems. Reads source and YAML as text, imports no part."""
+"""What there is, for people and scripts: parts, recipes, systems. Lists read source and YAML as text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ganvas import parts, recipe
-from ganvas.parts import Part
+from ganvas.errors import GanvasError
+from ganvas.parts import Field, Part, Slot, Slots
+from ganvas.values import plain, words
 
 _TITLES = Path(__file__).with_name("catalogue.json")
 _TESTS = Path(__file__).parents[2] / "tests" / "systems"  # there in a checkout, not in a wheel
@@ -32,7 +34,7 @@ def recipes() -> list[dict[str, Any]]:
     """Name, summary, system and file of every shipped recipe."""
     return [
         {"name": name, "summary": _line(text, "summary"), "system": _line(text, "system") or None, "where": str(file)}
-        for name, (file, text) in _recipe_texts().items()
+        for name, (file, text) in sorted(_texts(recipe.shipped).items())
     ]
 
 
@@ -60,55 +62,102 @@ def systems() -> list[dict[str, Any]]:
     ]
 
 
+def matches(entry: Mapping[str, Any], pattern: str) -> bool:
+    """Whether what a person would look for in an entry holds the pattern: names and sentences, not places."""
+    looked_at = " ".join(
+        str(entry[key]) for key in ("name", "id", "summary", "title", "paper", "system") if entry.get(key)
+    )
+    return pattern.casefold() in looked_at.casefold()
+
+
+# ---------------------------------------------------------------------------------------------------- one part
+
+
 def details(part: Part) -> dict[str, Any]:
-    """Everything about a part: its keys with types and defaults, its text, its place, the recipes that use it."""
-    keys = [
-        {
-            "key": key,
-            "type": _type_words(each),
-            "required": each.required,
-            "default": None if each.required else plain(each.default),
-        }
-        for key, each in part.fields().items()
-    ]
-    named = re.compile(rf"(?<![\w-]){re.escape(part.name)}(?![\w-])")
-    users = [name for name, (_, text) in _recipe_texts().items() if named.search(text)]
-    return {**describe(part), "doc": part.doc, "keys": keys, "recipes": users}
+    """Everything about a part: its keys with types and defaults, its text, its place, and what ships that names it."""
+    return {
+        **describe(part),
+        "doc": part.doc,
+        "keys": [_key(each) for each in part.fields().values()],
+        "recipes": [name for name in sorted(_texts(recipe.shipped)) if _names(name, part)],
+        "protocols": [name for name, (_, text) in _texts(_protocols).items() if _word(part.name).search(text)],
+    }
 
 
 def as_text(found: Mapping[str, Any]) -> str:
     """`details` for a terminal."""
     lines = [f"{found['kind']} {found['name']}", ""]
-    for key in found["keys"]:
-        default = "required" if key["required"] else f"= {json.dumps(key['default'], ensure_ascii=False)}"
-        lines.append(f"  {key['key']}: {key['type']}  {default}")
+    lines += [f"  {line}" for key in found["keys"] for line in _key_lines(key)] or ["  It has no keys."]
     lines += ["", *found["doc"].splitlines(), ""]
-    if found["paper"]:
-        lines.append(f"paper    {found['paper']}")
-    if found["system"]:
-        lines.append(f"system   {found['system']}")
-    lines.append(f"source   {found['where']}")
-    lines.append(f"recipes  {', '.join(found['recipes']) or 'none shipped'}")
-    return "\n".join(lines)
+    facts = {
+        "paper": found["paper"],
+        "system": found["system"],
+        "source": found["where"],
+        "recipes": ", ".join(found["recipes"]) or "none shipped",
+        "protocols": ", ".join(found["protocols"]),
+    }
+    return "\n".join([*lines, *(f"{name:9}  {fact}" for name, fact in facts.items() if fact)])
 
 
-def recipe_keys() -> list[str]:
-    """Every key of a recipe with its type, for people."""
-    return [f"{key}: {_type_words(each)}" for key, each in parts.fields_of(recipe.Schema).items()]
+def recipe_keys() -> str:
+    """Every key of a recipe with its type and default, for people."""
+    lines = [line for each in parts.fields_of(recipe.Schema).values() for line in _key_lines(_key(each))]
+    return "\n".join(
+        [*lines, "", "ganvas show KIND NAME says which keys a part has; ganvas list KIND, what parts there are."]
+    )
 
 
-def _type_words(field: parts.Field) -> str:
-    if field.marker is not None:
-        many = "set of " if isinstance(field.marker, parts.Slots) else ""
-        return f"{many}{field.marker.kind}"
-    words = str(getattr(field.annotation, "__name__", None) or field.annotation)
-    if words == "Annotated" or "[" in str(field.annotation) or "|" in str(field.annotation):
-        words = str(field.annotation)
-    section = parts.section_of(field.annotation)
-    if section is not None:
-        inner = ", ".join(parts.fields_of(section))
-        return f"{{{inner}}}"
-    return re.sub(r"(typing|pathlib|annotated_types|ganvas\.\w+)\.", "", words).replace("NoneType", "None")
+def _key(each: Field) -> dict[str, Any]:
+    """A key's type in words and its default; `keys` are those below it that belong to it and to no part."""
+    section = parts.section_of(each.annotation)
+    below = each.marker.extra if each.marker else section
+    found = {
+        "key": each.key,
+        "type": _type_words(each),
+        "required": each.required,
+        "default": None if each.required else plain(each.default),
+    }
+    return {**found, "keys": [_key(one) for one in parts.fields_of(below).values()]} if below else found
+
+
+def _key_lines(key: Mapping[str, Any]) -> Iterator[str]:
+    inner = key.get("keys", ())
+    default = "" if key["default"] is None and inner else f"  = {json.dumps(key['default'], ensure_ascii=False)}"
+    if key["required"]:
+        default = "  (required)"
+    elif inner and isinstance(key["default"], Mapping):
+        default = ""  # its keys say theirs
+    yield f"{key['key']}: {key['type']}{default}"
+    for each in inner:
+        yield from (f"  {line}" for line in _key_lines(each))
+
+
+def _type_words(each: Field) -> str:
+    if isinstance(each.marker, Slots):
+        by_role = "by role" if each.marker.keys == "role" else "by name"
+        return f"set of {parts.SHELVES[each.marker.kind]} {by_role}{', each with' if each.marker.extra else ''}"
+    if each.marker is not None:
+        beside = isinstance(each.marker, Slot) and each.marker.extra
+        return f"{each.marker.kind}{', and beside its own keys' if beside else ''}"
+    return "keys" if parts.section_of(each.annotation) else words(each.annotation)
+
+
+# ---------------------------------------------------------------------------------------------------- texts
+
+
+def _names(name: str, part: Part) -> bool:
+    """Whether a shipped recipe names a part; a name in its text may be another kind's, or a word."""
+    _, text = _texts(recipe.shipped)[name]
+    if not _word(part.name).search(text):
+        return False
+    try:
+        return (part.kind, part.name) in recipe.named_parts(recipe.Recipe.load(name).resolve())
+    except GanvasError:  # a recipe that begins `from:` a run cannot be resolved without it
+        return True
+
+
+def _word(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])")
 
 
 def _line(text: str, key: str) -> str:
@@ -116,12 +165,16 @@ def _line(text: str, key: str) -> str:
     return found.group(1).split("  #")[0].strip().strip("'\"") if found else ""
 
 
+def _protocols() -> dict[str, Path]:
+    return {file.stem: file for file in sorted(recipe.PROTOCOLS.glob("*.yaml"))}
+
+
 @functools.cache
-def _recipe_texts() -> dict[str, tuple[Path, str]]:
-    return {name: (file, file.read_text(encoding="utf-8")) for name, file in recipe.shipped().items()}
+def _texts(files: Any) -> dict[str, tuple[Path, str]]:
+    return {name: (file, file.read_text(encoding="utf-8")) for name, file in files().items()}
 
 
 def _system_tests() -> Iterator[tuple[str, str]]:
     for file in sorted(_TESTS.glob("test_*.py")) if _TESTS.is_dir() else ():
-        for system in re.findall(r'mark\.system\(\s*"([^"]+)"', file.read_text(encoding="utf-8")):
+        for system in re.findall(r"""mark\.system\(\s*["']([^"']+)["']""", file.read_text(encoding="utf-8")):
             yield system, f"tests/systems/{file.name}"

@@ -6,6 +6,8 @@ Imports of anything heavy stand inside the verbs, so that `ganvas --help` and `g
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from ganvas.errors import GanvasError, RecipeError, UsageError
+from ganvas.errors import GanvasError, RecipeError, ResumeMismatch, UsageError
 
 if TYPE_CHECKING:
     from ganvas.types import Dataset
@@ -23,36 +25,76 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def main() -> NoReturn:
     """Run the command line and leave with its exit code."""
+    import warnings
+
+    # People want the sentence, not the line of ours that it came from.
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; the exit code."""
+    as_json = "--json" in arguments
     try:
-        cli.main(args=list(arguments), prog_name="ganvas", standalone_mode=False)
-    except click.exceptions.Exit as leave:
-        return leave.exit_code
-    except click.ClickException as error:
+        code = cli.main(args=list(arguments), prog_name="ganvas", standalone_mode=False)
+        return code if isinstance(code, int) else 0  # click returns the code of its Exit, and what a command returns
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        return 2
-    except GanvasError as error:
-        say(str(error))
         return 2
     except (KeyboardInterrupt, click.exceptions.Abort):
         say("stopped; nothing was saved")
-        return 130
+        return leave("Interrupted", "nothing was saved", 130, as_json)
     except BrokenPipeError:  # `ganvas list | head`
-        sys.stderr.close()
+        # Python flushes once more as it leaves; that must find somewhere to write to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if type(error).__name__ == "Interrupted":
-            return 130
-        import traceback
+        if type(error).__name__ == "Interrupted":  # the engine's; importing it here would load torch
+            return leave("Interrupted", str(error), 130, as_json)  # `train` has said how to go on
+        mistake = as_mistake(error)
+        if mistake is None:
+            import traceback
 
-        traceback.print_exc()
-        say("This is a bug of ours. Please report it with the lines above and the command that you typed.")
-        return 1
-    return 0
+            traceback.print_exc()
+            say("This is a bug of ours. Please report it with the lines above and the command that you typed.")
+            return leave("Bug", f"{type(error).__name__}: {error}", 1, as_json)
+        say(str(mistake))
+        if as_json:
+            told = mistake.problems if isinstance(mistake, RecipeError) else (mistake,)
+            rows = [
+                {"type": type(each).__name__, "where": each.where, "problem": each.problem, "hint": each.hint}
+                for each in told
+            ]
+            tell(json.dumps({"errors": rows}, indent=1))
+        return 2
+
+
+def leave(kind: str, problem: str, code: int, as_json: bool) -> int:
+    """The exit code; with `--json`, standard output says why in the form that mistakes have."""
+    if as_json:
+        tell(json.dumps({"errors": [{"type": kind, "where": "", "problem": problem, "hint": ""}]}, indent=1))
+    return code
+
+
+def as_mistake(error: Exception) -> GanvasError | None:
+    """What a user can do about an error, or None where it is a bug of ours."""
+    if isinstance(error, GanvasError):
+        return error
+    if isinstance(error, click.ClickException):
+        text = error.format_message()
+        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "ganvas"
+        return UsageError(text[:1].lower() + text[1:], where=command, hint=f"{command} --help")
+    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "can't allocate memory" in str(error):
+        return UsageError(
+            f"there is not enough memory: {str(error).splitlines()[0] if str(error) else 'none is left'}",
+            hint="a smaller train.batch, data.size or network needs less",
+        )
+    if isinstance(error, OSError):
+        return UsageError(
+            error.strerror or str(error), where=str(error.filename or ""),
+            hint="check the path, its permissions and the space on the disk",
+        )  # fmt: skip
+    return None
 
 
 def say(text: str) -> None:
@@ -83,10 +125,24 @@ json_option = click.option("--json", "as_json", is_flag=True, help="JSON alone o
 device_option = click.option("--device", metavar="NAME", help="Such as cpu or cuda:1. [default: a GPU if there is one]")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class InOrder(click.Group):
+    """Lists its commands as they are written here: the way from a recipe to a score."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="ganvas", prog_name="ganvas")
 def cli() -> None:
-    """Generative image models from recipes of named parts."""
+    """Generative image models from recipes of named parts.
+
+    \b
+    ganvas train                                 the default recipe: handwritten digits, about a minute
+    ganvas train folder data.path=photos/        a recipe on your own images
+    ganvas sample runs/digits --label 3          images from what was trained
+    ganvas eval runs/digits                      how good they are
+    """
 
 
 # --------------------------------------------------------------------------------------------------- train
@@ -103,9 +159,15 @@ def cli() -> None:
 def train(
     words: tuple[str, ...], out: str | None, resume: bool, allow_changes: bool, device: str | None, as_json: bool
 ) -> None:
-    """Train a recipe: `ganvas train digits train.steps=500`.
+    """Train a recipe into a run folder.
 
-    RECIPE is a shipped name (ganvas list recipes), a .yaml file or a run folder; without one it is `digits`.
+    RECIPE is a shipped name (ganvas list recipes), a .yaml file or a run folder; without one it is `digits`. KEY=VALUE
+    changes it: a value is YAML, a part's name replaces the part, ~ drops the key.
+
+    \b
+    ganvas train digits train.steps=500 optim.lr=2e-4
+    ganvas train digits task.objective=wasserstein task.regularizers.gradient-penalty.weight=10
+    ganvas train --resume --out runs/digits
     """
     names = [word for word in words if "=" not in word]
     overrides = [word for word in words if "=" in word]
@@ -114,7 +176,9 @@ def train(
             f"{names[1]!r} is neither the recipe nor key=value", where="ganvas train", hint="one recipe, then key=value"
         )
     source = names[0] if names else None
-    if source is None and resume and out and (Path(out) / "recipe.yaml").is_file():
+    if source is None and resume and out:
+        if not (Path(out) / "recipe.yaml").is_file():  # or a typing error would train the default recipe
+            raise ResumeMismatch(f"there is no run at {out}", where="--resume", hint="give the run's folder as --out")
         source = out
     from ganvas.recipe import Recipe
 
@@ -156,13 +220,15 @@ def train(
 
 @cli.command()
 @click.argument("run_path", metavar="RUN")
-@click.option("--n", "count", type=click.IntRange(1), help="How many. [default: a full grid]")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--label", type=int, help="A class by its number. [default: all of them in turn]")
-@click.option("--truncation", type=click.FloatRange(0, min_open=True), help="Keep latents within ± this: less variety.")
+@click.option("--n", "count", type=click.IntRange(1), metavar="N", help="How many. [default: a full grid]")
+@click.option("--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Where chance begins.")
+@click.option("--label", type=int, metavar="N", help="A class by its number. [default: all of them in turn]")
+@click.option(
+    "--truncation", type=click.FloatRange(0, min_open=True), metavar="X", help="Keep latents within ± X: less variety."
+)
 @click.option("--sampler", metavar="NAME", help="Another sampler than the recipe's (ganvas list samplers).")
 @click.option("--out", metavar="grid.png|FOLDER|FILE.npz", help="[default: RUN/samples/seed-SEED.png]")
-@click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="Images at once.")
+@click.option("--batch", type=click.IntRange(1), metavar="N", default=64, show_default=True, help="Images at once.")
 @device_option
 @parts_option
 @json_option
@@ -172,7 +238,11 @@ def sample(
 ) -> None:  # fmt: skip
     """Draw images from a trained model; no data set is needed.
 
-    RUN is a run folder or a model.safetensors.
+    RUN is a run folder or a model.safetensors. The same seed gives the same images.
+
+    \b
+    ganvas sample runs/digits --n 64 --label 3 --out threes.png
+    ganvas sample runs/digits --n 1000 --out fakes/
     """
     from ganvas import drawing
     from ganvas.model import Model
@@ -198,7 +268,9 @@ def sample(
 @click.argument("target", metavar="RUN|IMAGES")
 @click.option("--against", metavar="IMAGES|DATA", help="What to compare with. [default: the protocol's reference]")
 @click.option("--protocol", metavar="NAME|FILE", help="[default: the run's own, else folder-default]")
-@click.option("--size", type=click.IntRange(1), help="Resize and crop images of a folder to this many pixels.")
+@click.option(
+    "--size", type=click.IntRange(1), metavar="N", help="Resize and crop images of a folder to this many pixels."
+)
 @device_option
 @parts_option
 @json_option
@@ -207,13 +279,17 @@ def evaluate(
 ) -> None:
     """Score a trained model, or any folder, zip or array of images.
 
-    `ganvas eval runs/digits`; `ganvas eval fakes/ --against reals/`.
+    \b
+    ganvas eval runs/digits
+    ganvas eval fakes/ --against reals/
     """
     from ganvas import bench
     from ganvas.model import Model
     from ganvas.numerics import pick_device
 
-    is_model = (Path(target) / "model.safetensors").is_file() or target.endswith(".safetensors")
+    # A run that has no model yet is still a run, not a folder of images.
+    run_files = (Path(target) / name for name in ("model.safetensors", "resolved.yaml"))
+    is_model = target.endswith(".safetensors") or any(file.is_file() for file in run_files)
     model = Model.load(target, device=pick_device(device)) if is_model else None
     own = ((model.recipe["eval"] or {}).get("protocol") if model else None) or "folder-default"
     rules = bench.load_protocol(protocol or own)
@@ -275,9 +351,14 @@ def score_table(rows: Sequence[Mapping[str, Any]]) -> str:
 @parts_option
 @json_option
 def list_(kind: str | None, pattern: str | None, as_json: bool) -> None:
-    """List parts, recipes or systems: `ganvas list objectives`, `ganvas list networks gan`, `ganvas list recipes`.
+    """List parts, recipes or systems.
 
-    PATTERN is any piece of a name or summary.
+    KIND is a shelf of parts, `recipes` or `systems`; PATTERN is any piece of a name, summary or paper.
+
+    \b
+    ganvas list objectives
+    ganvas list networks attention
+    ganvas list recipes
     """
     from ganvas import catalogue, parts
 
@@ -288,21 +369,23 @@ def list_(kind: str | None, pattern: str | None, as_json: bool) -> None:
     else:
         entries = [catalogue.describe(part) for part in parts.every(parts.kind_of(kind) if kind else None)]
     if pattern:
-        wanted = pattern.lower()
-        entries = [entry for entry in entries if wanted in json.dumps(entry, ensure_ascii=False).lower()]
+        entries = [entry for entry in entries if catalogue.matches(entry, pattern)]
     if as_json:
         tell(json.dumps(entries, indent=1, ensure_ascii=False))
         return
     if not entries:
-        say(f"nothing matches; ganvas list {kind or ''} shows everything".replace("  ", " "))
+        say(f"nothing matches; ganvas list{' ' + kind if kind else ''} shows everything")
+    width = max((len(entry.get("name") or entry["id"]) for entry in entries), default=0)
+    # A terminal gets one line an entry; a pipe gets everything.
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     heading = None
-    width = max((len(entry.get("name", entry.get("id", ""))) for entry in entries), default=0)
     for entry in entries:
         if not kind and entry["kind"] != heading:
+            tell(f"{'' if heading is None else chr(10)}{parts.SHELVES[entry['kind']]}")
             heading = entry["kind"]
-            tell(f"\n{parts.SHELVES[heading]}" if heading else "")
         paper = f"  ({entry['paper']})" if entry.get("paper") else ""
-        tell(f"{entry.get('name', entry.get('id', '')):{width}}  {entry.get('summary', entry.get('title', ''))}{paper}")
+        line = f"{entry.get('name') or entry['id']:{width}}  {entry.get('summary') or entry.get('title', '')}{paper}"
+        tell(line.rstrip() if len(line) <= room else f"{line[: room - 1]}…")
 
 
 # --------------------------------------------------------------------------------------------------- show
@@ -314,19 +397,24 @@ def list_(kind: str | None, pattern: str | None, as_json: bool) -> None:
 @parts_option
 @json_option
 def show(kind: str, name: str | None, as_json: bool) -> None:
-    """Everything about one part or recipe: `ganvas show regularizer r1`, `ganvas show recipe digits`.
+    """Everything about one part or recipe.
 
-    `ganvas show recipe --json` is the JSON Schema of a whole recipe.
+    \b
+    ganvas show regularizer r1     keys, equation, paper, source, recipes that use it
+    ganvas show recipe digits      the recipe with every default filled in
+    ganvas show recipe             every key that a recipe may have
+    ganvas show recipe --json      the same as JSON Schema
     """
     from ganvas import catalogue, parts, recipe, yaml12
 
     if kind in ("recipe", "recipes"):
         if name is None:
-            schema = recipe.json_schema()
-            tell(json.dumps(schema, indent=1) if as_json else "\n".join(catalogue.recipe_keys()))
+            from ganvas.recipe_schema import json_schema
+
+            tell(json.dumps(json_schema(), indent=1, ensure_ascii=False) if as_json else catalogue.recipe_keys())
             return
         resolved = recipe.Recipe.load(name).resolve()
-        tell(json.dumps(resolved, indent=1) if as_json else yaml12.write(resolved).rstrip())
+        tell(json.dumps(resolved, indent=1, ensure_ascii=False) if as_json else yaml12.write(resolved).rstrip())
         return
     kind = parts.kind_of(kind)
     if name is None:
@@ -344,7 +432,10 @@ def show(kind: str, name: str | None, as_json: bool) -> None:
 @parts_option
 @json_option
 def check(words: tuple[str, ...], as_json: bool) -> None:
-    """Build recipes at tiny size and take one step, without writing a file; every mistake is told at once."""
+    """Find every mistake in recipes, without training.
+
+    Builds each at tiny size and takes one step; no file is written. KEY=VALUE changes all of them.
+    """
     from ganvas.recipe import DEFAULT, Recipe
 
     names = [word for word in words if "=" not in word]
@@ -383,7 +474,10 @@ def check(words: tuple[str, ...], as_json: bool) -> None:
 @parts_option
 @json_option
 def diff(one: str, other: str, as_json: bool) -> None:
-    """What differs between two recipes or runs, defaults filled in."""
+    """Say what differs between two recipes or runs.
+
+    Defaults are filled in first; null stands for a key that is not there.
+    """
     from ganvas.recipe import Recipe, differences
 
     changed = differences(Recipe.load(one).resolve(), Recipe.load(other).resolve())
@@ -392,7 +486,7 @@ def diff(one: str, other: str, as_json: bool) -> None:
         return
     width = max((len(key) for key in changed), default=0)
     for key, (a, b) in changed.items():
-        tell(f"{key:{width}}  {a!r} -> {b!r}")
+        tell(f"{key:{width}}  {json.dumps(a, ensure_ascii=False)} -> {json.dumps(b, ensure_ascii=False)}")
     if not changed:
         say("no difference")
 

@@ -165,14 +165,17 @@ def model_metadata(path: Path) -> dict[str, Any]:
             if not 2 <= size <= min(100_000_000, file.stat().st_size - 8):
                 raise ValueError("its header is cut short")
             head = json.loads(stream.read(size))
-        return dict(json.loads(head["__metadata__"]["ganvas"]))
+        content = dict(json.loads(head["__metadata__"]["ganvas"]))
+        if not isinstance(content["recipe"]["networks"], dict):
+            raise TypeError("its recipe has no networks")
+        return content
     except KeyError:
         raise CheckpointError(
             "it holds weights, but not a Ganvas model",
             where=str(file),
             hint="give a model.safetensors that ganvas train wrote",
         ) from None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"it is not a readable model file ({error})", where=str(file), hint="copy it again, or train again"
         ) from None

@@ -157,9 +157,15 @@ class Model:
                 for block in range(blocks)
             ]
             return torch.cat(drawn)[:n].to(self.device) if drawn else torch.empty(0, dtype=torch.int64)
-        wanted = torch.as_tensor(label, dtype=torch.int64).reshape(-1)
         if not classes:
             raise UsageError(f"label {label!r}: this model knows no classes", hint="leave the label out")
+        try:
+            wanted = torch.as_tensor(label).reshape(-1)
+            if len(wanted) and (wanted.is_floating_point() or wanted.dtype == torch.bool):
+                raise TypeError(wanted.dtype)
+            wanted = wanted.long()
+        except (TypeError, ValueError, RuntimeError):
+            raise UsageError(f"label {label!r} is no class number", hint=f"give 0 to {classes - 1}") from None
         if len(wanted) not in (1, n):
             raise UsageError(f"{len(wanted)} labels for {n} samples", hint="give one label, or one for each sample")
         outside = wanted[(wanted < 0) | (wanted >= classes)]
@@ -242,6 +248,7 @@ class Model:
             spec = DataSpec(**{**metadata["spec"], "shape": tuple(metadata["spec"]["shape"])})
             nodes = metadata["recipe"]["networks"]
             nets = {role: entry.part for role, entry in parts.build_set("network", nodes, Weights, spec).items()}
+            class_names, step = tuple(metadata["class_names"]), int(metadata["step"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(
                 f"its header is not one of ours ({error})", where=str(file), hint="train again"
@@ -261,7 +268,7 @@ class Model:
                 ) from None  # fmt: skip
         return cls(
             metadata["recipe"], spec, nets,
-            class_names=metadata["class_names"], step=metadata["step"], device=device,
+            class_names=class_names, step=step, device=device,
         )  # fmt: skip
 
 

@@ -6,6 +6,8 @@ import hashlib
 
 import torch
 
+from ganvas.errors import UsageError
+
 
 def derive_seed(*progress: int | str) -> int:
     """A 63-bit seed that is a function of these, the same on every machine."""
@@ -14,8 +16,21 @@ def derive_seed(*progress: int | str) -> int:
 
 
 def pick_device(wish: str | None = None) -> torch.device:
-    """The device that is asked for, else the first accelerator, else the CPU."""
+    """The device that is asked for, else the first accelerator, else the CPU.
+
+    Raises
+    ------
+    UsageError : there is no such device, or none that computes.
+    """
     if wish:
+        try:
+            torch.zeros(1, device=wish).cpu()
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            have = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+            raise UsageError(
+                f"{wish!r} is no device here: {str(error).splitlines()[0]}", where="--device",
+                hint=f"there are {', '.join(have)}",
+            ) from None  # fmt: skip
         return torch.device(wish)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

@@ -60,7 +60,8 @@ def grid(images: Tensor, columns: int | None = None) -> Image.Image:
     # Each cell carries the gap to its right and below; the outermost gaps are cut off at the end.
     cells = np.full((rows * columns, height + gap, width + gap, channels), empty, dtype=np.uint8)
     cells[:n, :height, :width] = pixels.repeat(factor, axis=1).repeat(factor, axis=2)
-    sheet = cells.reshape(rows, columns, height + gap, width + gap, channels).transpose(0, 2, 1, 3, 4)  # (R, H, K, W, C)
+    by_row = cells.reshape(rows, columns, height + gap, width + gap, channels)
+    sheet = by_row.transpose(0, 2, 1, 3, 4)  # (R, H, K, W, C)
     return picture(sheet.reshape(rows * (height + gap), columns * (width + gap), channels)[:-gap, :-gap])
 
 

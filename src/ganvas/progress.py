@@ -6,8 +6,10 @@ import sys
 from collections.abc import Mapping
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TaskID, TextColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
+from rich.text import Text
 
 from ganvas.run import Watcher
 
@@ -18,37 +20,72 @@ def short(values: Mapping[str, float]) -> str:
     return "  ".join(f"{name.removeprefix('score.')} {value:.4g}" for name, value in shown.items())
 
 
+def totals(values: Mapping[str, float]) -> str:
+    """What each role minimises, the sum of its terms: short enough to stand beside a bar."""
+    sums: dict[str, float] = {}
+    for name, value in values.items():
+        role = name.partition(".")[0]
+        sums[role] = sums.get(role, 0.0) + value
+    return "  ".join(f"{role} {value:.3g}" for role, value in sums.items())
+
+
+def clock(seconds: float) -> str:
+    """`1:05`, `2:03:04`, and days in front where there are any."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d {hours}:{minutes:02}:{rest:02}"
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Pace(ProgressColumn):
+    """How fast it goes and how long it still takes; nothing before both are known."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        if not task.speed or task.remaining is None:
+            return Text("")
+        # A step of a large model takes longer than a second: then seconds per step are the number to read.
+        rate = f"{task.speed:.3g} steps/s" if task.speed >= 1 else f"{1 / task.speed:.3g} s/step"
+        return Text(f"{rate}  {clock(task.remaining / task.speed)} left", style="cyan")
+
+
 class Progress(Watcher):
     """A bar where standard error is a terminal, a line per logged row elsewhere."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, soft_wrap=True, highlight=False)
+        self.console = Console(stderr=True, highlight=False)
         self.bar: Bar | None = None
         self.task = TaskID(0)
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False)
+        # Lines are left whole: a path that is broken by us cannot be copied.
+        self.console.print(text, markup=False, soft_wrap=True)
 
     def begin(self, step: int, steps: int) -> None:
         if not sys.stderr.isatty():
             return
-        columns = (
-            TextColumn("training"), BarColumn(30), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[losses]}"),
+        # The losses give way where the terminal is narrow; a second line would leave its traces at each redraw.
+        losses = TextColumn(
+            "{task.fields[losses]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
+        )
+        self.bar = Bar(
+            BarColumn(20), MofNCompleteColumn(), Pace(table_column=Column(no_wrap=True)), losses,
+            console=self.console, refresh_per_second=4, expand=True,
         )  # fmt: skip
-        self.bar = Bar(*columns, console=self.console, refresh_per_second=4)
-        self.task = self.bar.add_task("training", total=steps, completed=step, losses="", rate="")
+        self.task = self.bar.add_task("training", total=steps, completed=step, losses="")
         self.bar.start()
 
     def tick(self, step: int, values: Mapping[str, float]) -> None:
         if self.bar is not None:
-            speed = self.bar.tasks[0].speed
-            rate = f"{speed:.3g} steps/s" if speed else ""
-            self.bar.update(self.task, completed=step, losses=short(values), rate=rate)
+            self.bar.update(self.task, completed=step, losses=totals(values))
 
     def row(self, step: int, values: Mapping[str, float]) -> None:
         if self.bar is None or any(name.startswith("score.") for name in values):
-            self.say(f"step {step}  {short(values)}")
+            # Wrapped between words on a terminal; a file gets one line per row.
+            self.console.print(f"step {step}  {short(values)}", markup=False, soft_wrap=self.bar is None)
 
     def end(self) -> None:
         if self.bar is not None:

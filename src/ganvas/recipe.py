@@ -1,12 +1,13 @@
 """Recipes: what to build, as plain data.
 
-A recipe is read from YAML, laid over its `base:`, changed by `key=value`, checked against the schemas of the parts that it
-names, and filled with every default. Nothing is built here and nothing is written but by `save`.
+A recipe is read from YAML, laid over its `base:`, changed by `key=value`, checked against the schemas of the parts that
+it names, and filled with every default. Nothing is built here and nothing is written but by `save`.
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,8 @@ from ganvas.errors import (
     UsageError,
     nearest,
 )
-from ganvas.files import model_metadata
+from ganvas.files import model_metadata, write_bytes
+from ganvas.layering import assign, merge, merge_marks, without_nulls
 from ganvas.parts import Factory, Field, Slot, Slots
 from ganvas.yaml12 import KeyPath, Mark
 
@@ -34,6 +36,7 @@ SHIPPED = Path(__file__).parent / "recipes"
 PROTOCOLS = Path(__file__).parent / "protocols"
 DEFAULT = "digits"
 """The recipe that `ganvas train` takes when none is named."""
+_DEEPEST = 50  # levels of keys; a recipe has six
 
 
 # --------------------------------------------------------------------------------------------------- the schema
@@ -133,38 +136,53 @@ class Recipe:
         file = locate(source if source is not None else DEFAULT)
         data, marks = _read(file)
         if "base" in data:
+            place = str(marks[("base",)])
             base_name = data.pop("base")
             if not isinstance(base_name, str):
-                raise BadValue("base: is the name or path of one recipe", where=str(marks[("base",)]))
-            base_file = locate(base_name, beside=file.parent, where=str(marks[("base",)]))
-            base, base_marks = _read(base_file)
+                raise BadValue(
+                    f"'base' is {base_name!r}, not the name or path of one recipe", where=place,
+                    hint="ganvas list recipes",
+                )  # fmt: skip
+            base, base_marks = _read(locate(base_name, beside=file.parent, where=place))
             if "base" in base:
                 raise RecipeError(
                     f"the base {base_name!r} has a base itself; one level is as deep as it goes",
                     where=str(base_marks[("base",)]), hint="copy what is needed into one of the two",
                 )  # fmt: skip
-            marks = {**base_marks, **marks}
-            data = _merge(base, data)
-        return cls(_drop_none(data), file.stem, marks).override(*overrides)
+            merged = merge(base, data)
+            marks, data = merge_marks(base_marks, marks, base, merged), merged
+        return cls(without_nulls(data), _run_name(file), marks).override(*overrides)
 
     def override(self, *assignments: str) -> Recipe:
-        """A recipe with `key=value` applied in order; a name put on a part replaces it, `~` drops the key."""
+        """A recipe with `key=value` applied in order; a name put on a part replaces it, `~` drops the key.
+
+        Raises
+        ------
+        UsageError, RecipeError : not of the form key=value, a value that is no YAML, or a key that cannot be reached.
+        """
         data, marks = copy.deepcopy(dict(self.data)), dict(self.marks)
         for assignment in assignments:
             key, equals, text = assignment.partition("=")
             path = tuple(key.strip().split("."))
-            if not equals or not all(path):
+            if not equals or not all(path) or len(path) > _DEEPEST:
                 raise UsageError(
-                    f"{assignment!r} is no override",
+                    f"{_cut(assignment)!r} is no override",
                     where="command line",
                     hint="write key=value, such as train.steps=500",
                 )
-            place = f"command line: {assignment}"
-            # Shells turn the unquoted ~ of `key=~` into the home folder; nobody means that folder itself.
-            value = None if text == str(Path.home()) else yaml12.read(text, place)[0]
+            place = f"command line: {_cut(assignment)}"
+            try:
+                # Shells turn the unquoted ~ of `key=~` into the home folder; nobody means that folder itself.
+                value = None if text == str(Path.home()) else yaml12.read(text, place)[0]
+            except RecipeError as error:
+                error.where = place
+                error.hint = f"to mean the text itself, quote it twice: '{key}=\"…\"'"
+                raise
             marks = {old: mark for old, mark in marks.items() if old[: len(path)] != path}
             marks[path] = Mark(place)
-            _assign(data, path, value, place)
+            for cut in range(1, len(path)):  # what it has to make on its way stands there, too
+                marks.setdefault(path[:cut], marks[path])
+            assign(data, path, value, place)
         return Recipe(data, self.name, marks)
 
     def resolve(self) -> dict[str, Any]:
@@ -175,14 +193,14 @@ class Recipe:
         RecipeError : all problems at once, each with its place.
         """
         checker = _Checker(self.marks)
-        resolved = checker.recipe(copy.deepcopy(dict(self.data)))
+        resolved = checker.recipe(values.plain(self.data))
         if checker.problems:
             raise RecipeError.of(checker.problems)
         return resolved
 
     def save(self, path: Path) -> None:
         """Write as YAML that loads to the same recipe."""
-        path.write_text(yaml12.write(dict(self.data)), encoding="utf-8")
+        write_bytes(path, yaml12.write(values.plain(self.data)).encode())
 
 
 def locate(source: str | Path, *, beside: Path | None = None, where: str = "") -> Path:
@@ -215,14 +233,19 @@ def shipped() -> dict[str, Path]:
     return found
 
 
-def used_parts(node: Any) -> Iterator[str]:
-    """The names that a recipe mentions: every `use:`, every key of a set, every bare word. For `ganvas show`."""
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            yield str(key)
-            yield from used_parts(value)
-    elif isinstance(node, str):
-        yield node
+def named_parts(resolved: Mapping[str, Any], section: type = Schema) -> set[tuple[str, str]]:
+    """(kind, name) of every part in a resolved recipe."""
+    return set(_named(parts.fields_of(section), resolved))
+
+
+def _named(fields: Mapping[str, Field], node: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, each in fields.items():
+        below = node.get(key)
+        if not each.marker or not below:
+            continue
+        for own in below.values() if isinstance(each.marker, Slots) else (below,):
+            yield each.marker.kind, own["use"]
+            yield from _named(parts.find(each.marker.kind, own["use"]).fields(), own)
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
@@ -283,11 +306,22 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[KeyPath, Mark]]:
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"cannot be read: {error}", where=str(file)) from None
+        raise RecipeError(f"cannot be read: {error}", where=str(file), hint="a recipe is UTF-8 text") from None
     data, marks = yaml12.read(text, _shown(file))
     if not isinstance(data, dict):
         raise RecipeError("a recipe is a map of keys", where=_shown(file), hint="ganvas show recipe digits")
     return data, marks
+
+
+def _run_name(file: Path) -> str:
+    """What runs of a recipe file are called after."""
+    if file.name == "recipe.yaml":  # in a run folder
+        return file.resolve().parent.name
+    return next((name for name, each in shipped().items() if each == file), file.stem)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def _shown(file: Path) -> str:
@@ -295,47 +329,6 @@ def _shown(file: Path) -> str:
         return str(file.resolve().relative_to(Path.cwd()))
     except ValueError:
         return str(file)
-
-
-def _merge(base: Any, top: Any) -> Any:
-    """`top` over `base`: maps key by key, a new name replaces its node, None drops."""
-    if isinstance(base, str) and isinstance(top, dict) and "use" not in top:
-        base = {"use": base}
-    if isinstance(base, dict) and isinstance(top, str) and "use" in base:
-        return {"use": top}
-    if not (isinstance(base, dict) and isinstance(top, dict)):
-        return top
-    if "use" in top and top["use"] != base.get("use", top["use"]):
-        return top
-    merged = dict(base)
-    for key, value in top.items():
-        merged[key] = _merge(base[key], value) if key in base else value
-    return merged
-
-
-def _drop_none(node: Any) -> Any:
-    if isinstance(node, dict):
-        return {key: _drop_none(value) for key, value in node.items() if value is not None}
-    return node
-
-
-def _assign(data: dict[str, Any], path: KeyPath, value: Any, place: str) -> None:
-    here = data
-    for key in path[:-1]:
-        below = here.get(key)
-        if isinstance(below, str):
-            below = {"use": below}
-        elif below is None:
-            below = {}
-        elif not isinstance(below, dict):
-            raise BadValue(f"{key!r} holds {below!r}, which has no keys below it", where=place)
-        here[key] = below
-        here = below
-    last = path[-1]
-    if value is None:
-        here.pop(last, None)
-    else:
-        here[last] = _drop_none(_merge(here.get(last), value) if isinstance(value, str) else value)
 
 
 # --------------------------------------------------------------------------------------------------- checking
@@ -347,6 +340,7 @@ class _Checker:
     def __init__(self, marks: Mapping[KeyPath, Mark]) -> None:
         self.marks = marks
         self.problems: list[RecipeError] = []
+        self.lost: set[KeyPath] = set()  # nodes whose one problem is told already
 
     def where(self, path: KeyPath) -> str:
         for cut in range(len(path), -1, -1):
@@ -354,14 +348,18 @@ class _Checker:
                 return f"{self.marks[path[:cut]]}  {'.'.join(path)}".rstrip()
         return ".".join(path)
 
+    def tell(self, kind: type[RecipeError], problem: str, path: KeyPath, hint: str) -> None:
+        self.problems.append(kind(problem, where=self.where(path), hint=hint))
+
     # ------------------------------------------------------------------ the whole
 
     def recipe(self, raw: dict[str, Any]) -> dict[str, Any]:
         self.borrow_networks(raw)
         filled = self.keys(parts.fields_of(Schema), raw, (), "a recipe", "ganvas show recipe")
-        if self.problems:
-            return filled
-        self.roles(filled)
+        if task := (filled.get("task") or {}).get("use"):
+            self.roles(parts.find("task", task), filled)
+        if filled.get("optim") and "networks" in filled:
+            self.optimizer_of_roles(filled)
         self.protocol(filled)
         return filled
 
@@ -373,99 +371,91 @@ class _Checker:
                 continue
             try:
                 source = model_metadata(Path(node["from"]))["recipe"]["networks"]
-                wanted = str(node.get("net", role))
+                wanted = str(node.get("net") or role)
                 if wanted not in source:
-                    raise CheckpointError(f"it has no network {wanted!r}, but {', '.join(sorted(source))}")
+                    raise CheckpointError(
+                        f"it has no network {wanted!r}, but {', '.join(sorted(source))}",
+                        hint=f"say which: networks.{role}.net=NAME",
+                    )
             except CheckpointError as error:
-                path = ("networks", role, "from")
-                self.problems.append(
-                    BadValue(f"{node['from']}: {error.problem}", where=self.where(path), hint=error.hint)
-                )
-                node.setdefault("use", "unknown")  # one problem, not two
+                path = ("networks", role)
+                self.tell(BadValue, f"{node['from']}: {error.problem}", (*path, "from"), error.hint)
+                if "use" not in node:
+                    self.lost.add(path)
                 continue
             if "use" not in node:
                 own = {key: value for key, value in source[wanted].items() if key not in parts.fields_of(Weights)}
-                node.update({**own, **node})
+                raw["networks"][role] = {**own, **node}
 
-    def roles(self, filled: dict[str, Any]) -> None:
-        task = parts.find("task", filled["task"]["use"])
+    def roles(self, task: parts.Part, filled: dict[str, Any]) -> None:
         wanted: tuple[str, ...] = task.load().roles  # type: ignore[attr-defined]
-        for role in wanted:
-            if role not in filled["networks"]:
-                have = ", ".join(filled["networks"]) or "none"
-                self.problems.append(
-                    RoleMissing(
-                        f"task {task.name!r} needs a network {role!r}; the recipe has {have}",
-                        where=self.where(("networks",)), hint=f"networks.{role}=… (ganvas list networks)",
-                    )
+        present: Mapping[str, Any] = filled.get("networks", {})
+        for role in wanted if "networks" in filled else ():
+            if role not in present:
+                have = ", ".join(present) or "none"
+                self.tell(
+                    RoleMissing, f"task {task.name!r} needs a network {role!r}; the recipe has {have}",
+                    ("networks",), f"set networks.{role}=NAME (ganvas list networks {role})",
                 )  # fmt: skip
-        for role in filled["networks"]:
+        for role in present:
             if role not in wanted:
-                self.problems.append(
-                    UnknownKey(
-                        f"task {task.name!r} has no role {role!r}.{nearest(role, wanted)}",
-                        where=self.where(("networks", role)), hint=f"its roles are {', '.join(wanted)}",
-                    )
+                self.tell(
+                    UnknownKey, f"task {task.name!r} has no role {role!r}.{nearest(role, wanted)}",
+                    ("networks", role), f"its roles are {', '.join(wanted)}",
                 )  # fmt: skip
-        optimizer = parts.find("optimizer", filled["optim"]["use"])
-        for role, keys in filled["optim"]["roles"].items():
-            path = ("optim", "roles", role)
-            if role not in filled["networks"]:
-                self.problems.append(
-                    UnknownKey(
-                        f"the recipe has no network {role!r}.{nearest(role, filled['networks'])}",
-                        where=self.where(path),
-                    )
-                )
-                continue
-            fields = optimizer.fields()
-            own = {**{key: filled["optim"][key] for key in fields}, **keys}
-            self.keys(fields, own, path, f"optimizer {optimizer.name!r}", f"ganvas show optimizer {optimizer.name}")
-        if filled["sampler"] is None:
+        if "sampler" in filled and filled["sampler"] is None:
             filled["sampler"] = self.node("sampler", task.load().sampler, ("sampler",))  # type: ignore[attr-defined]
 
-    def protocol(self, filled: dict[str, Any]) -> None:
-        wanted = (filled["eval"] or {}).get("protocol")
-        if wanted and not wanted.endswith((".yaml", ".yml")) and not (PROTOCOLS / f"{wanted}.yaml").is_file():
-            known = [file.stem for file in PROTOCOLS.glob("*.yaml")]
-            self.problems.append(
-                BadValue(
-                    f"no protocol is called {wanted!r}.{nearest(wanted, known)}",
-                    where=self.where(("eval", "protocol")), hint=f"there are {', '.join(sorted(known))}",
+    def optimizer_of_roles(self, filled: dict[str, Any]) -> None:
+        """`optim.roles` holds some of the optimizer's keys, for one role alone."""
+        optimizer = parts.find("optimizer", filled["optim"]["use"])
+        fields = {key: dataclasses.replace(each, default=None) for key, each in optimizer.fields().items()}
+        roles = filled["optim"].get("roles")
+        for role, keys in roles.items() if isinstance(roles, dict) else ():
+            path = ("optim", "roles", role)
+            if role not in filled["networks"]:
+                known = ", ".join(filled["networks"])
+                self.tell(
+                    UnknownKey, f"the recipe has no network {role!r}.{nearest(role, filled['networks'])}",
+                    path, f"its networks are {known}; drop it: optim.roles.{role}=~",
+                )  # fmt: skip
+            elif isinstance(keys, dict):
+                self.keys(
+                    fields, keys, path, f"optimizer {optimizer.name!r}", f"ganvas show optimizer {optimizer.name}"
                 )
+
+    def protocol(self, filled: dict[str, Any]) -> None:
+        wanted = (filled.get("eval") or {}).get("protocol")
+        if not isinstance(wanted, str):
+            return
+        if wanted.endswith((".yaml", ".yml")):
+            if not Path(wanted).is_file():
+                self.tell(BadValue, f"there is no file {wanted}", ("eval", "protocol"), "check the path")
+        elif not (PROTOCOLS / f"{wanted}.yaml").is_file():
+            known = sorted(file.stem for file in PROTOCOLS.glob("*.yaml"))
+            self.tell(
+                BadValue, f"no protocol is called {wanted!r}.{nearest(wanted, known)}", ("eval", "protocol"),
+                f"there are {', '.join(known)}",
             )  # fmt: skip
 
     # ------------------------------------------------------------------ the pieces
 
     def keys(self, fields: Mapping[str, Field], raw: Any, path: KeyPath, owner: str, hint: str) -> dict[str, Any]:
         if not isinstance(raw, dict):
-            self.problems.append(BadValue(f"{owner} is a map of keys, not {raw!r}", where=self.where(path), hint=hint))
+            self.tell(BadValue, f"{owner} is a map of keys, not {raw!r}", path, hint)
             return {}
         for key in raw:
             if key not in fields:
-                self.problems.append(
-                    UnknownKey(
-                        f"{owner} has no parameter {key!r}.{nearest(key, fields)}",
-                        where=self.where((*path, key)),
-                        hint=hint,
-                    )
-                )
+                self.tell(UnknownKey, f"{owner} has no parameter {key!r}.{nearest(key, fields)}", (*path, key), hint)
         filled = {}
         for key, each in fields.items():
             here = (*path, key)
-            if raw.get(key) is None:
-                if each.required:
-                    self.problems.append(
-                        BadValue(
-                            f"{owner} needs {key!r}",
-                            where=self.where(path) or key,
-                            hint=_missing_hint(each, here, hint),
-                        )
-                    )
-                    continue
-                filled[key] = self.default(each, here)
-            else:
+            if raw.get(key) is not None:
                 filled[key] = self.value(each, raw[key], here, hint)
+            elif each.required:
+                self.tell(BadValue, f"{owner} needs {key!r}", here, _missing_hint(each, here, hint))
+            else:
+                filled[key] = self.default(each, here)
         return filled
 
     def default(self, each: Field, path: KeyPath) -> Any:
@@ -476,36 +466,33 @@ class _Checker:
     def value(self, each: Field, raw: Any, path: KeyPath, hint: str) -> Any:
         marker = each.marker
         if isinstance(marker, (Slot, Factory)):
+            if isinstance(raw, dict) and "use" not in raw and isinstance(each.default, str):
+                raw = {"use": each.default, **raw}
             return self.node(marker.kind, raw, path, marker.extra)
         if isinstance(marker, Slots):
             return self.set(marker, raw, path)
         section = parts.section_of(each.annotation)
         if section is not None:
             return self.keys(parts.fields_of(section), raw, path, repr(path[-1]), hint)
+        if isinstance(raw, dict):
+            raw = {key: value for key, value in raw.items() if value is not None}
         try:
             values.read_value(each.annotation, raw)
-        except ValueError as error:
-            self.problems.append(
-                BadValue(f"{path[-1]!r} is {raw!r}: {_pydantic_words(error)}", where=self.where(path), hint=hint)
-            )
+        except (ValueError, TypeError):
+            clue = nearest(raw, values.choices(each.annotation)) if isinstance(raw, str) else ""
+            problem = f"{path[-1]!r} is {_cut(repr(raw))}, but must be {values.words(each.annotation)}.{clue}"
+            self.tell(BadValue, problem, path, hint)
         return raw
 
     def node(self, kind: str, raw: Any, path: KeyPath, extra: type | None = None) -> dict[str, Any]:
         if isinstance(raw, str):
             raw = {"use": raw}
         if not (isinstance(raw, dict) and isinstance(raw.get("use"), str)):
-            self.problems.append(
-                BadValue(
-                    f"{path[-1]!r} names no {kind}: {raw!r}", where=self.where(path),
-                    hint=f"write {path[-1]}: {{use: NAME}}; ganvas list {parts.SHELVES[kind]}",
-                )
-            )  # fmt: skip
+            hint = f"write {path[-1]}: {{use: NAME}}; ganvas list {parts.SHELVES[kind]}"
+            self.tell(BadValue, f"{path[-1]!r} names no {kind}: {_cut(repr(raw))}", path, hint)
             return {}
-        try:
-            part = parts.find(kind, raw["use"])
-        except UnknownPart as error:
-            place = (*path, "use") if (*path, "use") in self.marks else path
-            self.problems.append(UnknownPart(error.problem, where=self.where(place), hint=error.hint))
+        part = self.exists(kind, raw["use"], (*path, "use") if (*path, "use") in self.marks else path)
+        if part is None:
             return {}
         fields = {**part.fields(), **(parts.fields_of(extra) if extra else {})}
         own = {key: value for key, value in raw.items() if key != "use"}
@@ -514,20 +501,30 @@ class _Checker:
             **self.keys(fields, own, path, f"{kind} {part.name!r}", f"ganvas show {kind} {part.name}"),
         }
 
+    def exists(self, kind: str, name: str, path: KeyPath) -> parts.Part | None:
+        try:
+            return parts.find(kind, name)
+        except UnknownPart as error:
+            self.tell(UnknownPart, error.problem, path, error.hint)
+            return None
+
     def set(self, marker: Slots, raw: Any, path: KeyPath) -> dict[str, Any]:
         if not isinstance(raw, dict):
-            self.problems.append(
-                BadValue(
-                    f"{path[-1]!r} is a set of parts of kind {marker.kind}, not {raw!r}", where=self.where(path),
-                    hint=f"write {path[-1]}: {{NAME: {{…}}}}; ganvas list {parts.SHELVES[marker.kind]}",
-                )
-            )  # fmt: skip
+            hint = f"write {path[-1]}: {{NAME: {{…}}}}; ganvas list {parts.SHELVES[marker.kind]}"
+            self.tell(BadValue, f"{path[-1]!r} is a set of parts of kind {marker.kind}, not {raw!r}", path, hint)
             return {}
-        filled = {}
+        filled: dict[str, Any] = {}
         for key, node in raw.items():
-            if marker.keys == "name" and isinstance(node, dict):
-                node = {"use": key, **node}
-            filled[key] = self.node(marker.kind, node, (*path, key), marker.extra)
+            here = (*path, key)
+            if node is None:  # dropped, though it is not there; a name that is nowhere was meant to be another
+                if marker.keys == "name":
+                    self.exists(marker.kind, key, here)
+            elif here in self.lost:
+                filled[key] = {}
+            else:
+                if marker.keys == "name" and isinstance(node, dict):
+                    node = {"use": key, **node}
+                filled[key] = self.node(marker.kind, node, here, marker.extra)
         return filled
 
 
@@ -536,66 +533,3 @@ def _missing_hint(each: Field, path: KeyPath, otherwise: str) -> str:
     return (
         f"set {'.'.join(path)} (ganvas list {parts.SHELVES[kind]})" if kind else f"set {'.'.join(path)}=…; {otherwise}"
     )
-
-
-def _pydantic_words(error: ValueError) -> str:
-    """What pydantic found, in one line; a union reports each of its branches."""
-    found = getattr(error, "errors", None)
-    if found is None:
-        return str(error)
-    words = [str(each["msg"]) for each in found() if each["type"] != "none_required"]
-    return "; or ".join(dict.fromkeys(word[0].lower() + word[1:] for word in words))
-
-
-# --------------------------------------------------------------------------------------------------- JSON Schema
-
-
-def json_schema() -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of a whole recipe, one definition a part."""
-    definitions: dict[str, Any] = {}
-    for part in parts.every():
-        properties = _properties(part.fields())
-        definitions[f"{part.kind}.{part.name}"] = {
-            "type": "object",
-            "description": part.summary,
-            "properties": {"use": {"const": part.name}, **properties},
-            "required": ["use", *(key for key, each in part.fields().items() if each.required)],
-        }
-    root = _properties(parts.fields_of(Schema))
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Ganvas recipe",
-        "type": "object",
-        "properties": {"base": {"type": "string"}, **root},
-        "anyOf": [{"required": ["base"]}, {"required": ["data", "networks", "task"]}],
-        "additionalProperties": False,
-        "$defs": definitions,
-    }
-
-
-def _properties(fields: Mapping[str, Field]) -> dict[str, Any]:
-    return {key: _field_schema(each) for key, each in fields.items()}
-
-
-def _field_schema(each: Field) -> dict[str, Any]:
-    marker = each.marker
-    if marker is None:
-        section = parts.section_of(each.annotation)
-        if section is not None:
-            return {
-                "type": "object",
-                "properties": _properties(parts.fields_of(section)),
-                "additionalProperties": False,
-            }
-        schema = values.value_schema(each.annotation)
-        return schema if each.required else {**schema, "default": values.plain(each.default)}
-    extra = _properties(parts.fields_of(marker.extra)) if marker.extra else {}
-    names = [part.name for part in parts.every(marker.kind)]
-    nodes = [{"$ref": f"#/$defs/{marker.kind}.{name}", **({"properties": extra} if extra else {})} for name in names]
-    one: dict[str, Any] = {"anyOf": [{"enum": names}, *nodes]}
-    if isinstance(marker, Slots):
-        if marker.keys == "role":
-            return {"type": "object", "additionalProperties": one}
-        loose = {"type": "object", "description": "the key is the part's name, unless `use` says otherwise"}
-        return {"type": "object", "additionalProperties": loose, "propertyNames": {"examples": names}}
-    return one

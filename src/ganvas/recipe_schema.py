@@ -16,6 +16,7 @@ _NULL = {"type": "null"}  # the same as leaving the key out
 
 def json_schema() -> dict[str, Any]:
     """One definition a part, `#/$defs/KIND.NAME`, and one a shelf, `#/$defs/KIND`: any part on it."""
+    keys = parts.fields_of(Schema)
     definitions: dict[str, Any] = {}
     for part in parts.every():
         definitions[f"{part.kind}.{part.name}"] = {
@@ -30,10 +31,14 @@ def json_schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Ganvas recipe",
         "type": "object",
-        "properties": {"base": {"type": "string", "description": "the recipe below this one"}, **_of(Schema)},
-        # Above a base, any node may say but what changes; the whole is then known only once the two are merged.
-        "anyOf": [{"required": ["base"]}, {"required": ["data", "networks", "task"]}],
+        "properties": {
+            "base": {"type": "string", "description": "the recipe below this one"},
+            **{key: {} for key in keys},
+        },
         "additionalProperties": False,
+        # Above a base any node may say just what changes, so that the whole is known only once the two are merged.
+        "if": {"not": {"required": ["base"]}},
+        "then": {"properties": _properties(keys), "required": [key for key, each in keys.items() if each.required]},
         "$defs": definitions,
     }
 
@@ -98,5 +103,8 @@ def _set(marker: Slots | Slot) -> dict[str, Any]:
         borrowed = {"type": "object", "required": ["from"], "not": {"required": ["use"]}}
         each = {"anyOf": [*anything["anyOf"], *([borrowed] if marker.extra is Weights else []), _NULL]}
         return {"type": "object", "additionalProperties": each}
-    named = {part.name: {"anyOf": [*_slot(marker.kind, extra, part.name)["anyOf"], _NULL]} for part in parts.every(marker.kind)}
+    named = {
+        part.name: {"anyOf": [*_slot(marker.kind, extra, part.name)["anyOf"], _NULL]}
+        for part in parts.every(marker.kind)
+    }
     return {"type": "object", "properties": named, "additionalProperties": {"anyOf": [*anything["anyOf"], _NULL]}}

@@ -1,4 +1,4 @@
-"""Plain values of a recipe: read by a type annotation, described for people, for JSON Schema, and as they are written."""
+"""Plain values of a recipe: read by a type annotation, and described for people and for JSON Schema."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from annotated_types import Ge, Gt, Le, Lt
 def _adapter(annotation: Any) -> Any:
     from pydantic import ConfigDict, TypeAdapter
 
-    # Any hashable annotation will do; arbitrary classes are let through for parts that Python code hands over ready made.
+    # Any hashable annotation will do; arbitrary classes are let through for parts that Python hands over ready made.
     bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
     if isinstance(bare, type) and dataclasses.is_dataclass(bare):
         return TypeAdapter(annotation)

@@ -1,7 +1,7 @@
 """Recipes as text: YAML 1.2 read into plain data, with the place of every key and value.
 
-The parser is ruamel.yaml's. Scalars are resolved here by the YAML 1.2 core schema, because `2e-4` must be a number, `no`
-a string and a date a string, and because an alias must not be able to blow a small file up.
+The parser is ruamel.yaml's. Scalars are resolved here by the YAML 1.2 core schema, because `2e-4` must be a number,
+`no` a string and a date a string, and because an alias must not be able to blow a small file up.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ _MAX_NODES = 100_000  # a recipe has hundreds; more is an alias bomb
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _INF = re.compile(r"[-+]?\.(inf|Inf|INF)")
+_HINT = "ganvas show recipe digits prints a whole one"
 _CORE = "tag:yaml.org,2002:"
 
 
@@ -50,9 +51,13 @@ def read(text: str, file: str) -> tuple[Any, dict[KeyPath, Mark]]:
     except MarkedYAMLError as error:
         at = error.problem_mark or error.context_mark
         place = Mark(file, at.line + 1, at.column + 1) if at else Mark(file)
-        raise RecipeError(f"not readable as YAML: {error.problem or error.context}", where=str(place)) from None
+        clue = "indent with spaces, not tabs; " if "'\\t'" in str(error.problem) else ""
+        raise RecipeError(
+            f"not readable as YAML: {error.problem or error.context}", where=str(place), hint=f"{clue}{_HINT}"
+        ) from None
     except (YAMLError, RecursionError, ValueError) as error:
-        raise RecipeError(f"not readable as YAML: {str(error).splitlines()[0]}", where=file) from None
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RecipeError(f"not readable as YAML: {reason}", where=file, hint=_HINT) from None
     reader = _Reader(file)
     return (None if root is None else reader.value(root, ())), reader.marks
 
@@ -69,7 +74,10 @@ class _Reader:
     def value(self, node: Any, path: KeyPath) -> Any:
         self.count += 1
         if self.count > _MAX_NODES or len(path) > 50:
-            raise RecipeError("far larger than any recipe", where=str(self.mark(node)))
+            raise RecipeError(
+                "far larger than any recipe: an alias (*name) within itself, or too many of them",
+                where=str(self.mark(node)), hint="write the values out",
+            )  # fmt: skip
         self.marks.setdefault(path, self.mark(node))
         if node.id == "mapping":
             return self.mapping(node, path)
@@ -82,9 +90,15 @@ class _Reader:
         for key_node, value_node in node.value:
             key = key_node.value if key_node.id == "scalar" else None
             if not isinstance(key, str):
-                raise RecipeError("a key must be a word", where=str(self.mark(key_node)))
+                raise RecipeError(
+                    "a key must be a word", where=str(self.mark(key_node)), hint="write key: value, one a line"
+                )
             if key in result:
-                raise RecipeError(f"the key {key!r} stands here twice", where=str(self.mark(key_node)))
+                first = self.marks[(*path, key)]
+                raise RecipeError(
+                    f"the key {key!r} stands here twice, first at line {first.line}",
+                    where=str(self.mark(key_node)), hint="keep one of the two",
+                )  # fmt: skip
             self.marks[(*path, key)] = self.mark(key_node)
             result[key] = self.value(value_node, (*path, key))
         return result
@@ -92,8 +106,16 @@ class _Reader:
     def scalar(self, node: Any) -> Any:
         tag = str(node.tag or "")
         if tag and not (tag.startswith(_CORE) and tag.removeprefix(_CORE).isalpha()):
-            raise RecipeError(f"the tag {tag!r} means nothing in a recipe", where=str(self.mark(node)))
-        return node.value if node.style else resolve(node.value)
+            raise RecipeError(
+                f"the tag {tag!r} means nothing in a recipe", where=str(self.mark(node)),
+                hint="leave the tag out; a recipe is plain words, numbers, lists and maps",
+            )  # fmt: skip
+        try:
+            return node.value if node.style else resolve(node.value)
+        except ValueError:  # Python reads no integer of more than 4300 digits
+            raise RecipeError(
+                "a number with far too many digits", where=str(self.mark(node)), hint="write a smaller number"
+            ) from None
 
 
 def resolve(text: str) -> Any:

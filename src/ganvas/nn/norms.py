@@ -17,7 +17,7 @@ class BatchNorm2d(nn.BatchNorm2d):
     So a block is written once, whether its norm is conditional or not.
     """
 
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:  # noqa: ARG002
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
         return super().forward(x)
 

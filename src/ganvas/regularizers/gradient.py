@@ -1,15 +1,25 @@
-"""Penalties on the critic's input gradient."""
+"""Penalties on the critic's input gradient. All in float32, whatever the precision of training."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Gt
+from torch import Tensor
 
 from ganvas.nn.gradients import input_gradient
 from ganvas.parts import regularizer
 from ganvas.types import Side, Turn
+
+# The square root has no gradient at zero; the shift is far below any slope that matters.
+_ROOT_SHIFT = 1e-12
+
+
+def _squared_slope(turn: Turn, data: Tensor, label: Tensor | None) -> Tensor:
+    """(N,): ‖∇ₓ D(x)‖₂² at each datum."""
+    slope = input_gradient(lambda at: turn.critic(at, label).logits, data)  # (N, C, H, W)
+    return slope.flatten(1).square().sum(1)
 
 
 @regularizer("r1", paper="Mescheder et al. 2018, eq. 9")
@@ -18,25 +28,63 @@ class R1:
 
     side: Side = "discriminator"
 
-    def __call__(self, turn: Turn) -> torch.Tensor:
-        slope = input_gradient(lambda data: turn.critic(data, turn.label).logits, turn.real)  # (N, C, H, W)
-        return 0.5 * slope.flatten(1).square().sum(1).mean()
+    def __call__(self, turn: Turn) -> Tensor:
+        return 0.5 * _squared_slope(turn, turn.real, turn.label).mean()
+
+
+@regularizer("r2", paper="Mescheder et al. 2018, eq. 10")
+class R2:
+    """Squared input gradient on generated data: ½ E ‖∇ₓ D(G(z))‖²; `weight` is the paper's γ."""
+
+    side: Side = "discriminator"
+
+    def __call__(self, turn: Turn) -> Tensor:
+        return 0.5 * _squared_slope(turn, turn.fake, turn.fake_label).mean()
 
 
 @regularizer("gradient-penalty", paper="Gulrajani et al. 2017, eq. 3", system="wgan-gp")
 class GradientPenalty:
-    """Two-sided penalty between real and fake: E (‖∇ D(x̂)‖₂ − target)², x̂ = εx + (1 − ε)G(z), ε ~ U(0, 1)."""
+    """Slope between real and fake held at `target`: E (‖∇ D(x̂)‖₂ − target)², x̂ = εx + (1 − ε)G(z), ε ~ U(0, 1).
+
+    `target: 1` is WGAN-GP; `target: 0` is the zero-centred penalty of Thanh-Tung et al. 2019. `sides: one` lets slopes
+    below the target be.
+    """
 
     side: Side = "discriminator"
 
-    def __init__(self, *, target: Annotated[float, Ge(0)] = 1.0) -> None:
+    def __init__(self, *, target: Annotated[float, Ge(0)] = 1.0, sides: Literal["two", "one"] = "two") -> None:
         self.target = target
+        self.sides = sides
 
-    def __call__(self, turn: Turn) -> torch.Tensor:
+    def __call__(self, turn: Turn) -> Tensor:
         # One ε a sample, the same for all its pixels.
         mix = torch.rand(len(turn.real), *[1] * (turn.real.dim() - 1), device=turn.real.device)
         between = torch.lerp(turn.fake.detach().float(), turn.real.float(), mix)
-        slope = input_gradient(lambda data: turn.critic(data, turn.label).logits, between)
-        # The square root has no gradient at zero; the shift is far below any slope that matters.
-        norm = (slope.flatten(1).square().sum(1) + 1e-12).sqrt()
-        return (norm - self.target).square().mean()
+        excess = (_squared_slope(turn, between, turn.label) + _ROOT_SHIFT).sqrt() - self.target
+        return (excess.relu() if self.sides == "one" else excess).square().mean()
+
+
+@regularizer("dragan", paper="Kodali et al. 2017, section 2.3")
+class DRAGAN:
+    """Unit slope around real data: E (‖∇ D(x + δ)‖₂ − 1)², δ ~ scale · std(x) · U(0, 1) in each pixel."""
+
+    side: Side = "discriminator"
+
+    def __init__(self, *, scale: Annotated[float, Gt(0)] = 0.5) -> None:
+        self.scale = scale
+
+    def __call__(self, turn: Turn) -> Tensor:
+        near = turn.real + self.scale * turn.real.std() * torch.rand_like(turn.real)
+        return ((_squared_slope(turn, near, turn.label) + _ROOT_SHIFT).sqrt() - 1).square().mean()
+
+
+@regularizer("max-gradient-penalty", paper="Zhou et al. 2019, section 4.2")
+class MaxGradientPenalty:
+    """Lipschitz GAN: only the steepest slope of the batch counts, max ‖∇ D(x̂)‖₂² with x̂ between real and fake."""
+
+    side: Side = "discriminator"
+
+    def __call__(self, turn: Turn) -> Tensor:
+        mix = torch.rand(len(turn.real), *[1] * (turn.real.dim() - 1), device=turn.real.device)
+        between = torch.lerp(turn.fake.detach().float(), turn.real.float(), mix)
+        return _squared_slope(turn, between, turn.label).max()

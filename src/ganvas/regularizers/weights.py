@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Gt
-from torch import nn
+from torch import Tensor, nn
 
 from ganvas.parts import regularizer
-from ganvas.types import Side
+from ganvas.types import Side, Turn
 
 
 @regularizer("weight-clipping", paper="Arjovsky et al. 2017, algorithm 1", system="wgan")
@@ -23,6 +23,58 @@ class WeightClipping:
 
     @torch.no_grad()
     def apply(self, net: nn.Module) -> None:
-        own: list[torch.Tensor] = list(net.parameters())
+        own: list[Tensor] = list(net.parameters())
         torch._foreach_clamp_min_(own, -self.limit)
         torch._foreach_clamp_max_(own, self.limit)
+
+
+def raw_weight(layer: nn.Module) -> Tensor:
+    """A layer's learnt weight, before any parametrization such as spectral normalisation."""
+    named = dict(layer.named_parameters())
+    return named.get("parametrizations.weight.original", named.get("weight"))  # type: ignore[return-value]
+
+
+@regularizer("orthogonal", paper="Brock et al. 2019, eq. 3", system="biggan")
+class Orthogonal:
+    """Filters of one layer kept at right angles: Σ ‖W Wᵀ ⊙ (1 − I)‖_F² over weight matrices.
+
+    W is (C_out, everything else), before spectral normalisation; embeddings are left out, as published. The paper's
+    weight is 1e-4.
+    """
+
+    def __init__(self, *, side: Side = "generator") -> None:
+        self.side = side
+
+    def __call__(self, turn: Turn) -> Tensor:
+        total = turn.real.new_zeros(())
+        for module in turn.nets[self.side].modules():
+            if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)):
+                raw = raw_weight(module)
+                W = (raw.transpose(0, 1) if isinstance(module, nn.ConvTranspose2d) else raw).flatten(1)
+                gram = W @ W.t()
+                total = total + gram.square().sum() - gram.diagonal().square().sum()
+        return total
+
+
+@regularizer("historical-averaging", paper="Salimans et al. 2016, section 3.3", system="improved-techniques-gan")
+class HistoricalAveraging:
+    """Weights kept near the mean of all their past: ‖θ − (1/t) Σ θ_i‖²; the mean is saved for resume."""
+
+    def __init__(self, *, side: Side = "discriminator") -> None:
+        self.side = side
+        self.count = 0
+        self.means: list[Tensor] = []
+
+    def __call__(self, turn: Turn) -> Tensor:
+        own = list(turn.nets[self.side].parameters())
+        if not self.means:
+            self.means = [torch.zeros_like(parameter) for parameter in own]
+        self.count += 1
+        torch._foreach_lerp_(self.means, [parameter.detach() for parameter in own], 1 / self.count)
+        return torch.stack([(p - mean).square().sum() for p, mean in zip(own, self.means, strict=True)]).sum()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self.count, "means": list(self.means)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.count, self.means = state["count"], [mean.clone() for mean in state["means"]]

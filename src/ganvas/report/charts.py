@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from ganvas.report.markup import Html, tag
 
 _WIDTH, _HEIGHT = 360, 210  # units of the drawing; text of 11 units is then 11 pixels or more on the page
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 10, 26
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 18, 10, 26
 _MOST_POINTS = 400
 _MOST_DOTS = 40  # above that many, dots hide the line
 
@@ -25,14 +26,21 @@ class Point:
 
 
 def number(value: float | None) -> str:
-    """A number for people: four digits, a true minus, thousands apart."""
+    """A number for people: four digits, a true minus, commas between thousands."""
     if value is None:
         return "–"
     if not math.isfinite(value):
-        return "not a number" if math.isnan(value) else ("∞" if value > 0 else "−∞")
-    # Inner spaces are the narrow ones that do not break.
-    text = f"{value:,.0f}".replace(",", "\u202f") if abs(value) >= 1000 else f"{value:.4g}"
-    return text.replace("-", "−")
+        return "NaN" if math.isnan(value) else ("∞" if value > 0 else "−∞")
+    return (f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}").replace("-", "−")
+
+
+def numbers(value: float, low: float | None, high: float | None) -> tuple[str, str, str]:
+    """(value, low, high) to the same decimals: as many as its interval makes worth reading, two digits of its width."""
+    if low is None or high is None or not (math.isfinite(value) and 0 < high - low < math.inf):
+        return number(value), number(low), number(high)
+    decimals = max(0, 1 - math.floor(math.log10(high - low)))
+    first, second, third = (f"{each:,.{decimals}f}".replace("-", "−") for each in (value, low, high))
+    return first, second, third
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -58,8 +66,21 @@ def thinned(points: Sequence[Point], most: int = _MOST_POINTS) -> list[Point]:
     return [*kept, points[-1]]
 
 
+def smoothed(points: Sequence[Point]) -> list[Point]:
+    """Means over a window of a twentieth of the points, centred and cut off at the ends."""
+    half = len(points) // 40
+    sums = list(itertools.accumulate((point.value for point in points), initial=0.0))
+    found = []
+    for i, point in enumerate(points):
+        start, end = max(0, i - half), min(len(points), i + half + 1)
+        found.append(Point(point.step, (sums[end] - sums[start]) / (end - start)))
+    return found
+
+
 def line_chart(title: str, points: Sequence[Point], *, colour: int = 1, note: str = "") -> Html:
     """A small chart under its title: one line over steps, with interval bars where points have intervals.
+
+    Few points are dots on the line; of many the line is faint, and their moving mean lies over it.
 
     Parameters
     ----------
@@ -67,6 +88,7 @@ def line_chart(title: str, points: Sequence[Point], *, colour: int = 1, note: st
     colour : which of the page's two series colours.
     note : stands beside the title, such as "lower is better".
     """
+    mean = smoothed(points) if len(points) > _MOST_DOTS else []
     points = thinned(points)
     bounds = [bound for p in points for bound in (p.value, p.low, p.high) if bound is not None]
     low, high = _padded(min(bounds), max(bounds))
@@ -78,13 +100,18 @@ def line_chart(title: str, points: Sequence[Point], *, colour: int = 1, note: st
     def y(value: float) -> float:
         return round(_TOP + (high - value) / (high - low) * (_HEIGHT - _TOP - _BOTTOM), 1)
 
+    def path(through: Sequence[Point]) -> str:
+        return "M" + " L".join(f"{x(p.step):g} {y(p.value):g}" for p in through)
+
     drawn = [
         *(_level(y(value), _tick_text(value, high - low), zero=value == 0) for value in ticks(low, high, 4)),
-        *(_mark(x(step), _step_text(step)) for step in ticks(first, last, 5) if step == int(step)),
+        *(_mark(x(step), _step_text(step, last)) for step in ticks(first, last, 5) if step == int(step)),
         *(_interval(x(p.step), y(p.low), y(p.high)) for p in points if p.low is not None and p.high is not None),
-        tag("path", d="M" + " L".join(f"{x(p.step):g} {y(p.value):g}" for p in points), class_="line"),
+        tag("path", d=path(points), class_="line faint" if mean else "line"),
     ]
-    if len(points) <= _MOST_DOTS:
+    if mean:
+        drawn.append(tag("path", d=path(thinned(mean)), class_="line"))
+    else:
         drawn += [tag("circle", cx=x(p.step), cy=y(p.value), r=3, class_="dot") for p in points]
     spoken = (
         f"{title}: {number(points[0].value)} at step {points[0].step}, {number(points[-1].value)} at step "
@@ -93,7 +120,9 @@ def line_chart(title: str, points: Sequence[Point], *, colour: int = 1, note: st
     return tag(
         "figure",
         tag("figcaption", tag("b", title), " ", tag("span", note) if note else None),
-        tag("svg", tag("title", spoken), *drawn, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", class_=f"series{colour}"),
+        tag(
+            "svg", tag("title", spoken), *drawn, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", class_=f"series{colour}"
+        ),
         class_="chart",
     )
 
@@ -134,8 +163,7 @@ def _tick_text(value: float, span: float) -> str:
     return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "−")
 
 
-def _step_text(step: float) -> str:
-    for unit, letter in ((1e6, "M"), (1e3, "k")):
-        if step >= 10 * unit or (step >= unit and step % unit == 0):
-            return f"{step / unit:g}{letter}"
-    return f"{step:g}"
+def _step_text(step: float, last: float) -> str:
+    """Steps of one axis in one unit, whichever its end asks for."""
+    unit, letter = next(((u, c) for u, c in ((1e6, "M"), (1e3, "k")) if last >= 10 * u), (1, ""))
+    return f"{step / unit:g}{letter if step else ''}"

@@ -27,7 +27,7 @@ def embed(file: Path, *, width: int, most_bytes: int) -> Embedded | None:
     """
     try:
         content = file.read_bytes()
-        image = Image.open(io.BytesIO(content))
+        image: Image.Image = Image.open(io.BytesIO(content))
         image.load()
     except (OSError, ValueError, Image.DecompressionBombError):
         return None

@@ -15,7 +15,7 @@ class Html(str):
 
 
 def tag(name: str, /, *children: str | None, **attributes: str | float | None) -> Html:
-    """An element. Children that are None are left out, as are attributes; `class_` and `aria_label` lose their scores."""
+    """An element. None among children and attributes is left out; `class_` means class, `aria_label` aria-label."""
     own = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(str(value))}"'
         for key, value in attributes.items()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ganvas
-from ganvas.report.charts import Point, line_chart, number
+from ganvas.report.charts import Point, line_chart, numbers
 from ganvas.report.embedding import embed
 from ganvas.report.markup import Html, join, table, tag
 from ganvas.report.record import Record, Row, how_made
@@ -59,10 +59,9 @@ def _section(title: str, *children: str | None, id_: str) -> Html:
 
 def _head(record: Record) -> Html:
     summary, system = record.resolved.get("summary"), record.resolved.get("system")
-    done = record.steps is not None and record.step >= record.steps
     state = f"{record.step:,} of {record.steps:,} steps" if record.steps else f"{record.step:,} steps"
     chips = [
-        tag("li", "finished" if done else "not finished", class_="done" if done else "open"),
+        tag("li", "finished" if record.finished else "not finished", class_="done" if record.finished else "open"),
         tag("li", state),
         tag("li", "system ", tag("b", str(system))) if system else None,
         tag("li", f"data {record.setting('data', 'use')}") if record.setting("data", "use") else None,
@@ -135,11 +134,12 @@ def _tiles(record: Record) -> Html | None:
 
 
 def _tile(row: Row) -> Html:
+    value, interval = _value(row)
     return tag(
         "li",
         tag("span", spoken(row["metric"]), class_="what"),
-        tag("b", number(row["value"])),
-        tag("span", _interval(row), class_="interval") if row.get("low") is not None else None,
+        tag("b", value),
+        tag("span", interval, class_="interval") if row.get("low") is not None else None,
         tag("span", _better(row), class_="better"),
     )
 
@@ -150,10 +150,10 @@ def spoken(name: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def _interval(row: Row) -> str:
-    if row.get("low") is None:
-        return "–"
-    return f"{number(row['low'])} … {number(row['high'])}"
+def _value(row: Row) -> tuple[str, str]:
+    """(value, interval) in words."""
+    value, low, high = numbers(row["value"], row.get("low"), row.get("high"))
+    return value, "–" if _finite(row.get("low")) is None else f"{low} … {high}"
 
 
 def _better(row: Row) -> str:
@@ -218,12 +218,16 @@ def _loss_charts(record: Record) -> Html | None:
             if len(values) > 1:
                 charts.append(line_chart(f"Learning rate, {term}", series[name], colour=3))
         else:
-            charts.append(line_chart(f"{spoken(role)}, {term.replace('_', ' ')}", series[name], colour=1 + roles.index(role) % 2))
+            charts.append(
+                line_chart(f"{spoken(role)}, {term.replace('_', ' ')}", series[name], colour=1 + roles.index(role) % 2)
+            )
     if not charts:
         return None
     every = record.setting("train", "log_every")
-    note = f"Each point is a mean over {every} steps; weights of the recipe included." if every else None
-    return _section("Losses", tag("p", note, class_="note") if note else None, tag("div", *charts, class_="charts"), id_="losses")
+    note = f"Means over {every} steps. Each term counts as much as the recipe weighs it." if every else None
+    return _section(
+        "Losses", tag("p", note, class_="note") if note else None, tag("div", *charts, class_="charts"), id_="losses"
+    )
 
 
 def _finite(value: Any) -> float | None:
@@ -239,24 +243,24 @@ def _score_tables(record: Record) -> Html | None:
         groups.setdefault(how_made(row), []).append(row)
     if not groups:
         return None
-    return _section("Scores and how they were made", *(_score_table(record, rows) for rows in groups.values()), id_="scores")
+    return _section(
+        "Scores and how they were made", *(_score_table(record, rows) for rows in groups.values()), id_="scores"
+    )
 
 
 def _score_table(record: Record, rows: Sequence[Row]) -> Html:
-    meanings = record.meanings(str(rows[0].get("protocol")))
-    body = [
-        (
-            spoken(row["metric"]), tag("span", number(row["value"]), class_="n"), tag("span", _interval(row), class_="n"),
-            _better(row), meanings.get(row["metric"], ""),
-        )
-        for row in rows
-    ]  # fmt: skip
+    first = rows[0]
+    meanings = record.meanings(str(first.get("protocol")))
+    head = ["Score", "Value", "Interval", "Better"] + (["What it says"] if meanings else [])
+    body = []
+    for row in rows:
+        cells = [spoken(row["metric"]), *(tag("span", text, class_="n") for text in _value(row)), _better(row)]
+        body.append([*cells, tag("span", meanings.get(row["metric"], ""), class_="prose")] if meanings else cells)
     notes = sorted({str(note) for row in rows for note in row.get("notes") or ()})
     return tag(
         "div",
-        table(("Score", "Value", "Interval", "Better", "What it says"), body, class_="scores",
-              caption=f"Protocol {rows[0].get('protocol')}, step {rows[0].get('step', 0):,}"),
-        tag("dl", *(join((tag("dt", name), tag("dd", text))) for name, text in _making(rows[0])), class_="making"),
+        table(head, body, class_="scores", caption=f"Protocol {first.get('protocol')}, step {first.get('step', 0):,}"),
+        tag("dl", *(join((tag("dt", name), tag("dd", text))) for name, text in _making(first)), class_="making"),
         tag("ul", *(tag("li", note) for note in notes), class_="warnings") if notes else None,
     )  # fmt: skip
 
@@ -284,18 +288,30 @@ def _recipe(record: Record) -> Html | None:
     if not record.recipe_text:
         return None
     changed = [
-        (tag("code", key), tag("code", plain(value)), "must be given" if default is ... else tag("code", plain(default)))
+        (
+            tag("code", key),
+            tag("code", plain(value)),
+            tag("span", "has none", class_="note") if default is ... else tag("code", plain(default)),
+        )
         for key, value, default in record.changed_settings()
     ]
+    resolved = record.resolved_text.rstrip()
     return _section(
         "Recipe",
         tag("pre", record.recipe_text.rstrip()),
-        table(("Setting", "This run", "Default"), changed, caption="What differs from the defaults") if changed else None,
-        tag("details", tag("summary", "Every setting that ran, defaults filled in"), tag("pre", record.resolved_text.rstrip()))
-        if record.resolved_text
+        table(
+            ("Setting", "This run", "Default"),
+            changed,
+            class_="settings",
+            caption="Settings that are not at their default",
+        )
+        if changed
+        else None,
+        tag("details", tag("summary", "Every setting that ran, defaults filled in"), tag("pre", resolved))
+        if resolved
         else None,
         id_="recipe",
-    )  # fmt: skip
+    )
 
 
 def plain(value: Any) -> str:
@@ -316,14 +332,25 @@ _PROVENANCE = {
 
 
 def _provenance(record: Record) -> Html | None:
-    if not record.provenance:
+    began = {key: value for key, value in record.provenance.items() if not isinstance(value, (list, dict))}
+    if not began:
         return None
-    rows = [
-        (_PROVENANCE.get(key, spoken(key)), tag("code", f"{value:,}" if key == "data_count" else str(value)))
-        for key, value in record.provenance.items()
-        if value is not None
-    ]
+    rows = [(_PROVENANCE.get(key, spoken(key)), tag("code", value)) for key, value in _shown(began).items()]
+    resumed = record.provenance.get("resumed")
+    for later in resumed if isinstance(resumed, list) else ():
+        if isinstance(later, dict):  # a later session that was not like the first
+            changed = {key: value for key, value in later.items() if value != began.get(key)}
+            for key, value in _shown(changed).items():
+                rows.append((f"{_PROVENANCE.get(key, spoken(key))}, when it went on", tag("code", value)))
     return _section("Provenance", table((), rows), id_="provenance")
+
+
+def _shown(provenance: Row) -> dict[str, str]:
+    return {
+        key: f"{value:,}" if key == "data_count" and isinstance(value, int) else str(value)
+        for key, value in provenance.items()
+        if value is not None
+    }
 
 
 # --------------------------------------------------------------------------------------------------- commands
@@ -331,16 +358,16 @@ def _provenance(record: Record) -> Html | None:
 
 def _commands(record: Record) -> Html:
     place = shlex.quote(str(record.folder))
-    done = record.steps is not None and record.step >= record.steps
     going_on = f"ganvas train --resume --out {place}"
-    if done:
+    if record.finished:
         going_on += f" --allow-changes train.steps={2 * record.step}"
-    rows = [
-        ("Draw 64 samples", f"ganvas sample {place} --n 64 --seed 1"),
-        ("Score again", f"ganvas eval {place}"),
-        ("Train longer" if done else "Go on", going_on),
-        ("Train anew", f"ganvas train {place}"),
-        ("In Python", f"ganvas.load({str(record.folder)!r}).sample(64, seed=1)"),
-    ]
+    rows = [("Train longer" if record.finished else "Go on", going_on), ("Train anew", f"ganvas train {place}")]
+    if (record.folder / "model.safetensors").is_file():
+        rows = [
+            ("Draw 64 samples", f"ganvas sample {place} --n 64 --seed 1"),
+            ("Score again", f"ganvas eval {place}"),
+            *rows,
+            ("In Python", f"ganvas.load({str(record.folder)!r}).sample(64, seed=1)"),
+        ]
     listed = [join((tag("dt", name), tag("dd", tag("code", command)))) for name, command in rows]
     return _section("What to do with it", tag("dl", *listed, class_="commands"), id_="commands")

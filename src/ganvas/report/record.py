@@ -42,13 +42,13 @@ class Record:
         """Read a run folder; no weights are loaded."""
         provenance = _json(folder / "provenance.json")
         resolved_text = _text(folder / "resolved.yaml")
-        log = [row for row in read_rows(folder / "log.jsonl") if "step" in row]
-        scores = [row for row in read_rows(folder / "scores.jsonl") if "metric" in row and "value" in row]
+        log = _rows(folder / "log.jsonl", "step")
+        scores = _rows(folder / "scores.jsonl", "metric", "value")
         samples = _by_step((folder / "samples").glob("step-*.png"))
         checkpoints = _by_step((folder / "checkpoints").glob("step-*"))
-        class_names: Sequence[str] = ()
-        with contextlib.suppress(CheckpointError, KeyError):
-            class_names = model_metadata(folder)["class_names"]
+        class_names: tuple[str, ...] = ()
+        with contextlib.suppress(CheckpointError, KeyError, TypeError):
+            class_names = tuple(str(name) for name in model_metadata(folder)["class_names"])
         return cls(
             folder=folder,
             name=str(provenance.get("recipe") or folder.resolve().name),
@@ -56,7 +56,7 @@ class Record:
             resolved_text=resolved_text,
             resolved=_yaml(resolved_text),
             provenance=provenance,
-            class_names=tuple(str(name) for name in class_names),
+            class_names=class_names,
             log=log,
             scores=scores,
             samples=samples,
@@ -70,7 +70,12 @@ class Record:
     @property
     def steps(self) -> int | None:
         """How many steps the run was to take."""
-        return self.setting("train", "steps")
+        steps = self.setting("train", "steps")
+        return steps if isinstance(steps, int) else None
+
+    @property
+    def finished(self) -> bool:
+        return self.steps is not None and self.step >= self.steps
 
     @property
     def last_scores(self) -> list[Row]:
@@ -109,11 +114,12 @@ class Record:
             for key, written in flatten(data).items():
                 if key in ("summary", "system"):
                     continue
-                value, default = _resolved(ran, key, written), ...
+                name = key.removesuffix(".use")  # without its `use:` a node makes no sense: it goes as a whole
+                value, default = _resolved(ran, name, written), ...
                 with contextlib.suppress(GanvasError):
-                    default = _resolved(flatten(recipe.override(f"{key}=~").resolve()), key, None)
+                    default = _resolved(flatten(recipe.override(f"{name}=~").resolve()), name, None)
                 if value != default:
-                    rows.append((key.removesuffix(".use"), value, default))
+                    rows.append((name, value, default))
         return rows
 
 
@@ -135,6 +141,13 @@ def _by_step(files: Any) -> list[tuple[int, Path]]:
 
 def _text(file: Path) -> str:
     return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+
+
+def _rows(file: Path, *keys: str) -> list[dict[str, Any]]:
+    """The rows that have these keys."""
+    with contextlib.suppress(ValueError):
+        return [row for row in read_rows(file) if isinstance(row, dict) and all(key in row for key in keys)]
+    return []
 
 
 def _json(file: Path) -> dict[str, Any]:

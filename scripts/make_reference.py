@@ -1,0 +1,302 @@
+"""Write the generated blocks of docs/reference/*.md from the code: `python scripts/make_reference.py`.
+
+A block stands between `<!-- generated: NAME -->` and `<!-- end -->`; everything around it is written by hand.
+`tests/docs/test_reference.py` fails while a page differs from what this script would write.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+import ganvas
+from ganvas import bench, cli, errors, parts, recipe, types, values
+
+REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
+BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w.-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+WIDE = 100  # characters of a signature before it is broken into lines
+
+MEANING = {
+    "data": "where the images come from: a part of the shelf `data`",
+    "networks": "one entry a role of the task; each names a part of the shelf `networks`",
+    "task": "what is trained against what: a part of the shelf `tasks`",
+    "optim": "how weights learn: a part of the shelf `optimizers`, with the keys of `optim` below beside its own",
+    "ema": "a moving average of the weights; where it is absent there is none",
+    "train": "how long, how much at once, how exactly",
+    "eval": "scores while training; where it is absent the run is not scored",
+    "sampler": "how the trained model draws; absent: the sampler that the task names",
+    "sinks": "places besides `log.jsonl` for rows and pictures: a set of parts",
+    "system": "the catalogue id of the published system that the recipe stands for",
+    "summary": "one line for `ganvas list recipes`",
+    "train.steps": "rounds of the task's updates; in an adversarial task, steps of the generator",
+    "train.batch": "real images of one update",
+    "train.seed": "decides first weights, order of the data, latents and random flips",
+    "train.precision": "of the forward passes; weights, penalties and optimizer state stay float32",
+    "train.accumulate": "micro-batches that a batch is cut into; less memory, the same number of images an update",
+    "train.compile": "compile the networks with `torch.compile`",
+    "train.channels_last": "memory layout; faster convolutions on many CPUs and GPUs",
+    "train.log_every": "steps between rows of `log.jsonl`",
+    "train.checkpoint_every": "steps between checkpoints",
+    "train.sample_every": "steps between sample grids; null: with each checkpoint",
+    "train.keep": "newest checkpoints that stay, besides the best",
+    "ema.decay": "share of the old average that a step keeps",
+    "ema.start_images": "real images seen before averaging starts; until then the average is the weights themselves",
+    "ema.rampup_ratio": "the half-life is at most this share of the images seen so far; null: no ramp-up",
+    "eval.protocol": "the name of a shipped protocol, or the path of a YAML file",
+    "eval.every": "steps between scores; null: at the end alone",
+    "optim.schedule": "the course of the learning rate: a part of the shelf `schedules`",
+    "optim.clip_norm": "largest global L2 norm of one role's gradient; null: not clipped",
+    "optim.roles": "role -> keys of the optimizer for this role alone, such as `{discriminator: {lr: 0.001}}`",
+    "networks.ROLE.from": "a run folder or `model.safetensors` whose weights the network starts with",
+    "networks.ROLE.net": "the role to take there; null: the same role",
+    "networks.ROLE.freeze": "`all`, or the beginnings of parameter names that never learn",
+    "regularizers.NAME.weight": "factor of the term in the loss",
+    "regularizers.NAME.every": "lazy: run the term each so many steps, with its gain multiplied by as much",
+    "protocol.metrics": "what is measured: a set of parts",
+    "protocol.extractor": "whose features metrics read: a part of the shelf `features`",
+    "protocol.reference": "the data to compare with; null: those that the model was trained on",
+    "protocol.samples": "generated images per sampling seed; null: as many as the reference has",
+    "protocol.seeds": "sampling seeds; scores come with an interval over them",
+    "protocol.summary": "one line about it",
+    "protocol.name": "what score rows call it; absent: the file's name",
+}
+
+
+# --------------------------------------------------------------------------------------------------- types in words
+
+
+def type_of(each: parts.Field) -> str:
+    if each.marker is not None:
+        many = "set of " if isinstance(each.marker, parts.Slots) else ""
+        return f"{many}{each.marker.kind}"
+    if (section := parts.section_of(each.annotation)) is not None:
+        return f"section of {', '.join(f'`{key}`' for key in parts.fields_of(section))}"
+    return f"`{values.words(each.annotation)}`"
+
+
+def default_of(each: parts.Field) -> str:
+    if each.required:
+        return "required"
+    if parts.section_of(each.annotation) is not None and each.default is not None:
+        return "its own defaults"
+    return f"`{json.dumps(values.plain(each.default), ensure_ascii=False)}`"
+
+
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+# --------------------------------------------------------------------------------------------------- recipe keys
+
+
+def keys_table(section: type, prefix: str) -> str:
+    rows = []
+    for key, each in parts.fields_of(section).items():
+        name = f"{prefix}{key}"
+        rows.append((f"`{key}`", type_of(each), default_of(each), MEANING[name]))
+    return table(("key", "value", "default", "meaning"), rows)
+
+
+SECTIONS: dict[str, tuple[type, str]] = {
+    "recipe": (recipe.Schema, ""),
+    "train": (recipe.Train, "train."),
+    "optim": (recipe.OptimOptions, "optim."),
+    "ema": (recipe.Ema, "ema."),
+    "eval": (recipe.Eval, "eval."),
+    "networks": (recipe.Weights, "networks.ROLE."),
+    "regularizers": (types.Term, "regularizers.NAME."),
+    "protocol": (bench.Protocol, "protocol."),
+}
+"""Block -> its dataclass, and how its keys are called in `MEANING`."""
+
+
+def recipe_keys() -> dict[str, str]:
+    return {name: keys_table(section, prefix) for name, (section, prefix) in SECTIONS.items()}
+
+
+# --------------------------------------------------------------------------------------------------- command line
+
+
+_INHERITED = {"help_option_names": cli.cli.context_settings["help_option_names"]}
+
+
+def command_lines() -> dict[str, str]:
+    return {f"cli.{name}": command_text(name, command) for name, command in cli.cli.commands.items()}
+
+
+def command_text(name: str, command: click.Command) -> str:
+    context = click.Context(command, info_name=f"ganvas {name}", **_INHERITED)
+    usage = " ".join(command.collect_usage_pieces(context))
+    rows = []
+    for each in command.get_params(context):
+        if isinstance(each, click.Option):
+            left, right = each.get_help_record(context) or ("", "")
+            rows.append((f"`{left}`", " ".join(right.split())))
+    help_ = [_paragraph(each) for each in inspect.cleandoc(command.help or "").split("\n\n")]
+    return "\n\n".join([f"```text\nganvas {name} {usage}\n```", *help_, table(("flag", "meaning"), rows)])
+
+
+def _paragraph(text: str) -> str:
+    """A paragraph of click's help; one that begins with a backspace keeps its lines."""
+    return f"```text\n{text[1:].strip()}\n```" if text.startswith("\b") else " ".join(text.split())
+
+
+# --------------------------------------------------------------------------------------------------- Python
+
+
+def python_names() -> dict[str, str]:
+    own = {name: getattr(ganvas, name) for name in sorted(ganvas.__all__) if not name.startswith("__")}
+    own = {name: thing for name, thing in own.items() if not _is_error(thing)}
+    tree = [thing for thing in vars(errors).values() if _is_error(thing)]
+    return {
+        "python.public": "\n\n".join(described(f"ganvas.{name}", thing) for name, thing in own.items()),
+        "python.errors": "\n".join(f"- `{each.__name__}`: {_summary(each)}" for each in tree),
+        "python.types": "\n\n".join(
+            described(f"ganvas.types.{name}", thing, fields=True)
+            for name, thing in vars(types).items()
+            if inspect.isclass(thing) and thing.__module__ == types.__name__
+        ),
+        "python.parts": "\n\n".join(
+            described(f"ganvas.parts.{name}", getattr(parts, name))
+            for name in ("Slot", "Slots", "Factory", "Flat", "Entry", "Part", "every", "find", "build", "add_file")
+        ),
+    }
+
+
+def _is_error(thing: Any) -> bool:
+    return inspect.isclass(thing) and issubclass(thing, errors.GanvasError)
+
+
+def described(name: str, thing: Any, *, fields: bool = False) -> str:
+    """A heading, the signature and the docstring of one public name; of a class also its methods."""
+    lines = [f"### `{name}`", ""]
+    if not inspect.isclass(thing) and not callable(thing):
+        return "\n".join([*lines, f"`{thing!r}`"])
+    protocol = getattr(thing, "_is_protocol", False)
+    if not protocol:
+        lines += ["```text", signature(name.rpartition(".")[2], thing), "```", ""]
+    lines.append(prose(inspect.getdoc(thing) or ""))
+    for member, method in sorted(_methods(thing)) if inspect.isclass(thing) else ():
+        one_line = " ".join(signature(member, method).replace("(\n", "(").replace(",\n)", ")").split())
+        short = _summary(method)
+        lines.append(f"- `{one_line}`" + (f": {short}" if short else ""))
+    if fields and protocol and (annotated := getattr(thing, "__annotations__", {})):
+        lines += ["", "Attributes: " + ", ".join(f"`{key}: {value}`" for key, value in annotated.items()) + "."]
+    return "\n".join(lines).rstrip()
+
+
+def _methods(thing: type) -> Iterator[tuple[str, Callable[..., Any]]]:
+    for name, member in vars(thing).items():
+        function = member.__func__ if isinstance(member, (classmethod, staticmethod)) else member
+        called = name == "__call__" and getattr(thing, "_is_protocol", False)
+        if inspect.isfunction(inspect.unwrap(function)) and (called or not name.startswith("_")):
+            yield name, inspect.unwrap(function)
+
+
+def signature(name: str, thing: Callable[..., Any]) -> str:
+    """`name(parameters) -> result`, on several lines where it is long; the annotations as they are written."""
+    found = inspect.signature(thing)
+    pieces: list[str] = []
+    for each in found.parameters.values():
+        if each.name in ("self", "cls"):
+            continue
+        if each.kind is each.KEYWORD_ONLY and "*" not in pieces and not any(p.startswith("*") for p in pieces):
+            pieces.append("*")
+        star = {each.VAR_POSITIONAL: "*", each.VAR_KEYWORD: "**"}.get(each.kind, "")
+        kind = "" if each.annotation is each.empty else f": {_annotation(each.annotation)}"
+        pieces.append(f"{star}{each.name}{kind}" + ("" if each.default is each.empty else f" = {_default(each.default)}"))
+    back = found.return_annotation
+    result = "" if inspect.isclass(thing) or back is found.empty else f" -> {_annotation(back)}"
+    short = f"{name}({', '.join(pieces)}){result}"
+    if len(short) <= WIDE or not pieces:
+        return short
+    return f"{name}(\n    " + ",\n    ".join(pieces) + f",\n){result}"
+
+
+def _annotation(annotation: Any) -> str:
+    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+
+
+def _default(value: Any) -> str:
+    text = repr(value)
+    return "…" if text.startswith("<") else text
+
+
+def _summary(thing: Any) -> str:
+    return " ".join((inspect.cleandoc(thing.__doc__ or "").split("\n\n")[0]).split())
+
+
+def prose(doc: str) -> str:
+    """A docstring as Markdown: sections such as Parameters become lists, `::` blocks become code."""
+    out: list[str] = []
+    for paragraph in re.split(r"\n\s*\n", doc.strip()):
+        lines = paragraph.splitlines()
+        if len(lines) > 1 and re.fullmatch(r"-{3,}", lines[1].strip()):
+            items: list[str] = []
+            for line in lines[2:]:
+                if line.startswith(" ") and items:
+                    items[-1] += " " + line.strip()
+                else:
+                    key, colon, text = line.partition(" : ")
+                    items.append(f"- `{key}`: {text}" if colon else f"- `{line.strip()}`")
+            out.append(f"{lines[0].strip()}:\n\n" + "\n".join(items))
+        elif all(line.startswith("    ") for line in lines):
+            out.append("```text\n" + "\n".join(line[4:] for line in lines) + "\n```")
+        else:
+            out.append(" ".join(line.strip() for line in lines).replace("::", ":"))
+    return "\n\n".join(out) + "\n"
+
+
+# --------------------------------------------------------------------------------------------------- parts
+
+
+def parts_page() -> str:
+    """Every part with its keys; made when the guide is built, not kept in the repository."""
+    out = [
+        "# Parts\n",
+        "Everything that a recipe can name. `ganvas show KIND NAME` prints the same for one part, and adds the recipes "
+        "that use it. This page is made from the code when the guide is built.\n",
+    ]
+    for kind, folder in parts.SHELVES.items():
+        found = parts.every(kind)
+        if not found:
+            continue
+        out.append(f"## {folder}\n")
+        for part in found:
+            out.append(f"### {part.name} {{#{kind}-{part.name}}}\n")
+            out.append(prose(part.doc))
+            facts = [f"paper: {part.paper}"] if part.paper else []
+            facts += [f"system: `{part.system}`"] if part.system else []
+            if facts:
+                out.append(f"*{'; '.join(facts)}*\n")
+            if fields := part.fields():
+                rows = [(f"`{key}`", type_of(each), default_of(each)) for key, each in fields.items()]
+                out.append(table(("key", "value", "default"), rows) + "\n")
+    return "\n".join(out)
+
+
+# --------------------------------------------------------------------------------------------------- pages
+
+
+def written(text: str, blocks: dict[str, str]) -> str:
+    """A page with its generated blocks replaced."""
+    return BLOCK.sub(lambda found: f"{found[1]}{blocks[found['name']]}\n{found[3]}", text)
+
+
+def pages() -> dict[Path, str]:
+    """What every page of the reference should hold."""
+    blocks = {**recipe_keys(), **command_lines(), **python_names()}
+    return {page: written(page.read_text(encoding="utf-8"), blocks) for page in sorted(REFERENCE.glob("*.md"))}
+
+
+if __name__ == "__main__":
+    for page, text in pages().items():
+        page.write_text(text, encoding="utf-8")

@@ -1,0 +1,65 @@
+"""A place like a reader's: photos, archives and a trained run, made once and copied for each page."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ganvas import parts, run
+
+
+@pytest.fixture(scope="session")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with everything that the guide's commands name."""
+    root = tmp_path_factory.mktemp("reader")
+    rng = np.random.default_rng(0)
+
+    def photo(file: Path, width: int = 80) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (70, width, 3), dtype=np.uint8)).save(file)
+
+    for number in range(6):
+        photo(root / "photos" / f"{number}.png", 80 + 16 * number)
+        photo(root / "fakes" / f"{number}.png", 64)
+        photo(root / "pets" / ("cat", "dog")[number % 2] / f"{number}.jpg")
+    with zipfile.ZipFile(root / "photos.zip", "w") as archive:
+        for file in sorted((root / "photos").iterdir()):
+            archive.write(file, file.name)
+    np.savez(root / "faces.npz", images=rng.integers(0, 256, (6, 40, 40, 3), dtype=np.uint8))
+    digits = rng.integers(0, 256, (6, 28, 28), dtype=np.uint8)
+    header = b"\0\0\x08\x03" + np.array(digits.shape, dtype=">u4").tobytes()
+    (root / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + digits.tobytes()))
+    (root / "data").mkdir()
+    with tarfile.open(root / "data" / "cifar-10-binary.tar.gz", "w:gz") as archive:
+        names = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
+        rows = {name: rng.integers(0, 10, (4, 3073), dtype=np.uint8).tobytes() for name in names}
+        rows["batches.meta.txt"] = "\n".join(f"class{number}" for number in range(10)).encode()
+        for name, content in rows.items():
+            info = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    run.train("tiny/digits", "train.steps=2", "eval.every=2", "train.checkpoint_every=1", out=root / "runs" / "digits")
+    return root
+
+
+@pytest.fixture
+def desk(furnished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A fresh copy of it as working directory; parts that a page adds are taken off their shelves again."""
+    shutil.copytree(furnished, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GANVAS_CACHE", str(tmp_path / "cache"))
+    index = parts._index()
+    before = {kind: dict(shelf) for kind, shelf in index.items()}
+    yield tmp_path
+    for kind, shelf in index.items():
+        shelf.clear()
+        shelf.update(before[kind])

@@ -1,0 +1,64 @@
+"""The worked example of CONTRIBUTING.md is a system that works."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pages import ROOT, blocks
+
+from ganvas import cli, parts
+from ganvas.files import read_rows
+
+
+@pytest.fixture
+def example(desk: Path) -> dict[str, Path]:
+    """Its three files, written below the working directory where the page says."""
+    found = {}
+    for _, name, text in blocks(ROOT / "CONTRIBUTING.md"):
+        if name:
+            file = desk / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+            found[file.parts[-2]] = file
+    return found
+
+
+def test_there_are_three_files(example: dict[str, Path]) -> None:
+    assert sorted(example) == ["objectives", "systems", "tiny"]
+    assert not any((ROOT / file.relative_to(Path.cwd())).exists() for file in example.values()), "choose another example"
+
+
+def test_the_recipe_checks_trains_and_resumes(example: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    own = ["--parts", str(example["objectives"])]
+    assert cli.run(["check", str(example["tiny"]), *own]) == 0, capsys.readouterr().err
+    assert cli.run(["train", str(example["tiny"]), "--out", "runs/try", *own]) == 0, capsys.readouterr().err
+    assert len(read_rows(Path("runs/try/log.jsonl"))) == 2
+    assert cli.run(["train", "--resume", "--out", "runs/try", *own]) == 0
+    assert cli.run(["sample", "runs/try", "--n", "2"]) == 0  # the loss is not needed any more
+
+
+def test_its_own_test_passes(example: dict[str, Path]) -> None:
+    parts.add_file(example["objectives"])
+    names: dict[str, object] = {}
+    exec(compile(example["systems"].read_text(encoding="utf-8"), str(example["systems"]), "exec"), names)
+    loss = parts.build("objective", {"use": "softmax-gan"})
+    tests = [thing for name, thing in names.items() if name.startswith("test_")]
+    assert len(tests) == 3
+    for each in tests:
+        each(loss)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("words", [["check"], ["format", "--check"]], ids=["lint", "format"])
+def test_its_code_passes_the_linter(example: dict[str, Path], words: list[str]) -> None:
+    ruff = shutil.which("ruff", path=str(Path(sys.executable).parent))
+    if ruff is None:
+        pytest.skip("ruff is not installed")
+    for file in (example["objectives"], example["systems"]):
+        command = [ruff, *words, "--stdin-filename", str(ROOT / file.relative_to(Path.cwd())), "-"]
+        text = file.read_text(encoding="utf-8")
+        done = subprocess.run(command, cwd=ROOT, input=text, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
