@@ -108,7 +108,7 @@ def contents(run: Path) -> dict[str, Any]:
     found = {f"checkpoint{path}": value for path, value in leaves(checkpoints.load(last))}
     found |= {f"model/{name}": tensor for name, tensor in tensors.items()}
     found |= {f"header/{name}": text for name, text in metadata.items()}
-    found |= {name: (run / name).read_bytes() for name in ("log.jsonl", "scores.jsonl")}
+    found |= {name: (run / name).read_bytes() for name in ("log.jsonl", "scores.jsonl") if (run / name).is_file()}
     found["checkpoints"] = checkpoints.steps()
     found["leftovers"] = leftovers(run)
     return found

@@ -77,7 +77,7 @@ def type_of(each: parts.Field) -> str:
         return f"{many}{each.marker.kind}"
     if (section := parts.section_of(each.annotation)) is not None:
         return f"section of {', '.join(f'`{key}`' for key in parts.fields_of(section))}"
-    return f"`{values.words(each.annotation)}`"
+    return f"`{values.words(each.annotation).replace(' | ', ' or ')}`"  # a bar would end the table's cell
 
 
 def default_of(each: parts.Field) -> str:
@@ -139,7 +139,7 @@ def command_text(name: str, command: click.Command) -> str:
     for each in command.get_params(context):
         if isinstance(each, click.Option):
             left, right = each.get_help_record(context) or ("", "")
-            rows.append((f"`{left}`", " ".join(right.split())))
+            rows.append((f"`{left.replace('|', ' or ')}`", " ".join(right.split())))
     help_ = [_paragraph(each) for each in inspect.cleandoc(command.help or "").split("\n\n")]
     return "\n\n".join([f"```text\nganvas {name} {usage}\n```", *help_, table(("flag", "meaning"), rows)])
 
@@ -178,14 +178,18 @@ def _is_error(thing: Any) -> bool:
 def described(name: str, thing: Any, *, fields: bool = False) -> str:
     """A heading, the signature and the docstring of one public name; of a class also its methods."""
     lines = [f"### `{name}`", ""]
-    if not inspect.isclass(thing) and not callable(thing):
-        return "\n".join([*lines, f"`{thing!r}`"])
+    if inspect.ismodule(thing):
+        return "\n".join([*lines, _summary(thing)])
     protocol = getattr(thing, "_is_protocol", False)
     if not protocol:
         lines += ["```text", signature(name.rpartition(".")[2], thing), "```", ""]
     lines.append(prose(inspect.getdoc(thing) or ""))
-    for member, method in sorted(_methods(thing)) if inspect.isclass(thing) else ():
-        one_line = " ".join(signature(member, method).replace("(\n", "(").replace(",\n)", ")").split())
+    methods = sorted(_methods(thing)) if inspect.isclass(thing) else []
+    if methods:
+        lines += ["Methods:", ""]
+    for member, method in methods:
+        one_line = re.sub(r"\(\n +", "(", signature(member, method)).replace(",\n)", ")")
+        one_line = " ".join(one_line.split())
         short = _summary(method)
         lines.append(f"- `{one_line}`" + (f": {short}" if short else ""))
     if fields and protocol and (annotated := getattr(thing, "__annotations__", {})):
@@ -212,7 +216,9 @@ def signature(name: str, thing: Callable[..., Any]) -> str:
             pieces.append("*")
         star = {each.VAR_POSITIONAL: "*", each.VAR_KEYWORD: "**"}.get(each.kind, "")
         kind = "" if each.annotation is each.empty else f": {_annotation(each.annotation)}"
-        pieces.append(f"{star}{each.name}{kind}" + ("" if each.default is each.empty else f" = {_default(each.default)}"))
+        pieces.append(
+            f"{star}{each.name}{kind}" + ("" if each.default is each.empty else f" = {_default(each.default)}")
+        )
     back = found.return_annotation
     result = "" if inspect.isclass(thing) or back is found.empty else f" -> {_annotation(back)}"
     short = f"{name}({', '.join(pieces)}){result}"

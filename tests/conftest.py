@@ -1,12 +1,17 @@
-"""What all tests share: one thread, a cache of their own, and one small trained run."""
+"""What all tests share: one thread, a cache of their own, one small trained run, and how two runs are compared."""
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
+
+KILL_SCRIPT = Path(__file__).parents[1] / "benchmarks" / "kill_resume.py"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,3 +37,14 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "digits"
     train("tiny/digits", "train.steps=2", "eval=", out=folder, device="cpu")
     return folder
+
+
+@pytest.fixture(scope="session")
+def killing() -> ModuleType:
+    """`benchmarks/kill_resume.py`: a recipe with one of everything, and the comparison of two runs to the last bit."""
+    spec = importlib.util.spec_from_file_location("kill_resume", KILL_SCRIPT)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module

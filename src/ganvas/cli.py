@@ -290,6 +290,8 @@ def evaluate(
     # A run that has no model yet is still a run, not a folder of images.
     run_files = (Path(target) / name for name in ("model.safetensors", "resolved.yaml"))
     is_model = target.endswith(".safetensors") or any(file.is_file() for file in run_files)
+    if not is_model:
+        node_at(target, size, "ganvas eval")  # before anything else is looked for
     model = Model.load(target, device=pick_device(device)) if is_model else None
     own = ((model.recipe["eval"] or {}).get("protocol") if model else None) or "folder-default"
     rules = bench.load_protocol(protocol or own)
@@ -312,6 +314,13 @@ def evaluate(
 def images_at(place: str, size: int | None, where: str) -> Dataset:
     """The data set that a path, or the name of one that needs no path, means."""
     from ganvas import parts
+
+    images: Dataset = parts.build("dataset", node_at(place, size, where))
+    return images
+
+
+def node_at(place: str, size: int | None, where: str) -> dict[str, Any]:
+    from ganvas import parts
     from ganvas.recipe import check_node
 
     path = Path(place)
@@ -326,8 +335,7 @@ def images_at(place: str, size: int | None, where: str) -> Dataset:
         node = {"use": name, "path": place}
     if size is not None:
         node["size"] = size
-    images: Dataset = parts.build("dataset", check_node("dataset", node))
-    return images
+    return check_node("dataset", node)
 
 
 def score_table(rows: Sequence[Mapping[str, Any]]) -> str:

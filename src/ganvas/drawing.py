@@ -49,7 +49,7 @@ class Target:
             )
         if form == "folder" and path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UsageError(f"{out} is there already", where="--out", hint="give a new or empty folder")
-        if form != "folder" and not path.parent.is_dir():
+        if not path.parent.is_dir():
             raise UsageError(f"there is no folder {path.parent}", where="--out", hint="make it first")
         return cls(path, form)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -92,6 +93,17 @@ class Model:
         return next((net for net in self.nets.values() if isinstance(net, Generator)), None)
 
     @property
+    def critic(self) -> Critic:
+        """The network that scores data.
+
+        Raises
+        ------
+        MissingCapability : there is none.
+        """
+        self.require(HasCritic)
+        return next(net for net in self.nets.values() if isinstance(net, Critic))
+
+    @property
     def num_classes(self) -> int:
         """How many classes can be asked for: none where the generator does not look at labels."""
         return self.spec.num_classes if self.generator is not None and self.generator.conditional else 0
@@ -137,9 +149,9 @@ class Model:
         return Latent(values.to(self.device), space)
 
     def labels(self, n: int, *, seed: int, label: int | Sequence[int] | Tensor | None = None) -> Tensor | None:
-        """(n,) int64 class labels: the given one or ones, else uniform ones of which number i depends on (seed, i) alone.
+        """(n,) int64 class labels: the given one or ones, else uniform ones; None for a model without classes.
 
-        None for a model without classes.
+        A uniform label depends on (seed, its number) alone.
 
         Raises
         ------
@@ -215,14 +227,20 @@ class Model:
         if truncation is not None:
             sampler = {"use": "truncated", "threshold": truncation}
         draw = self.sampler(sampler)
-        latent, labels = self.draw(n, seed=seed), self.labels(n, seed=seed, label=label)
+        labels = self.labels(n, seed=seed, label=label)
+        if draw.stochastic:  # whole blocks, each with a generator of its own
+            batch, drawn = _BLOCK, -(-n // _BLOCK) * _BLOCK
+            labels = None if labels is None else torch.cat([labels, labels[-1:].expand(drawn - n)])
+        else:
+            drawn = n
+        latent = self.draw(drawn, seed=seed)
         done = []
-        for start in range(0, n, batch):
+        for start in range(0, drawn, batch):
             piece = slice(start, start + batch)
             generator = torch.Generator(self.device).manual_seed(derive_seed(seed, start, "sampler"))
             own = None if labels is None else labels[piece]
-            done.append(draw(self, Latent(latent.values[piece], latent.space), own, generator).cpu())
-        return torch.cat(done) if done else torch.empty(0, *self.spec.shape)
+            done.append(draw(self, Latent(latent.values[piece], latent.space), own, generator).detach().cpu())
+        return torch.cat(done)[:n] if done else torch.empty(0, *self.spec.shape)
 
     def sampler(self, wish: str | Mapping[str, Any] | None = None) -> Sampler:
         """The sampler part that is wished for, else the recipe's; keys are checked as in a recipe."""
@@ -277,7 +295,7 @@ def model_header(recipe: Mapping[str, Any], spec: DataSpec, class_names: Sequenc
     networks = {role: {**node, "from": None, "freeze": None} for role, node in recipe["networks"].items()}
     content = {
         "format": 1, "recipe": {**recipe, "networks": networks}, "class_names": list(class_names), "step": step,
-        "spec": {"shape": list(spec.shape), "num_classes": spec.num_classes, "modality": spec.modality, "sample_rate": spec.sample_rate},
+        "spec": dataclasses.asdict(spec),
     }  # fmt: skip
     return {"ganvas": json.dumps(content)}
 

@@ -83,8 +83,8 @@ def train(
     if resume and (folder / "provenance.json").is_file():
         check_same_data(folder, dataset, allow_changes=allow_changes)
     # From here on the folder is written to; all that a user can get wrong has been looked at.
-    session = Session(plan, folder, watcher)
     with placed(recipe):
+        session = Session(plan, folder, watcher)
         trainer = build_trainer(plan, folder, session.hooks(), fresh=not (resume and session.has_checkpoint()))
     session.open_folder(recipe)
     session.go(trainer, resume=resume)
@@ -139,8 +139,9 @@ def run_folder(name: str, out: str | Path | None, *, resume: bool) -> Path:
             folder = RUNS / f"{name.replace('/', '-')}-{count}"
         return folder
     folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise ResumeMismatch(f"{folder} is a file", where="--out", hint="give a folder")
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise ResumeMismatch(f"{place} is a file", where="--out", hint="give a folder")
     if not resume and folder.is_dir() and any(folder.iterdir()):
         raise ResumeMismatch(
             f"{folder} is not empty", where="--out",

@@ -287,11 +287,23 @@ class Synthesizer(Protocol):
 
     nets: Nets
 
+    @property
+    def generator(self) -> Generator | None: ...
+
+    @property
+    def critic(self) -> Critic: ...
+
     def synthesize(self, latent: Latent, label: Tensor | None = None) -> Tensor: ...
 
 
 class Sampler(Protocol):
-    """Draws data from a trained model. `latent` is prior noise; `generator` is for samplers that need more of it."""
+    """Draws data from a trained model, as many as there are latents.
+
+    `latent` is prior noise. A `stochastic` sampler needs more of it, from `generator`; it is given whole blocks of
+    fixed size, so that its results do not depend on how many images are asked for.
+    """
+
+    stochastic: bool
 
     def __call__(
         self, model: Synthesizer, latent: Latent, label: Tensor | None, generator: torch.Generator

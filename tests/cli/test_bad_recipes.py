@@ -16,7 +16,7 @@ OVERRIDES = [
     ("digits =3", "UsageError", "'=3' is no override", "train.steps=500"),
     ("digits train..steps=3", "UsageError", "'train..steps=3' is no override"),
     ("digits 'train.steps={'", "RecipeError", "command line: train.steps={", "quote it twice"),
-    ("digits 'train.steps=!!python/object:os.system x'", "RecipeError", "python/object:os.system", "leave the tag out"),
+    ("digits 'train.steps=!!python/object:os.system x'", "RecipeError", "python/object:os.system", "means nothing in a recipe"),
     ("digits 'data.limit=&a [*a]'", "RecipeError", "far larger than any recipe"),
     (f"digits train.steps={'9' * 5000}", "RecipeError", "far too many digits"),
     (f"digits {'a.' * 60}b=1", "UsageError", "is no override"),

@@ -14,7 +14,7 @@ from ganvas import cli, yaml12
 from ganvas.files import read_rows
 from ganvas.recipe import Recipe
 
-# Networks are narrow, and two steps stand for the thousands that a reader waits for. Scores are a matter of test_scores.
+# Networks are narrow, two steps stand for thousands, and what is trained here is not scored.
 QUICK = [
     "train.steps=2", "train.batch=4", "train.checkpoint_every=1", "networks.generator.width=8",
     "networks.discriminator.width=8", "eval=~",
@@ -49,7 +49,7 @@ def test_what_the_page_shows_works(page: Path, desk: Path, capsys: pytest.Captur
         elif language == "python" and not file:
             exec(compile(text, str(page), "exec"), names)
         elif language == "sh":
-            for line in text.splitlines():
+            for line in text.replace("\\\n", " ").splitlines():
                 program, *words = shlex.split(line, comments=True)
                 assert program == "ganvas", "only commands of ours can be run here; mark the others ```console"
                 code = cli.run(quicker(words))

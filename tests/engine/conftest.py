@@ -1,13 +1,10 @@
-"""A trainer small enough to follow by hand, and the script that kills runs, as a module."""
+"""A trainer small enough to follow by hand."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,19 +18,6 @@ from ganvas.engine.optim import Optim
 from ganvas.engine.trainer import Hooks, Trainer
 from ganvas.recipe import Ema, Train
 from ganvas.types import Batch, DataSpec, Update
-
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kill_resume.py"
-
-
-@pytest.fixture(scope="session")
-def killing() -> ModuleType:
-    """`benchmarks/kill_resume.py`: the recipe with one of everything, and the comparison of two runs."""
-    spec = importlib.util.spec_from_file_location("kill_resume", SCRIPT)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 class Points:

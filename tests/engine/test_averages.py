@@ -57,4 +57,6 @@ def test_state_round_trip_is_exact() -> None:
     one, other = (Averages({"net": nn.Linear(4, 4)}, ("net",), Ema(decay=0.9)) for _ in range(2))
     one.update({"net": net}, 8, 8)
     other.load_state_dict(one.state_dict())
-    assert all(torch.equal(a, b) for a, b in zip(one.nets["net"].parameters(), other.nets["net"].parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(one.nets["net"].parameters(), other.nets["net"].parameters(), strict=True)
+    )

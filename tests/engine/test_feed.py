@@ -26,7 +26,9 @@ class Indices:
         return self.n
 
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> Batch:
-        return Batch(torch.from_numpy(indices).float().unsqueeze(1), torch.full((len(indices),), int(rng.integers(1 << 30))))
+        return Batch(
+            torch.from_numpy(indices).float().unsqueeze(1), torch.full((len(indices),), int(rng.integers(1 << 30)))
+        )
 
 
 def feed_of(n: int, batch: int, seed: int = 0) -> Feed:

@@ -212,7 +212,6 @@ def check_left_and_resume(killing: ModuleType, out: Path, whole: dict[str, Any])
     text = (out / "log.jsonl").read_text() if (out / "log.jsonl").is_file() else ""
     assert text == "" or text.endswith("\n")
     assert ganvas(out, "--resume") == 0
-    (out / "scores.jsonl").touch()  # not scored
     assert killing.differences(whole, killing.contents(out)) == []
 
 
@@ -220,7 +219,6 @@ def check_left_and_resume(killing: ModuleType, out: Path, whole: dict[str, Any])
 def whole(killing: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("whole") / "run"
     assert ganvas(out) == 0
-    (out / "scores.jsonl").touch()
     return killing.contents(out)
 
 

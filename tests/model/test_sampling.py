@@ -132,9 +132,7 @@ def test_truncated_latents_have_the_truncated_normal_distribution(threshold: flo
 
 def test_truncation_keeps_the_order_of_latents_and_vanishes_at_a_large_threshold() -> None:
     free = echo().sample(50, seed=0)
-    assert torch.equal(
-        echo().sample(50, seed=0, truncation=0.5).flatten().argsort(), free.flatten().argsort()
-    )
+    assert torch.equal(echo().sample(50, seed=0, truncation=0.5).flatten().argsort(), free.flatten().argsort())
     torch.testing.assert_close(echo().sample(50, seed=0, truncation=8.0), free, rtol=1e-5, atol=1e-5)
 
 
@@ -189,7 +187,9 @@ def test_label_for_a_model_without_classes() -> None:
     assert echo().labels(2, seed=0) is None
 
 
-@pytest.mark.parametrize("sampler", ["trunctated", {"use": "truncated", "treshold": 1.0}, {"use": "truncated", "threshold": -1.0}])
+@pytest.mark.parametrize(
+    "sampler", ["trunctated", {"use": "truncated", "treshold": 1.0}, {"use": "truncated", "threshold": -1.0}]
+)
 def test_unknown_samplers_and_bad_keys(sampler: object) -> None:
     with pytest.raises(GanvasError) as caught:
         echo().sample(2, seed=0, sampler=sampler)
@@ -221,7 +221,11 @@ def test_capabilities(model: Model) -> None:
     critic = parts.build("network", {"use": "sngan-discriminator", "width": 8}, DataSpec((1, 8, 8)))
     headless = Model({"sampler": {"use": "plain"}}, DataSpec((1, 8, 8)), {"discriminator": critic})
     headless.require(HasCritic)
-    for call in (lambda: headless.sample(1, seed=0), lambda: headless.draw(1, seed=0), lambda: headless.require(HasLatents)):
+    for call in (
+        lambda: headless.sample(1, seed=0),
+        lambda: headless.draw(1, seed=0),
+        lambda: headless.require(HasLatents),
+    ):
         with pytest.raises(MissingCapability, match="latent spaces"):
             call()
 

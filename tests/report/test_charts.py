@@ -77,3 +77,10 @@ def test_a_chart_says_what_it_shows() -> None:
     svg = line_chart("Fréchet <distance>", [Point(10, 3.0, 2.5, 3.5), Point(20, 1.0, 0.5, 1.5)], note="lower is better")
     assert "<title>Fréchet &lt;distance&gt;: 3 at step 10, 1 at step 20; between 1 and 3</title>" in svg
     assert svg.count('class="interval"') == 2 and svg.count("<circle") == 2
+
+
+def test_many_noisy_points_are_faint_under_their_mean() -> None:
+    points = [Point(step, float(step)) for step in range(100)]
+    assert str(line_chart("loss", points)).count("<path") == 2
+    assert "faint" in line_chart("loss", points)
+    assert str(line_chart("rate", points, noisy=False)).count("<path") == 1

@@ -77,18 +77,20 @@ def smoothed(points: Sequence[Point]) -> list[Point]:
     return found
 
 
-def line_chart(title: str, points: Sequence[Point], *, colour: int = 1, note: str = "") -> Html:
+def line_chart(title: str, points: Sequence[Point], *, colour: int = 1, note: str = "", noisy: bool = True) -> Html:
     """A small chart under its title: one line over steps, with interval bars where points have intervals.
 
-    Few points are dots on the line; of many the line is faint, and their moving mean lies over it.
+    Few points are dots on the line; of many noisy ones the line is faint, and their moving mean lies over it.
 
     Parameters
     ----------
     points : finite values in the order of their steps, at least one.
     colour : which of the page's two series colours.
     note : stands beside the title, such as "lower is better".
+    noisy : False for values that are exact, such as a learning rate.
     """
-    mean = smoothed(points) if len(points) > _MOST_DOTS else []
+    dots = len(points) <= _MOST_DOTS
+    mean = smoothed(points) if noisy and not dots else []
     points = thinned(points)
     bounds = [bound for p in points for bound in (p.value, p.low, p.high) if bound is not None]
     low, high = _padded(min(bounds), max(bounds))
@@ -111,7 +113,7 @@ def line_chart(title: str, points: Sequence[Point], *, colour: int = 1, note: st
     ]
     if mean:
         drawn.append(tag("path", d=path(thinned(mean)), class_="line"))
-    else:
+    if dots:
         drawn += [tag("circle", cx=x(p.step), cy=y(p.value), r=3, class_="dot") for p in points]
     spoken = (
         f"{title}: {number(points[0].value)} at step {points[0].step}, {number(points[-1].value)} at step "

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import ganvas
 from ganvas.report.charts import Point, line_chart, numbers
 from ganvas.report.embedding import embed
 from ganvas.report.markup import Html, join, table, tag
@@ -37,7 +36,7 @@ def page(record: Record) -> str:
         _commands(record),
         _recipe(record),
         _provenance(record),
-        tag("footer", f"Written by Ganvas {ganvas.__version__}. Everything shown is in this one file."),
+        tag("footer", "Written by Ganvas. Everything shown is in this one file."),
     )
     head = tag(
         "head",
@@ -216,7 +215,7 @@ def _loss_charts(record: Record) -> Html | None:
         values = {point.value for point in series[name]}
         if role == "lr":
             if len(values) > 1:
-                charts.append(line_chart(f"Learning rate, {term}", series[name], colour=3))
+                charts.append(line_chart(f"Learning rate, {term}", series[name], colour=3, noisy=False))
         else:
             charts.append(
                 line_chart(f"{spoken(role)}, {term.replace('_', ' ')}", series[name], colour=1 + roles.index(role) % 2)

@@ -17,6 +17,8 @@ from ganvas.types import Latent, Synthesizer
 class Plain:
     """The generator's answer to a latent drawn from its prior."""
 
+    stochastic = False
+
     def __call__(self, model: Synthesizer, latent: Latent, label: Tensor | None, generator: torch.Generator) -> Tensor:
         return model.synthesize(latent, label)
 
@@ -28,6 +30,8 @@ class Truncated:
     The paper redraws values outside; the same distribution is had without a loop by mapping each normal value through
     z′ = Φ⁻¹(Φ(−t) + Φ(z)(Φ(t) − Φ(−t))), so a seed keeps its image recognisable at every threshold.
     """
+
+    stochastic = False
 
     def __init__(self, *, threshold: Annotated[float, Gt(0)] = 1.0) -> None:
         self.threshold = threshold

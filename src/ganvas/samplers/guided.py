@@ -1,0 +1,185 @@
+"""Samplers that ask the critic. They need a model whose critic was kept, which every adversarial recipe does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge, Gt, Le
+from torch import Tensor
+
+from ganvas.parts import sampler
+from ganvas.types import Latent, Synthesizer
+
+Steps = Annotated[int, Ge(0)]
+Rate = Annotated[float, Gt(0)]
+
+
+def _critic_logits(model: Synthesizer, latent: Tensor, space: str, label: Tensor | None) -> Tensor:
+    """d(G(z)), (N,)."""
+    return model.critic(model.synthesize(Latent(latent, space), label), label).logits
+
+
+def _gradient(function: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
+    """d Σ function / d at, detached."""
+    with torch.enable_grad():
+        point = at.detach().requires_grad_(True)
+        (slope,) = torch.autograd.grad(function(point).sum(), point)
+    return slope
+
+
+def _normal(shape: torch.Size, like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
+
+
+@sampler("langevin", paper="Che et al. 2020 (DDLS), algorithm 1")
+class Langevin:
+    """Langevin dynamics in latent space towards what the critic takes for real.
+
+    z ← z − ½ε ∇E(z) + noise · √ε n,  n ~ N(0, I),  E(z) = ½‖z‖² − d(G(z)); `noise: 1` is the exact dynamics.
+    """
+
+    stochastic = True
+
+    def __init__(self, *, steps: Steps = 50, step_size: Rate = 0.01, noise: Annotated[float, Ge(0)] = 1.0) -> None:
+        self.steps = steps
+        self.step_size = step_size
+        self.noise = noise
+
+    def __call__(self, model: Synthesizer, latent: Latent, label: Tensor | None, generator: torch.Generator) -> Tensor:
+        z = latent.values
+
+        def energy(point: Tensor) -> Tensor:
+            prior = 0.5 * point.flatten(1).square().sum(1)
+            return prior - _critic_logits(model, point, latent.space, label)
+
+        for _ in range(self.steps):
+            drift = 0.5 * self.step_size * _gradient(energy, z)
+            z = z - drift + self.noise * math.sqrt(self.step_size) * _normal(z.shape, z, generator)
+        return model.synthesize(Latent(z, latent.space), label)
+
+
+@sampler("latent-optimisation", paper="Wu et al. 2019 (LOGAN), eq. 7")
+class LatentOptimisation:
+    """Steps uphill on the critic's logit, kept close to the prior by the size of the step: z ← z + rate · ∇ d(G(z))."""
+
+    stochastic = False
+
+    def __init__(self, *, steps: Steps = 1, rate: Rate = 0.1) -> None:
+        self.steps = steps
+        self.rate = rate
+
+    def __call__(self, model: Synthesizer, latent: Latent, label: Tensor | None, generator: torch.Generator) -> Tensor:
+        z = latent.values
+        for _ in range(self.steps):
+            z = z + self.rate * _gradient(lambda point: _critic_logits(model, point, latent.space, label), z)
+        return model.synthesize(Latent(z, latent.space), label)
+
+
+@sampler("collaborative", paper="Liu et al. 2020, eq. 4", system="collaborative-sampling")
+class Collaborative:
+    """Gradient steps on the images themselves: x ← x − rate · ∇ softplus(−D(x)), starting from x = G(z)."""
+
+    stochastic = False
+
+    def __init__(self, *, steps: Steps = 50, rate: Rate = 0.1) -> None:
+        self.steps = steps
+        self.rate = rate
+
+    def __call__(self, model: Synthesizer, latent: Latent, label: Tensor | None, generator: torch.Generator) -> Tensor:
+        x = model.synthesize(latent, label)
+        for _ in range(self.steps):
+            x = x - self.rate * _gradient(lambda data: F.softplus(-model.critic(data, label).logits), x)
+        return x.clamp(-1, 1) if self.steps else x
+
+
+class _Proposals:
+    """Fresh latents for samplers that reject: same classes, new noise."""
+
+    def __init__(self, model: Synthesizer, latent: Latent, label: Tensor | None, generator: torch.Generator) -> None:
+        self.model, self.space, self.label, self.generator = model, latent.space, label, generator
+        self.first = latent.values
+
+    def __call__(self) -> tuple[Tensor, Tensor]:
+        """(images, logits) of N new latents."""
+        return self.score(_normal(self.first.shape, self.first, self.generator))
+
+    def score(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        images = self.model.synthesize(Latent(values, self.space), self.label)
+        return images, self.model.critic(images, self.label).logits
+
+    def uniform(self) -> Tensor:
+        return torch.rand(len(self.first), generator=self.generator, device=self.first.device)
+
+
+@sampler("rejection", paper="Azadi et al. 2019 (DRS), eq. 7-8")
+class Rejection:
+    """Discriminator rejection sampling: proposals that the critic takes for real are likelier to be kept.
+
+    One is kept with probability σ(F), F = d − d_M − log(1 − e^{d − d_M − ε}) − γ, where d_M is the largest logit seen,
+    from `burn_in` rounds on, and γ is set so that a share `percentile` of them has F < 0. Where nothing is kept within
+    `rounds`, the last proposal stands.
+    """
+
+    stochastic = True
+
+    def __init__(
+        self,
+        *,
+        percentile: Annotated[float, Ge(0), Le(100)] = 80.0,
+        burn_in: Annotated[int, Gt(0)] = 4,
+        rounds: Annotated[int, Gt(0)] = 100,
+    ) -> None:
+        self.percentile = percentile
+        self.burn_in = burn_in
+        self.rounds = rounds
+
+    def __call__(self, model: Synthesizer, latent: Latent, label: Tensor | None, generator: torch.Generator) -> Tensor:
+        propose = _Proposals(model, latent, label, generator)
+        seen = torch.cat([propose()[1] for _ in range(self.burn_in)])
+        highest = seen.max()
+        images, logits = propose.score(latent.values)
+        done = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
+        for _ in range(self.rounds):
+            highest = torch.maximum(highest, logits.max())
+            raw = self.raw(logits, highest)
+            gamma = torch.quantile(self.raw(seen, highest), self.percentile / 100)
+            done |= propose.uniform() < torch.sigmoid(raw - gamma)
+            if done.all():
+                break
+            fresh, fresh_logits = propose()
+            keep = done.view(-1, *[1] * (images.dim() - 1))
+            images, logits = torch.where(keep, images, fresh), torch.where(done, logits, fresh_logits)
+        return images
+
+    @staticmethod
+    def raw(logits: Tensor, highest: Tensor) -> Tensor:
+        """F without γ; ε keeps the logarithm finite at the highest logit."""
+        gap = (logits - highest).double()
+        return (gap - torch.log1p(-torch.exp(gap - 1e-8))).to(logits)
+
+
+@sampler("metropolis-hastings", paper="Turner et al. 2019 (MH-GAN), eq. 4")
+class MetropolisHastings:
+    """A chain over proposals of the generator, accepted with min(1, (D(x)⁻¹ − 1) / (D(x′)⁻¹ − 1)), D = σ(d).
+
+    D⁻¹ − 1 = e^{−d}, so the ratio is e^{d(x′) − d(x)}. Chains start from the proposal itself, not from real data.
+    """
+
+    stochastic = True
+
+    def __init__(self, *, steps: Steps = 100) -> None:
+        self.steps = steps
+
+    def __call__(self, model: Synthesizer, latent: Latent, label: Tensor | None, generator: torch.Generator) -> Tensor:
+        propose = _Proposals(model, latent, label, generator)
+        images, logits = propose.score(latent.values)
+        for _ in range(self.steps):
+            fresh, fresh_logits = propose()
+            accept = torch.log(propose.uniform()) < fresh_logits - logits
+            images = torch.where(accept.view(-1, *[1] * (images.dim() - 1)), fresh, images)
+            logits = torch.where(accept, fresh_logits, logits)
+        return images

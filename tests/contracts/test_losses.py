@@ -1,0 +1,148 @@
+"""The contracts of objectives, regularizers, heads and tasks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ganvas import parts
+from ganvas.recipe import check_node
+from ganvas.types import Batch, Constraint, DataSpec, Latent, Nets, Turn
+
+SPEC = DataSpec((1, 8, 8), num_classes=10)
+
+
+def names(kind: str) -> list[str]:
+    return [part.name for part in parts.every(kind)]
+
+
+def nets() -> Nets:
+    torch.manual_seed(0)
+    return {
+        "generator": parts.build("network", {"use": "sngan-generator", "width": 8, "z_dim": 8}, SPEC),
+        "discriminator": parts.build("network", {"use": "sngan-discriminator", "width": 8, "norm": "none"}, SPEC),
+    }
+
+
+# --------------------------------------------------------------------------------------------------- objectives
+
+
+@pytest.mark.parametrize("name", names("objective"))
+@pytest.mark.parametrize("scale", [0.0, 1.0, 50.0])
+def test_objective_gives_finite_scalars(name: str, scale: float) -> None:
+    objective = parts.build("objective", check_node("objective", name))
+    real, fake = (scale * torch.randn(6, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    for loss in (objective.critic(real, fake), objective.generator(real, fake)):
+        assert loss.shape == ()
+        assert torch.isfinite(loss)
+
+
+@pytest.mark.parametrize("name", names("objective"))
+def test_objective_pushes_the_right_way(name: str) -> None:
+    """Where the critic cannot tell, it learns to score real above fake, and the generator to be scored higher."""
+    objective = parts.build("objective", check_node("objective", name))
+    real, fake = torch.zeros(4, requires_grad=True), torch.zeros(4, requires_grad=True)
+    to_real, to_fake = torch.autograd.grad(objective.critic(real, fake), (real, fake))
+    assert to_fake.sum() > to_real.sum()
+    (to_fake,) = torch.autograd.grad(objective.generator(real, fake), fake)
+    assert to_fake.sum() < 0
+
+
+@pytest.mark.parametrize("name", names("objective"))
+def test_objective_that_does_not_read_the_real_side_works_without_it(name: str) -> None:
+    objective = parts.build("objective", check_node("objective", name))
+    fake = torch.linspace(-1, 1, 4)
+    if not objective.reads_real:
+        assert torch.equal(objective.generator(fake.new_empty(0), fake), objective.generator(torch.ones(4), fake))
+    else:
+        assert not torch.equal(objective.generator(torch.zeros(4), fake), objective.generator(torch.ones(4), fake))
+
+
+# --------------------------------------------------------------------------------------------------- regularizers
+
+
+def turn_of(own: Nets, n: int = 4) -> Turn:
+    generator = torch.Generator().manual_seed(1)
+    label = torch.arange(n)
+    return Turn(
+        nets=own, step=0, real=torch.rand(n, *SPEC.shape, generator=generator) * 2 - 1, label=label,
+        latent=Latent(torch.randn(n, 8, generator=generator)), fake_label=label, critic=own["discriminator"],
+        generate=lambda latent, label: own["generator"](latent.values, label),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", names("regularizer"))
+def test_regularizer_teaches_its_side_or_constrains_it(name: str) -> None:
+    regularizer, own = parts.build("regularizer", check_node("regularizer", name)), nets()
+    assert regularizer.side in own
+    if isinstance(regularizer, Constraint):
+        net = own[regularizer.side]
+        regularizer.apply(net)
+        once = [parameter.clone() for parameter in net.parameters()]
+        regularizer.apply(net)
+        assert all(torch.equal(a, b) for a, b in zip(once, net.parameters(), strict=True))  # it is a projection
+        return
+    term: Tensor = regularizer(turn_of(own))
+    assert term.shape == ()
+    assert torch.isfinite(term)
+    assert term.dtype == torch.float32
+    term.backward()
+    assert any(parameter.grad is not None and parameter.grad.any() for parameter in own[regularizer.side].parameters())
+
+
+# --------------------------------------------------------------------------------------------------- heads
+
+
+@pytest.mark.parametrize("name", names("conditioning"))
+def test_head_scores_and_brings_finite_terms(name: str) -> None:
+    torch.manual_seed(0)
+    wrapped: list[nn.Module] = []
+
+    def wrap(layer: nn.Module) -> nn.Module:
+        wrapped.append(layer)
+        return layer
+
+    head = parts.build("conditioning", check_node("conditioning", name), 12, SPEC, wrap)
+    features, label = torch.randn(6, 12), torch.arange(6)
+    real, fake = head(features, label), head(features + 1, label)
+    assert real.logits.shape == (6,)
+    assert torch.equal(real.features, features)
+    for terms in (head.critic_losses(real, fake, label), head.generator_losses(fake, label)):
+        assert all(term.shape == () and torch.isfinite(term) for term in terms.values())
+    layers = {id(module) for module in wrapped}
+    owners = [module for module in head.modules() if list(module.parameters(recurse=False))]
+    assert all(id(module) in layers for module in owners)  # the critic's weight normalisation reaches all of it
+
+
+# --------------------------------------------------------------------------------------------------- tasks
+
+
+@pytest.mark.parametrize("name", names("task"))
+def test_task_names_networks_and_a_sampler_that_there_are(name: str) -> None:
+    task = parts.find("task", name).load()
+    assert task.roles
+    assert set(task.averaged) <= set(task.roles)
+    parts.find("sampler", task.sampler)
+
+
+@pytest.mark.parametrize("objective", names("objective"))
+def test_adversarial_task_runs_with_every_objective(objective: str) -> None:
+    own = nets()
+    task = parts.build("task", check_node("task", {"use": "adversarial", "objective": objective}), own, SPEC)
+    batch = Batch(torch.rand(4, *SPEC.shape) * 2 - 1, torch.arange(4))
+    for update in task.updates():
+        losses = update.losses(batch, 0)
+        assert all(torch.isfinite(loss) for loss in losses.values())
+        sum(losses.values()).backward()
+        for role in update.nets:
+            assert any(parameter.grad is not None for parameter in own[role].parameters())
+    task.load_state_dict(task.state_dict())
+
+
+def test_critic_update_does_not_build_the_generators_graph() -> None:
+    own = nets()
+    task = parts.build("task", check_node("task", "adversarial"), own, SPEC)
+    batch = Batch(torch.rand(4, *SPEC.shape) * 2 - 1, torch.arange(4))
+    sum(task.updates()[0].losses(batch, 0).values()).backward()
+    assert all(parameter.grad is None for parameter in own["generator"].parameters())
