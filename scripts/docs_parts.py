@@ -1,6 +1,6 @@
-"""A hook of mkdocs: the page `reference/parts.md`, written from the shelves each time the guide is built.
+"""A hook of mkdocs: pages that are written from the code each time the guide is built.
 
-It is not kept in the repository, so that whoever adds a part has no page to edit.
+They are not kept in the repository, so that whoever adds a part has no page to edit.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))  # mkdocs loads this file by its path
 
-from make_reference import parts_page
+from make_reference import parts_page, protocols_page
 from mkdocs.structure.files import File, Files
 
-PAGE = "reference/parts.md"
+PAGES = {"reference/parts.md": parts_page, "reference/protocols.md": protocols_page}
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the page to those that mkdocs found."""
-    files.append(File.generated(config, PAGE, content=parts_page()))
+    """Add the pages to those that mkdocs found."""
+    for name, make in PAGES.items():
+        files.append(File.generated(config, name, content=make()))
     return files

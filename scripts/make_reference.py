@@ -159,15 +159,6 @@ def python_names() -> dict[str, str]:
     return {
         "python.public": "\n\n".join(described(f"ganvas.{name}", thing) for name, thing in own.items()),
         "python.errors": "\n".join(f"- `{each.__name__}`: {_summary(each)}" for each in tree),
-        "python.types": "\n\n".join(
-            described(f"ganvas.types.{name}", thing, fields=True)
-            for name, thing in vars(types).items()
-            if inspect.isclass(thing) and thing.__module__ == types.__name__
-        ),
-        "python.parts": "\n\n".join(
-            described(f"ganvas.parts.{name}", getattr(parts, name))
-            for name in ("Slot", "Slots", "Factory", "Flat", "Entry", "Part", "every", "find", "build", "add_file")
-        ),
     }
 
 
@@ -261,7 +252,32 @@ def prose(doc: str) -> str:
     return "\n\n".join(out) + "\n"
 
 
-# --------------------------------------------------------------------------------------------------- parts
+# --------------------------------------------------------------------------------------------------- built pages
+
+
+def protocols_page() -> str:
+    """What parts fulfil, and how they are put on shelves."""
+    own = [
+        described(f"ganvas.types.{name}", thing, fields=True)
+        for name, thing in vars(types).items()
+        if inspect.isclass(thing) and thing.__module__ == types.__name__
+    ]
+    shelves = [
+        described(f"ganvas.parts.{name}", getattr(parts, name))
+        for name in ("Slot", "Slots", "Factory", "Flat", "Entry", "Part", "every", "find", "build", "add_file")
+    ]
+    return "\n\n".join(
+        [
+            "# Protocols",
+            "Here you look up what a part of each kind must have, and the words that parts, engine and models share. "
+            "Images are (N, C, H, W) float32 in [-1, 1]. [Extend](../extend.md) tells how to use it. This page is made "
+            "from the code when the guide is built.",
+            "## Types and protocols",
+            *own,
+            "## Shelves and markers",
+            *shelves,
+        ]
+    )
 
 
 def parts_page() -> str:

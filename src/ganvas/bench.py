@@ -7,6 +7,7 @@ are not to be compared.
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -169,30 +170,33 @@ class Judge:
         self, tries: Sequence[tuple[dict[str, float], list[str]]], n: int, how: str, **more: Any
     ) -> list[dict[str, Any]]:
         better = {name: lower for metric in self.metrics.values() for name, lower in metric.lower_is_better.items()}
+        limits = {name: pair for metric in self.metrics.values() for name, pair in metric.limits.items()}
         notes = sorted({note for _, own in tries for note in own})
         rows = []
         for name in tries[0][0]:
             values = [found[name] for found, _ in tries]
-            low, high = t_interval(values)
+            low, high = t_interval(values, limits[name])
             rows.append(
                 {
                     "metric": name, "value": fmean(values), "low": low, "high": high, "interval": how,
-                    "lower_is_better": better[name], "protocol": self.protocol["name"], "n_fake": n, "n_real": self.n_real,
-                    "reference": self.fingerprint, "extractor": self.extractor.name,
+                    "lower_is_better": better[name], "protocol": self.protocol["name"],
+                    "n_fake": n, "n_real": self.n_real, "reference": self.fingerprint, "extractor": self.extractor.name,
                     **dict(self.extractor.provenance), "notes": notes, **more,
                 }
             )  # fmt: skip
         return rows
 
 
-def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float | None, float | None]:
-    """Student's interval of the mean; None for a single value, which says nothing of its own spread."""
+def t_interval(
+    values: Sequence[float], limits: tuple[float, float] = (-math.inf, math.inf), confidence: float = 0.95
+) -> tuple[float | None, float | None]:
+    """Student's interval of the mean, cut at what the value can be; None for a single value, which has no spread."""
     if len(values) < 2:
         return None, None
     from scipy.stats import t
 
-    half = float(t.ppf((1 + confidence) / 2, len(values) - 1)) * stdev(values) / len(values) ** 0.5
-    return fmean(values) - half, fmean(values) + half
+    mean, half = fmean(values), float(t.ppf((1 + confidence) / 2, len(values) - 1)) * stdev(values) / len(values) ** 0.5
+    return max(limits[0], mean - half), min(limits[1], mean + half)
 
 
 def judge_for(protocol: Mapping[str, Any], trained_on: Mapping[str, Any] | None) -> Judge:

@@ -253,7 +253,9 @@ def sample(
     classes = model.num_classes
     n = count or 8 * (min(classes, 20) or 10)
     labels = [label] * n if label is not None else [i % classes for i in range(n)] if classes else None
-    images = model.sample(n, seed=seed, label=labels, truncation=truncation, sampler=sampler, batch=batch)
+    # A single label goes as it is: an error about it should not repeat it n times.
+    wish = labels if label is None else label
+    images = model.sample(n, seed=seed, label=wish, truncation=truncation, sampler=sampler, batch=batch)
     target.write(images, labels, columns=min(classes, 20) if classes and label is None else None)
     if as_json:
         tell(json.dumps({"out": str(target.path), "n": n, "seed": seed, "label": label}))

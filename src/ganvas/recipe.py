@@ -293,7 +293,8 @@ def check_section(section: type, raw: Any, marks: Mapping[KeyPath, Mark], owner:
     RecipeError : as for a whole recipe.
     """
     checker = _Checker(marks)
-    filled = checker.keys(parts.fields_of(section), raw, (), owner, "")
+    fields = parts.fields_of(section)
+    filled = checker.keys(fields, raw, (), owner, f"its keys are {', '.join(fields)}")
     if checker.problems:
         raise RecipeError.of(checker.problems)
     return filled

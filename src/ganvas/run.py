@@ -16,7 +16,7 @@ import ganvas
 from ganvas import bench, parts, pictures, report, yaml12
 from ganvas.engine.build import Plan, build_networks, build_task, build_trainer
 from ganvas.engine.trainer import Hooks, State, Trainer
-from ganvas.errors import BadValue, DataError, ResumeMismatch
+from ganvas.errors import BadValue, CheckpointError, DataError, ResumeMismatch
 from ganvas.files import append_rows, full_disk, write_bytes, write_tensors
 from ganvas.model import Model, model_header
 from ganvas.numerics import pick_device
@@ -199,7 +199,10 @@ class Session:
         self.spec = plan.dataset.spec
         nets, _ = build_networks(plan.resolved, self.spec, pretrained=False)
         self.model = Model(plan.resolved, self.spec, nets, class_names=plan.dataset.class_names, device=plan.device)
-        self.sinks: dict[str, Sink] = {}
+        # Built before anything is written, because a sink's package may be missing.
+        self.sinks: dict[str, Sink] = {
+            name: parts.build("sink", node, folder) for name, node in plan.resolved["sinks"].items()
+        }
         self.judge: bench.Judge | None = None
         if plan.resolved["eval"]:
             protocol = bench.load_protocol(plan.resolved["eval"]["protocol"])
@@ -215,17 +218,14 @@ class Session:
             raise full_disk(error, self.folder) from None
         write_bytes(self.folder / "recipe.yaml", yaml12.write(dict(recipe.data)).encode())
         write_bytes(self.folder / "resolved.yaml", yaml12.write(dict(self.plan.resolved)).encode())
-        self.note_provenance()
-        self.sinks = {
-            name: parts.build("sink", node, self.folder) for name, node in self.plan.resolved["sinks"].items()
-        }
+        self.note_provenance(recipe.name)
 
-    def note_provenance(self) -> None:
+    def note_provenance(self, name: str) -> None:
         """Where the run began, and every later session that was not like the first."""
-        file, now = self.folder / "provenance.json", provenance(self.plan)
+        file, now = self.folder / "provenance.json", {"recipe": name, **provenance(self.plan)}
         noted = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {**now, "resumed": []}
-        if any(noted[key] != value for key, value in now.items()):
-            noted["resumed"].append(now)
+        if any(noted.get(key) != value for key, value in now.items()):
+            noted.setdefault("resumed", []).append(now)
         write_bytes(file, json.dumps(noted, indent=2).encode())
 
     def go(self, trainer: Trainer, *, resume: bool) -> None:
@@ -241,7 +241,7 @@ class Session:
             self.watcher.end()
             for sink in self.sinks.values():
                 sink.close()
-            if (self.folder / "log.jsonl").is_file():
+            with contextlib.suppress(CheckpointError):  # a full disk has been told already, or the report can wait
                 report.write(self.folder)
 
     def hooks(self) -> Hooks:

@@ -278,6 +278,7 @@ class Metric(Protocol):
 
     needs: frozenset[str]
     lower_is_better: Mapping[str, bool]  # per value that it returns
+    limits: Mapping[str, tuple[float, float]]  # what each value can be; intervals are cut there
 
     def __call__(self, evidence: Evidence) -> dict[str, float]: ...
 

@@ -86,7 +86,7 @@ def without_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_label_for_a_model_without_classes(refused: Callable[..., None], without_classes: Path) -> None:
     shutil.copy(without_classes, "m.safetensors")
-    refused("sample m.safetensors --label 3 --out a.png", "UsageError", "label 3", "trained without labels")
+    refused("sample m.safetensors --label 3 --out a.png", "UsageError", "label 3: this model knows no classes")
 
 
 @pytest.mark.usefixtures("place")

@@ -1,14 +1,18 @@
-"""The contracts of objectives, regularizers, heads and tasks."""
+"""The contracts of objectives, regularizers, augmentations, heads and tasks."""
 
 from __future__ import annotations
+
+import copy
+import json
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from ganvas import parts
+from ganvas.engine.checkpoint import pack, unpack
 from ganvas.recipe import check_node
-from ganvas.types import Batch, Constraint, DataSpec, Latent, Nets, Turn
+from ganvas.types import Batch, Constraint, DataSpec, Latent, Nets, Stateful, Turn
 
 SPEC = DataSpec((1, 8, 8), num_classes=10)
 
@@ -83,12 +87,52 @@ def test_regularizer_teaches_its_side_or_constrains_it(name: str) -> None:
         regularizer.apply(net)
         assert all(torch.equal(a, b) for a, b in zip(once, net.parameters(), strict=True))  # it is a projection
         return
-    term: Tensor = regularizer(turn_of(own))
+    regularizer(turn_of(own))  # some compare with what they saw before
+    moved = {role: copy.deepcopy(net) for role, net in own.items()}
+    with torch.no_grad():
+        for net in moved.values():
+            for parameter in net.parameters():
+                parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    term: Tensor = regularizer(turn_of(moved))
     assert term.shape == ()
     assert torch.isfinite(term)
     assert term.dtype == torch.float32
     term.backward()
-    assert any(parameter.grad is not None and parameter.grad.any() for parameter in own[regularizer.side].parameters())
+    assert any(each.grad is not None and each.grad.any() for each in moved[regularizer.side].parameters())
+
+
+@pytest.mark.parametrize("name", names("regularizer"))
+def test_regularizer_goes_on_exactly_from_its_state(name: str) -> None:
+    one, other = (parts.build("regularizer", check_node("regularizer", name)) for _ in range(2))
+    if isinstance(one, Constraint):
+        return
+    own = nets()
+    torch.manual_seed(1)
+    one(turn_of(own))
+    if isinstance(one, Stateful):
+        tensors, skeleton = pack(one.state_dict())
+        other.load_state_dict(unpack(tensors, json.loads(json.dumps(skeleton))))
+    found = []
+    for regularizer in (one, other):
+        torch.manual_seed(2)
+        found.append(regularizer(turn_of(copy.deepcopy(own))))
+    assert torch.equal(found[0], found[1])
+
+
+# --------------------------------------------------------------------------------------------------- augmentations
+
+
+@pytest.mark.parametrize("name", names("augment"))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_augmentation_is_differentiable_and_keeps_the_shape(name: str, channels: int) -> None:
+    augment = parts.build("augment", check_node("augment", name))
+    torch.manual_seed(0)
+    images = (torch.rand(4, channels, 16, 16) * 2 - 1).requires_grad_()
+    changed = augment(images)
+    assert changed.shape == images.shape
+    assert torch.isfinite(changed).all()
+    changed.square().sum().backward()
+    assert images.grad.flatten(1).any(1).all()
 
 
 # --------------------------------------------------------------------------------------------------- heads

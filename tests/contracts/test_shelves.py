@@ -33,7 +33,6 @@ def test_record_read_from_source_is_the_imported_object(part: Part) -> None:
 @every_part
 def test_summary_is_one_short_line(part: Part) -> None:
     assert 10 <= len(part.summary) < 140
-    assert part.summary[0].isupper() or part.summary[0].isdigit()
     assert "  " not in part.summary
 
 
@@ -59,7 +58,7 @@ def test_tiny_keys_are_keys_of_the_part(part: Part) -> None:
 
 def test_schema_of_recipes_defines_every_part() -> None:
     schema = json_schema()
-    assert set(schema["$defs"]) == {f"{part.kind}.{part.name}" for part in parts.every()}
+    assert {f"{part.kind}.{part.name}" for part in parts.every()} <= set(schema["$defs"])
     json.dumps(schema)
 
 

@@ -22,6 +22,7 @@ class ClassAgreement:
 
     needs = frozenset({"logits", "label"})
     lower_is_better: Mapping[str, bool] = {"class_agreement": False}
+    limits: Mapping[str, tuple[float, float]] = {"class_agreement": (0, 1)}
 
     def __call__(self, evidence: Evidence) -> dict[str, float]:
         logits, label = evidence.fake.logits, evidence.fake.label

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 
@@ -26,6 +27,7 @@ class FrechetDistance:
 
     needs = frozenset({"features"})
     lower_is_better: Mapping[str, bool] = {"frechet_distance": True}
+    limits: Mapping[str, tuple[float, float]] = {"frechet_distance": (0, math.inf)}
 
     def __call__(self, evidence: Evidence) -> dict[str, float]:
         real, fake = features_of(evidence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -32,6 +33,7 @@ class KernelDistance:
 
     needs = frozenset({"features"})
     lower_is_better: Mapping[str, bool] = {"kernel_distance": True}
+    limits: Mapping[str, tuple[float, float]] = {"kernel_distance": (-math.inf, math.inf)}  # unbiased: may be negative
 
     def __init__(
         self,

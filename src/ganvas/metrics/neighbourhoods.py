@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -28,6 +29,7 @@ class PrecisionRecall:
 
     needs = frozenset({"features"})
     lower_is_better: Mapping[str, bool] = {"precision": False, "recall": False}
+    limits: Mapping[str, tuple[float, float]] = {"precision": (0, 1), "recall": (0, 1)}
 
     def __init__(self, *, k: Annotated[int, Gt(0)] = 3) -> None:
         self.k = k
@@ -53,6 +55,7 @@ class DensityCoverage:
 
     needs = frozenset({"features"})
     lower_is_better: Mapping[str, bool] = {"density": False, "coverage": False}
+    limits: Mapping[str, tuple[float, float]] = {"density": (0, math.inf), "coverage": (0, 1)}
 
     def __init__(self, *, k: Annotated[int, Gt(0)] = 5) -> None:
         self.k = k

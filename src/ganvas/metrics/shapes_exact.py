@@ -30,6 +30,7 @@ class ShapesExact:
 
     needs = frozenset({"images"})
     lower_is_better: Mapping[str, bool] = {"shapes_precision": False, "shapes_recall": False}
+    limits: Mapping[str, tuple[float, float]] = {"shapes_precision": (0, 1), "shapes_recall": (0, 1)}
 
     def __call__(self, evidence: Evidence) -> dict[str, float]:
         real, fake = evidence.real.images, evidence.fake.images
