@@ -22,7 +22,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.installed-dev
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 digit-net: $(VENV)/.installed  # the bundled classifier, from its data
 	$(BIN)/python scripts/train_digit_net.py

@@ -40,7 +40,7 @@ samples: 32
 seeds: [0]
 """
 
-# One of everything that has a state: averages that ramp up, lazy terms, micro-batches, a warm-up, batch norm with labels.
+# One of everything that has a state: averages that ramp up, lazy terms, micro-batches, a warm-up, batch norm by class.
 RECIPE = """\
 data: {{use: digits, split: train, limit: 100}}
 networks:
@@ -104,10 +104,10 @@ def contents(run: Path) -> dict[str, Any]:
     """Everything in a run folder that must not depend on interruptions."""
     checkpoints = Checkpoints(run / "checkpoints", keep=2)
     last = checkpoints.steps()[-1]
-    tensors, metadata = read_tensors(run / "model.safetensors")
     found = {f"checkpoint{path}": value for path, value in leaves(checkpoints.load(last))}
-    found |= {f"model/{name}": tensor for name, tensor in tensors.items()}
-    found |= {f"header/{name}": text for name, text in metadata.items()}
+    for file in sorted(run.glob("*.safetensors")):
+        tensors, metadata = read_tensors(file)
+        found |= {f"{file.stem}/{name}": value for name, value in (tensors | metadata).items()}
     found |= {name: (run / name).read_bytes() for name in ("log.jsonl", "scores.jsonl") if (run / name).is_file()}
     found["checkpoints"] = checkpoints.steps()
     found["leftovers"] = leftovers(run)

@@ -20,7 +20,7 @@ from ganvas import bench, cli, errors, parts, recipe, types, values
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w.-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-WIDE = 100  # characters of a signature before it is broken into lines
+WIDE = 84  # characters of a signature before it is broken into lines
 
 MEANING = {
     "data": "where the images come from: a part of the shelf `data`",

@@ -56,6 +56,9 @@ def run(arguments: Sequence[str]) -> int:
             import traceback
 
             traceback.print_exc()
+            if theirs := part_file_of(error):
+                say(f"{type(error).__name__}: {theirs}\n  {error}\n  this is in a part of your own; mend it there")
+                return leave(type(error).__name__, f"{theirs}: {error}", 2, as_json)
             say("This is a bug of ours. Please report it with the lines above and the command that you typed.")
             return leave("Bug", f"{type(error).__name__}: {error}", 1, as_json)
         say(str(mistake))
@@ -74,6 +77,16 @@ def leave(kind: str, problem: str, code: int, as_json: bool) -> int:
     if as_json:
         tell(json.dumps({"errors": [{"type": kind, "where": "", "problem": problem, "hint": ""}]}, indent=1))
     return code
+
+
+def part_file_of(error: Exception) -> str:
+    """`file:line` where an error was raised by code of a `--parts` file."""
+    trace, place = error.__traceback__, ""
+    while trace is not None:
+        if str(trace.tb_frame.f_globals.get("__name__", "")).startswith("ganvas_parts_"):
+            place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
 
 
 def as_mistake(error: Exception) -> GanvasError | None:

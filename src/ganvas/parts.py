@@ -258,6 +258,7 @@ def add_file(path: str | Path) -> list[Part]:
         )
     module = "ganvas_parts_" + re.sub(r"\W", "_", str(file.with_suffix("")))
     try:
+        compile(file.read_bytes(), str(path), "exec")  # the whole of it, before anything is looked for in it
         found = _scan(file, module)
     except SyntaxError as error:
         raise UsageError(
@@ -271,21 +272,25 @@ def add_file(path: str | Path) -> list[Part]:
             where="--parts",
             hint='a part is a class under a decorator, like @objective("my-loss") from ganvas.parts',
         )
+    taken = {kind: dict(shelf_) for kind, shelf_ in _index().items()}
     for part in found:
-        present = _index()[part.kind].get(part.name)
-        if present and present.file != part.file:
+        present = taken[part.kind].get(part.name)
+        if present and (present.file, present.symbol) != (part.file, part.symbol):
             raise UsageError(
                 f"{part.kind} {part.name!r} is already defined at {present.where}",
                 where=part.where,
                 hint="choose another name",
             )
+        taken[part.kind][part.name] = part
+    for part in found:
         _index()[part.kind][part.name] = part
     return found
 
 
 # ---------------------------------------------------------------------------------------------------- the index
 
-_DECORATED = re.compile(r"^@(" + "|".join(SHELVES) + r")\(", re.MULTILINE)
+_OPTIONS = {"system", "paper", "tiny"}
+_DECORATED = re.compile(r"^@(?:\w+\.)*(" + "|".join(SHELVES) + r")\(", re.MULTILINE)
 
 
 @functools.cache
@@ -313,9 +318,8 @@ def _scan(file: Path, module: str) -> list[Part]:
         if not isinstance(node, (ast.ClassDef, ast.FunctionDef)):
             continue
         for decorator in node.decorator_list:
-            if not (isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Name)):
-                continue
-            if decorator.func.id not in SHELVES or not decorator.args:
+            kind = _decorator_name(decorator)
+            if kind not in SHELVES or not (isinstance(decorator, ast.Call) and decorator.args):
                 continue
             try:
                 options = {word.arg: ast.literal_eval(word.value) for word in decorator.keywords if word.arg}
@@ -326,14 +330,26 @@ def _scan(file: Path, module: str) -> list[Part]:
                     where=f"{file}:{decorator.lineno}",
                     hint='write @objective("my-loss", paper="...") with literal strings, numbers and dicts',
                 ) from None
+            for option in options.keys() - _OPTIONS:
+                raise UsageError(
+                    f"a part has no option {option!r}.{nearest(option, _OPTIONS)}",
+                    where=f"{file}:{decorator.lineno}",
+                    hint=f"its options are {', '.join(sorted(_OPTIONS))}",
+                )
             doc = ast.get_docstring(node) or ""
             found.append(
                 Part(
-                    kind=decorator.func.id, name=str(name), module=module, symbol=node.name, file=file,
+                    kind=kind, name=str(name), module=module, symbol=node.name, file=file,
                     line=node.lineno, summary=doc.split("\n\n")[0].replace("\n", " "), doc=doc, **options,
                 )
             )  # fmt: skip
     return found
+
+
+def _decorator_name(decorator: ast.expr) -> str:
+    """`objective` of both `@objective(…)` and `@parts.objective(…)`."""
+    called = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
 
 
 def _import_file(module: str, file: Path) -> None:
@@ -363,11 +379,23 @@ def _fields_of(thing: Callable[..., Any]) -> dict[str, Field]:
     function = thing.__init__ if isinstance(thing, type) else thing  # type: ignore[misc]
     if function is object.__init__:
         return {}
-    hints = typing.get_type_hints(function, include_extras=True)
+    place = f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}"
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise UsageError(
+            f"a type of {thing.__name__}'s keys is not known: {error}", where=place,
+            hint="import it where it is used, outside `if TYPE_CHECKING`",
+        ) from None  # fmt: skip
     fields: dict[str, Field] = {}
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             continue
+        if parameter.name not in hints:
+            raise UsageError(
+                f"the key {parameter.name!r} of {thing.__name__} has no type", where=place,
+                hint=f"write it as {parameter.name}: float = 1.0, or the like",
+            )  # fmt: skip
         default = REQUIRED if parameter.default is inspect.Parameter.empty else parameter.default
         annotation = hints[parameter.name]
         if _marker(annotation, Flat):

@@ -368,7 +368,7 @@ class _Checker:
         """`from:` without `use:` means the network that is there, as it was built there."""
         networks = raw.get("networks")
         for role, node in networks.items() if isinstance(networks, dict) else ():
-            if not (isinstance(node, dict) and isinstance(node.get("from"), str)):
+            if not (isinstance(node, dict) and isinstance(node.get("from"), str)) or "use" in node:
                 continue
             try:
                 source = model_metadata(Path(node["from"]))["recipe"]["networks"]
@@ -381,12 +381,10 @@ class _Checker:
             except CheckpointError as error:
                 path = ("networks", role)
                 self.tell(BadValue, f"{node['from']}: {error.problem}", (*path, "from"), error.hint)
-                if "use" not in node:
-                    self.lost.add(path)
+                self.lost.add(path)
                 continue
-            if "use" not in node:
-                own = {key: value for key, value in source[wanted].items() if key not in parts.fields_of(Weights)}
-                raw["networks"][role] = {**own, **node}
+            own = {key: value for key, value in source[wanted].items() if key not in parts.fields_of(Weights)}
+            raw["networks"][role] = {**own, **node}
 
     def roles(self, task: parts.Part, filled: dict[str, Any]) -> None:
         wanted: tuple[str, ...] = task.load().roles  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import platform
 import subprocess
@@ -18,6 +19,7 @@ from ganvas.engine.build import Plan, build_networks, build_task, build_trainer
 from ganvas.engine.trainer import Hooks, State, Trainer
 from ganvas.errors import BadValue, CheckpointError, DataError, ResumeMismatch
 from ganvas.files import append_rows, full_disk, write_bytes, write_tensors
+from ganvas.layering import without_nulls
 from ganvas.model import Model, model_header
 from ganvas.numerics import pick_device
 from ganvas.recipe import Recipe, Weights, differences, made_tiny
@@ -216,9 +218,18 @@ class Session:
             (self.folder / "samples").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise full_disk(error, self.folder) from None
-        write_bytes(self.folder / "recipe.yaml", yaml12.write(dict(recipe.data)).encode())
+        write_bytes(self.folder / "recipe.yaml", yaml12.write(self.as_written(recipe)).encode())
         write_bytes(self.folder / "resolved.yaml", yaml12.write(dict(self.plan.resolved)).encode())
         self.note_provenance(recipe.name)
+
+    def as_written(self, recipe: Recipe) -> dict[str, Any]:
+        """The recipe's own words, with borrowed networks spelled out: their source may be gone by the next resume."""
+        written = copy.deepcopy(dict(recipe.data))
+        for role, node in written["networks"].items():
+            if isinstance(node, dict) and "use" not in node:
+                written["networks"][role] = {**self.plan.resolved["networks"][role], **node}
+        plain: dict[str, Any] = without_nulls(written)
+        return plain
 
     def note_provenance(self, name: str) -> None:
         """Where the run began, and every later session that was not like the first."""
@@ -277,10 +288,12 @@ class Session:
         first = rows[0]
         return float(first["value"] if first["lower_is_better"] else -first["value"])
 
-    def saved(self, step: int, state: State) -> None:
+    def saved(self, step: int, state: State, best: bool) -> None:
         tensors = {f"{role}.{name}": tensor for role, own in state.items() for name, tensor in own.items()}
         header = model_header(self.plan.resolved, self.spec, self.plan.dataset.class_names, step)
         write_tensors(self.folder / "model.safetensors", tensors, header)
+        if best:
+            write_tensors(self.folder / "model-best.safetensors", tensors, header)
 
 
 def sample_grid(model: Model, *, seed: int, rows: int = _GRID_ROWS, **options: Any) -> Any:

@@ -98,13 +98,24 @@ class Scores:
 
 
 class CriticHead(Protocol):
-    """How labels reach a critic: the last layer, and the loss terms that come with it (often none)."""
+    """How labels reach a critic: the last layer, and the loss terms that come with it (often none).
+
+    Terms are weighted already. They may read everything of the turn, and the objective that acts on the logit.
+    """
 
     def __call__(self, features: Tensor, label: Tensor | None) -> Scores: ...
 
-    def critic_losses(self, real: Scores, fake: Scores, label: Tensor | None) -> dict[str, Tensor]: ...
+    def check(self, objective: Objective) -> None:
+        """Raise BadValue where this objective cannot go with this head."""
+        ...
 
-    def generator_losses(self, fake: Scores, label: Tensor | None) -> dict[str, Tensor]: ...
+    def critic_losses(self, turn: Turn, objective: Objective) -> dict[str, Tensor]: ...
+
+    def generator_losses(self, turn: Turn, objective: Objective) -> dict[str, Tensor]: ...
+
+    def after_step(self) -> None:
+        """What happens to the head's weights after each of the critic's updates."""
+        ...
 
 
 @runtime_checkable
@@ -237,6 +248,34 @@ class Augment(Protocol):
     """A differentiable change of (N, C, H, W) images that real and fake ones go through alike."""
 
     def __call__(self, images: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Observer(Protocol):
+    """A part that learns from each critic update once its losses are known, as adaptive augmentation does."""
+
+    def observe(self, turn: Turn) -> None: ...
+
+
+@runtime_checkable
+class RealMixer(Augment, Protocol):
+    """An augmentation that shows the critic other data in place of some real ones; `fake` generates as many anew."""
+
+    def mix_real(self, real: Tensor, fake: Callable[[], Tensor]) -> Tensor: ...
+
+
+@runtime_checkable
+class LevelAugment(Augment, Protocol):
+    """An augmentation that the critic is told about: the images, and how much was done to each, (N,), 0 for nothing."""
+
+    def with_level(self, images: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
+@runtime_checkable
+class LevelHead(Protocol):
+    """A critic's head that can be told how much was done to the data; without being told, it takes them as clean."""
+
+    def at_level(self, scores: Scores, level: Tensor) -> Scores: ...
 
 
 class Extractor(Protocol):

@@ -7,9 +7,10 @@ The parser is ruamel.yaml's. Scalars are resolved here by the YAML 1.2 core sche
 from __future__ import annotations
 
 import io
+import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ganvas.errors import RecipeError
@@ -20,8 +21,16 @@ _MAX_NODES = 100_000  # a recipe has hundreds; more is an alias bomb
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _INF = re.compile(r"[-+]?\.(inf|Inf|INF)")
+_PLAIN = re.compile(r"[^\W\d][\w./+×–-]*( [\w./+×–-]+)*")  # text that needs no quotes anywhere
+_WIDTH = 110
 _HINT = "ganvas show recipe digits prints a whole one"
 _CORE = "tag:yaml.org,2002:"
+# What the parser itself puts on a bare scalar by its own rules, dates and merge keys among them, says nothing here.
+_TAGS = {
+    "mapping": {f"{_CORE}map"},
+    "sequence": {f"{_CORE}seq"},
+    "scalar": {_CORE + name for name in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value")},
+}
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,11 @@ class _Reader:
                 where=str(self.mark(node)), hint="write the values out",
             )  # fmt: skip
         self.marks.setdefault(path, self.mark(node))
+        if node.tag and str(node.tag) not in _TAGS[node.id]:
+            raise RecipeError(
+                f"the tag {str(node.tag)!r} means nothing in a recipe", where=str(self.mark(node)),
+                hint="leave the tag out; a recipe is plain words, numbers, lists and maps",
+            )  # fmt: skip
         if node.id == "mapping":
             return self.mapping(node, path)
         if node.id == "sequence":
@@ -104,12 +118,6 @@ class _Reader:
         return result
 
     def scalar(self, node: Any) -> Any:
-        tag = str(node.tag or "")
-        if tag and not (tag.startswith(_CORE) and tag.removeprefix(_CORE).isalpha()):
-            raise RecipeError(
-                f"the tag {tag!r} means nothing in a recipe", where=str(self.mark(node)),
-                hint="leave the tag out; a recipe is plain words, numbers, lists and maps",
-            )  # fmt: skip
         try:
             return node.value if node.style else resolve(node.value)
         except ValueError:  # Python reads no integer of more than 4300 digits
@@ -137,24 +145,51 @@ def resolve(text: str) -> Any:
     return text
 
 
+# --------------------------------------------------------------------------------------------------- writing
+
+
 def write(data: Any) -> str:
-    """Plain data as YAML that `read` gives back unchanged."""
-    from ruamel.yaml import YAML
-
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = None  # leaf lists and maps on one line
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    yaml.width = 110
-    stream = io.StringIO()
-    yaml.dump(_quotable(data), stream)
-    return stream.getvalue()
+    """Plain data as YAML that `read` gives back unchanged: one line a map or list where it is short and flat."""
+    if isinstance(data, (dict, list, tuple)) and data:
+        return "\n".join(_block(data, "")) + "\n"
+    return f"{_flow(data)}\n"
 
 
-def _quotable(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {str(key): _quotable(value) for key, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return [_quotable(value) for value in data]
-    if isinstance(data, Path):
-        return str(data)
-    return data
+def _block(data: Any, indent: str) -> Iterator[str]:
+    pairs = [(f"{_flow(str(key))}:", each) for key, each in data.items()] if isinstance(data, dict) else [
+        ("-", each) for each in data
+    ]  # fmt: skip
+    for head, value in pairs:
+        line = f"{indent}{head} {_flow(value)}"
+        if _depth(value) == 0 or (_depth(value) < 3 and len(line) <= _WIDTH):
+            yield line
+        else:
+            yield f"{indent}{head}"
+            yield from _block(value, f"{indent}  ")
+
+
+def _flow(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_flow(str(key))}: {_flow(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) and resolve(text) == text else f'"{"".join(map(_escaped, text))}"'
+
+
+def _escaped(character: str) -> str:
+    if character in '"\\':
+        return f"\\{character}"
+    return character if character.isprintable() else f"\\U{ord(character):08x}"
+
+
+def _depth(value: Any) -> int:
+    """Levels of maps and lists; empty ones are as good as a word."""
+    below = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return 1 + max(map(_depth, below)) if below else 0

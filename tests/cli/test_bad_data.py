@@ -86,9 +86,8 @@ def hostile_cifar() -> None:
 
 
 PIXELS = np.zeros((4, 8, 8, 3), np.uint8)
-FOLDER, ZIP, NPY, NPZ = (
-    "data=folder data.path=in", "data=zip data.path=in.zip", "data=arrays data.path=in.npy", "data=arrays data.path=in.npz"
-)  # fmt: skip
+FOLDER, ZIP = "data=folder data.path=in", "data=zip data.path=in.zip"
+NPY, NPZ = "data=arrays data.path=in.npy", "data=arrays data.path=in.npz"
 TWO = {"a.png": png(), "b.png": png()}
 
 # (what it is, how it is made, what is added to `ganvas train digits`, what the DataError says)
@@ -102,7 +101,8 @@ BAD = [
     ("no images", lambda: folder({"a.txt": b"x", "b.txt": b"y"}), FOLDER, ("no image found among 2 files", ".txt")),
     ("one image", lambda: folder({"a.png": png()}), FOLDER, ("only one image",)),
     ("class without images", class_without_images, FOLDER, ("the class folder dogs has no images",)),
-    ("mixed sizes", lambda: folder({"a.png": png(), "b.png": png((9, 8))}), FOLDER, ("different sizes", "9x8", "data.size=64")),
+    ("mixed sizes", lambda: folder({"a.png": png(), "b.png": png((9, 8))}), FOLDER,
+     ("different sizes", "9x8", "data.size=64")),
     ("corrupt image", lambda: folder({**TWO, "c.png": noise()[:150]}), FOLDER, ("c.png", "data.corrupt=skip")),
     ("no image at all", lambda: folder({**TWO, "c.png": b"hello"}), FOLDER, ("c.png", "it is not a PNG")),
     ("zero bytes", lambda: folder({**TWO, "c.png": b""}), FOLDER, ("c.png", "it is empty")),

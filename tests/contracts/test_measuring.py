@@ -14,6 +14,8 @@ from ganvas.parts import Part
 from ganvas.recipe import check_node
 from ganvas.types import Dataset, Evidence, EvidenceSet, Extractor, Metric
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*samples are few")
+
 READS = {"features", "logits", "label", "images"}
 
 

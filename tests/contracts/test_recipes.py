@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import ganvas
-from ganvas import bench
+from ganvas import bench, parts, values, yaml12
 from ganvas.files import read_rows
 from ganvas.recipe import Recipe, shipped
 from ganvas.run import Watcher, check, train
@@ -48,15 +48,31 @@ def test_recipe_builds_and_takes_a_step_at_tiny_size(
     assert list(tmp_path.iterdir()) == []
 
 
+def quick_protocol(name: str | None, folder: Path) -> tuple[str, ...]:
+    """An override that keeps the recipe's protocol but for its reference and counts, which are made small."""
+    if name is None:
+        return ()
+    protocol = bench.load_protocol(name)
+    if protocol["reference"]:
+        reference = protocol["reference"]
+        reference.update(values.plain(parts.find("dataset", reference["use"]).tiny))
+    file = folder / "quick.yaml"
+    file.write_text(yaml12.write({**protocol, "samples": 64, "seeds": [0]}), encoding="utf-8")
+    return (f"eval.protocol={file}",)
+
+
+@pytest.mark.filterwarnings("ignore:.*samples are few")
 @pytest.mark.parametrize("name", TINY)
 def test_tiny_recipe_trains_resumes_exactly_samples_and_is_scored(
     name: str, killing: ModuleType, tmp_path: Path
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    model = train(name, *TWO_STEPS, out=whole, device="cpu")
+    protocol = (Recipe.load(name).resolve()["eval"] or {}).get("protocol")
+    overrides = (*TWO_STEPS, *quick_protocol(protocol, tmp_path))
+    model = train(name, *overrides, out=whole, device="cpu")
     with pytest.raises(PulledPlug):
-        train(name, *TWO_STEPS, out=broken, device="cpu", watcher=PullPlug())
-    train(name, *TWO_STEPS, out=broken, device="cpu", resume=True)
+        train(name, *overrides, out=broken, device="cpu", watcher=PullPlug())
+    train(name, *overrides, out=broken, device="cpu", resume=True)
     assert killing.differences(killing.contents(whole), killing.contents(broken)) == []
 
     loaded = ganvas.load(whole)
@@ -67,9 +83,9 @@ def test_tiny_recipe_trains_resumes_exactly_samples_and_is_scored(
     assert list((whole / "samples").glob("*.png"))
 
     rows = read_rows(whole / "scores.jsonl")
-    if model.recipe["eval"] is None:
-        protocol = {**bench.load_protocol("folder-default"), "samples": 64, "seeds": [0]}
-        rows = [{"step": 2, **row} for row in bench.judge_for(protocol, model.recipe["data"]).score_model(loaded)]
+    if protocol is None:
+        quick = {**bench.load_protocol("folder-default"), "samples": 64, "seeds": [0]}
+        rows = [{"step": 2, **row} for row in bench.judge_for(quick, model.recipe["data"]).score_model(loaded)]
     assert rows
     for row in rows:
         assert row["step"] == 2

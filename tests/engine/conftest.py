@@ -88,11 +88,11 @@ def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
         updates = updates or [Update(("net",), regression(nets["net"]))]
         train = Train(**{"steps": 4, "batch": 8, "log_every": 1, "checkpoint_every": 2, **settings})
         node = {"use": "adam", "lr": 0.1, "schedule": {"use": "constant"}, **(optim or {})}
-        cpu = torch.device("cpu")
+        cpu, no_scaler = torch.device("cpu"), torch.amp.GradScaler("cpu", enabled=False)
         return Trainer(
             task=Listed(updates, {}), nets=nets,
             feed=Feed(Points(20), train.batch, train.seed, cpu, channels_last=False),
-            optim=Optim(nets, node, frozen=frozen or {}, steps=train.steps, scaler=torch.amp.GradScaler("cpu", enabled=False)),
+            optim=Optim(nets, node, frozen=frozen or {}, steps=train.steps, scaler=no_scaler),
             averages=Averages(nets, ("net",), ema) if ema else None,
             settings=train, score_every=score_every, folder=folder, device=cpu, hooks=hooks or Hooks(),
         )  # fmt: skip

@@ -81,7 +81,7 @@ def test_weights_that_are_no_numbers_are_neither_saved_nor_drawn_nor_scored(
                 trainer.nets["net"].weight[0, 0] = float("nan")
 
     seen: list[int] = []
-    hooks = Hooks(picture=lambda step, state: seen.append(step), saved=lambda step, state: seen.append(step))
+    hooks = Hooks(picture=lambda step, state: seen.append(step), saved=lambda step, state, best: seen.append(step))
     trainer = make_trainer([Update(("net",), losses, after=spoil)], hooks=hooks, steps=4)
     with pytest.raises(DivergenceError, match=r"the weight weight of the net is not finite at step 4.*step-0000002"):
         trainer.run()

@@ -75,3 +75,9 @@ def test_micro_batches_are_the_batch_cut_evenly(size: int, pieces: int) -> None:
     assert torch.equal(torch.cat([each.data for each in cut]), batch.data)
     assert torch.equal(torch.cat([each.label for each in cut]), batch.label)
     assert all(each.label is None for each in micro_batches(Batch(batch.data), pieces))
+
+
+def test_random_flips_and_crops_differ_from_batch_to_batch() -> None:
+    feed = feed_of(100, 10)
+    drawn = [int(next(feed).label[0]) for _ in range(20)]
+    assert len(set(drawn)) == 20

@@ -80,8 +80,8 @@ def failing_disk(first: int, *, for_good: bool) -> Iterator[Disk]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "open", open_file)
-        for owner, name in ((os, "replace"), (os, "fsync"), (Path, "rename"), (Path, "mkdir")):
-            patch.setattr(owner, name, asking(getattr(owner, name)))
+        for name in ("fsync", "replace", "rename", "mkdir"):
+            patch.setattr(os, name, asking(getattr(os, name)))
         yield disk
 
 
@@ -101,7 +101,7 @@ def test_failure_at_any_moment_of_a_save(make_trainer: Make, tmp_path: Path, for
     def trainer_in(folder: Path) -> Trainer:
         folder.mkdir(exist_ok=True)
 
-        def model(step: int, state: State) -> None:
+        def model(step: int, state: State, best: bool) -> None:
             write_tensors(folder / "model.safetensors", state["net"], {"step": str(step)})
 
         return make_trainer(folder=folder, hooks=Hooks(saved=model), keep=1)

@@ -131,7 +131,7 @@ def test_roles_have_their_own_rates_on_one_course() -> None:
         assert optim.rates() == pytest.approx({"lr.generator": 0.1 * factor, "lr.discriminator": 0.4 * factor})
 
 
-# --------------------------------------------------------------------------------------------------- frozen and borrowed
+# -------------------------------------------------------------------------------------------------- frozen and borrowed
 
 
 def trainer_of(recipe: Recipe, folder: Path) -> Trainer:

@@ -42,7 +42,7 @@ def echo(prior: str = "normal") -> Model:
     return Model({"sampler": {"use": "plain"}}, DataSpec((1, 4, 4)), {"generator": Echo(prior)})
 
 
-# --------------------------------------------------------------------------------------------------- one seed, one image
+# -------------------------------------------------------------------------------------------------- one seed, one image
 
 
 def test_batch_size_changes_nothing_but_the_last_bits(model: Model) -> None:

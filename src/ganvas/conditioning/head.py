@@ -1,19 +1,98 @@
-"""What heads share: they are modules, and most bring no loss terms."""
+"""What heads share: the layer that gives the logit, and the terms that most of them do not bring."""
 
 from __future__ import annotations
 
+from typing import ClassVar, Literal
+
 from torch import Tensor, nn
 
-from ganvas.types import Scores
+from ganvas.errors import BadValue, UsageError
+from ganvas.types import DataSpec, Objective, Turn
+
+Pairing = Literal["needed", "optional", "own"]
 
 
 class Head(nn.Module):
-    """A critic's last layer that leaves the losses to the objective. Heads with terms of their own override these."""
+    """A critic's last layer that leaves the losses to the objective. Heads with terms of their own override these.
 
-    def critic_losses(self, real: Scores, fake: Scores, label: Tensor | None) -> dict[str, Tensor]:  # noqa: ARG002
-        """Terms of the critic's update by name, unweighted; none here."""
+    The logit is `pick(linear(inputs(features, label)), label)`; `normalised` (see `san`) takes `linear`'s place.
+    """
+
+    pairing: ClassVar[Pairing] = "needed"
+    """Whether an objective acts on the logit: it must, it may (`objective: none` leaves the head's terms alone), or it
+    must not, since the head brings the whole loss."""
+
+    linear_logit: ClassVar[bool] = True  # the logit is one row of `linear` times its inputs
+    linear: nn.Module
+
+    def inputs(self, features: Tensor, label: Tensor | None) -> Tensor:
+        """What `linear` reads: (N, D) -> (N, D')."""
+        return features
+
+    def pick(self, outputs: Tensor, label: Tensor | None) -> Tensor:
+        """What `linear` gives (N, rows) -> logits (N,)."""
+        return outputs.squeeze(1)
+
+    def logit(self, features: Tensor, label: Tensor | None) -> Tensor:
+        """(N, D) and perhaps label (N,) int64 -> logits (N,)."""
+        return self.pick(self.linear(self.inputs(features, label)), label)
+
+    def check(self, objective: Objective) -> None:
+        """Refuse an objective that cannot go with this head.
+
+        Raises
+        ------
+        BadValue : `none` beside a head without a loss, or another one beside a head that brings all of it.
+        """
+        name, absent = getattr(type(self), "part_name", type(self).__name__), getattr(objective, "absent", False)
+        if self.pairing == "own" and not absent:
+            raise BadValue(
+                f"conditioning {name!r} brings the whole loss, so that no objective can come on top",
+                key="objective",
+                hint="task.objective=none",
+            )
+        if self.pairing == "needed" and absent:
+            raise BadValue(
+                f"objective 'none' leaves a critic with conditioning {name!r} without a loss",
+                key="objective",
+                hint="task.objective=hinge",
+            )
+
+    def critic_losses(self, turn: Turn, objective: Objective) -> dict[str, Tensor]:
+        """Terms of the critic's update by name, weighted; none here."""
         return {}
 
-    def generator_losses(self, fake: Scores, label: Tensor | None) -> dict[str, Tensor]:  # noqa: ARG002
-        """Terms of the generator's update by name, unweighted; none here."""
+    def generator_losses(self, turn: Turn, objective: Objective) -> dict[str, Tensor]:
+        """Terms of the generator's update by name, weighted; none here."""
         return {}
+
+    def after_step(self) -> None:
+        """What happens to the head's weights after each of the critic's updates; nothing here."""
+
+
+def classes_of(spec: DataSpec, name: str) -> int:
+    """K, the number of classes.
+
+    Raises
+    ------
+    BadValue : the data have none; `name` is the part that needs them.
+    """
+    if spec.num_classes == 0:
+        raise BadValue(
+            f"conditioning {name!r} needs labelled data and these have no classes",
+            key="conditioning",
+            hint="networks.discriminator.conditioning=plain",
+        )
+    return spec.num_classes
+
+
+def given(label: Tensor | None, name: str) -> Tensor:
+    """The label (N,) itself.
+
+    Raises
+    ------
+    UsageError : there is none; `name` is the part that needs it.
+    """
+    if label is None:
+        raise UsageError(f"a critic with conditioning {name!r} was given no labels", hint="pass label=(N,) int64")
+    return label

@@ -26,13 +26,13 @@ class PlainHead(Head):
     def __init__(
         self,
         features: int,
-        spec: DataSpec,  # noqa: ARG002 - every head is given it
+        spec: DataSpec,
         wrap: Callable[[nn.Module], nn.Module],
         bias: bool = True,
     ) -> None:
         super().__init__()
         self.linear = wrap(nn.Linear(features, 1, bias=bias))
 
-    def forward(self, features: Tensor, label: Tensor | None = None) -> Scores:  # noqa: ARG002
+    def forward(self, features: Tensor, label: Tensor | None = None) -> Scores:
         """(N, D) -> logits (N,)."""
-        return Scores(self.linear(features).squeeze(1), features)
+        return Scores(self.logit(features, label), features)

@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from ganvas.conditioning.head import Head
-from ganvas.errors import BadValue, UsageError
+from ganvas.conditioning.head import Head, classes_of, given
 from ganvas.parts import conditioning
 from ganvas.types import DataSpec, Scores
 
@@ -30,25 +29,20 @@ class ProjectionHead(Head):
     BadValue : the data have no labels.
     """
 
+    linear_logit = False
+
     def __init__(
         self, features: int, spec: DataSpec, wrap: Callable[[nn.Module], nn.Module], bias: bool = True
     ) -> None:
         super().__init__()
-        if spec.num_classes == 0:
-            raise BadValue(
-                "conditioning 'projection' needs labelled data and these have no classes",
-                key="conditioning",
-                hint="networks.discriminator.conditioning=plain",
-            )
+        K = classes_of(spec, "projection")
         self.linear = wrap(nn.Linear(features, 1, bias=bias))
-        self.embedding = wrap(nn.Embedding(spec.num_classes, features))
+        self.embedding = wrap(nn.Embedding(K, features))
 
     # Miyato & Koyama 2018, eq. 3: f(x, y) = y^T V phi(x) + psi(phi(x))
     def forward(self, features: Tensor, label: Tensor | None = None) -> Scores:
         """(N, D) and label (N,) int64 -> logits (N,)."""
-        if label is None:
-            raise UsageError("a critic with a projection head was given no labels", hint="pass label=(N,) int64")
-        phi = features
+        phi, y = features, given(label, "projection")
         psi = self.linear(phi).squeeze(1)  # (N,)
-        yVphi = (self.embedding(label) * phi).sum(1)  # (N,)
+        yVphi = (self.embedding(y) * phi).sum(1)  # (N,)
         return Scores(yVphi + psi, features)

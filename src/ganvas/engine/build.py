@@ -16,7 +16,7 @@ from ganvas.engine.feed import Feed
 from ganvas.engine.optim import Optim
 from ganvas.engine.precision import make_deterministic, seed_from
 from ganvas.engine.trainer import Hooks, Trainer
-from ganvas.errors import BadValue, GanvasError
+from ganvas.errors import BadValue, CheckpointError, GanvasError
 from ganvas.files import model_file, read_tensors
 from ganvas.numerics import settle_kernels
 from ganvas.recipe import Ema, Train, Weights
@@ -82,12 +82,21 @@ def load_weights(net: nn.Module, source: Path, wanted: str, role: str) -> None:
 
     Raises
     ------
-    BadValue : names or shapes differ; says which.
+    BadValue : there is no such model or network, or names or shapes differ; says which.
     """
-    tensors, _ = read_tensors(model_file(source))
+    place = f"networks.{role}.from"
+    try:
+        tensors, _ = read_tensors(model_file(source))
+    except CheckpointError as error:
+        raise BadValue(f"{source}: {error.problem}", where=place, hint=error.hint) from None
     theirs: dict[str, Tensor] = {
         name.removeprefix(f"{wanted}."): tensor for name, tensor in tensors.items() if name.startswith(f"{wanted}.")
     }
+    if not theirs:
+        there = ", ".join(sorted({name.split(".")[0] for name in tensors})) or "none"
+        raise BadValue(
+            f"{source} has no network {wanted!r}, but {there}", where=place, hint=f"say which: networks.{role}.net=NAME"
+        )
     mine = net.state_dict()
     differing = sorted(
         {*mine} ^ {*theirs} | {name for name in {*mine} & {*theirs} if mine[name].shape != theirs[name].shape}
@@ -95,7 +104,7 @@ def load_weights(net: nn.Module, source: Path, wanted: str, role: str) -> None:
     if differing:
         shown = ", ".join(differing[:3]) + (f" and {len(differing) - 3} more" if len(differing) > 3 else "")
         raise BadValue(
-            f"the weights of {source} do not fit: {shown}", where=f"networks.{role}.from",
+            f"the weights of {source} do not fit: {shown}", where=place,
             hint="leave out `use:` and its keys to take the network as it was built there",
         )  # fmt: skip
     net.load_state_dict(theirs)

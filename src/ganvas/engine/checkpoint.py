@@ -91,7 +91,7 @@ class Checkpoints:
             temporary.mkdir(parents=True, exist_ok=True)
             write_tensors(temporary / STATE, tensors, {"format": FORMAT, "tree": json.dumps(skeleton)})
             if target.exists():  # a save of the same step that was cut short
-                os.replace(temporary / STATE, target / STATE)
+                (temporary / STATE).replace(target / STATE)
             else:
                 temporary.rename(target)
         except OSError as error:

@@ -40,14 +40,15 @@ class Interrupted(Exception):
 class Hooks:
     """What happens around the loop; none of it can change what is learnt.
 
-    `score` returns a number to keep the best checkpoint by, smaller is better, or None.
+    `score` returns a number to keep the best checkpoint by, smaller is better, or None; `saved` is told whether the
+    weights that were just saved are the best so far.
     """
 
     tick: Callable[[int, Mapping[str, float]], None] = lambda step, values: None
     row: Callable[[int, Mapping[str, float]], None] = lambda step, values: None
     picture: Callable[[int, State], None] = lambda step, state: None
     score: Callable[[int, State], float | None] = lambda step, state: None
-    saved: Callable[[int, State], None] = lambda step, state: None
+    saved: Callable[[int, State, bool], None] = lambda step, state, best: None
 
 
 class Trainer:
@@ -183,7 +184,10 @@ class Trainer:
     def save(self) -> None:
         self.check_weights()
         self.checkpoints.save(self.step, self.state_dict(), self.best and self.best[0])
-        self.hooks.saved(self.step, self.result())
+        self.tell_saved()
+
+    def tell_saved(self) -> None:
+        self.hooks.saved(self.step, self.result(), self.best is not None and self.best[0] == self.step)
 
     # ------------------------------------------------------------------ what is not finite
 
@@ -254,7 +258,7 @@ class Trainer:
                     where=str(self.checkpoints.path(steps[-1])),
                     hint="undo the changes to the recipe, or start anew from its weights with networks.ROLE.from=…",
                 ) from None
-            self.hooks.saved(self.step, self.result())  # a kill may have come between the checkpoint and the model file
+            self.tell_saved()  # a kill may have come between the checkpoint and the model file
         for file in self.row_files:
             cut_after(file, self.step)
         return self.step
@@ -268,7 +272,7 @@ def _asked_to_stop() -> Iterator[threading.Event]:
         yield stop  # signals are the main thread's business
         return
 
-    def ask(number: int, frame: object) -> None:
+    def ask(number: int, frame: object) -> None:  # noqa: ARG001 - what a handler is called with
         stop.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -1,4 +1,4 @@
-"""Networks of PyTorch-StudioGAN (Kang & Park 2020) -> ours: the SNGAN/SAGAN residual pair and the deep DCGAN pair.
+"""Networks of PyTorch-StudioGAN (Kang & Park 2020) -> ours: SNGAN/SAGAN, the deep DCGAN, BigGAN and BigGAN-deep.
 
 Widths are read from the shapes of the tensors, so that checkpoints whose hard-coded widths were changed come across
 too; arguments decide only what shapes do not show.
@@ -12,8 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ganvas.interop.adversarial import call_critic, call_generator
+from ganvas.interop.adversarial import call_generator
 from ganvas.interop.registry import Imported, NoImporter, OfficialCase, carry_over, importer
+from ganvas.interop.studiogan_heads import critic_caller, head_names, head_node
 from ganvas.types import DataSpec
 
 REPO = "POSTECH-CVLab/PyTorch-StudioGAN"
@@ -35,10 +36,10 @@ RESIDUAL = ATTENTION | {
     "conv2d1": "conv1",
     "conv2d2": "conv2",
 }
+BIG = RESIDUAL | {"bn3": "norm3", "bn4": "norm4", "conv2d3": "conv3", "conv2d4": "conv4"}
+GENERATOR = {"linear0": "project", "bn4": "norm", "conv2d5": "to_image"}
 DEEP_GENERATOR = ATTENTION | {"deconv0": "up", "bn0": "norm"}
 DEEP_CRITIC = ATTENTION | {"conv0": "conv", "bn0": "norm1", "conv1": "down", "bn1": "norm2"}
-HEAD = {"linear1": "head.linear", "embedding": "head.embedding"}
-HEADS = {"W/O": "plain", "PD": "projection"}
 
 
 @importer("models.resnet.Generator", repo=REPO)
@@ -56,13 +57,13 @@ def resnet_generator(case: OfficialCase) -> Imported:
         "spectral_norm": _spectral(case),
     }
     spec = DataSpec((len(_weight(case, "conv2d5")), size, size), _classes(case))
-    rename = _renamer({"linear0": "project", "bn4": "norm", "conv2d5": "to_image"}, RESIDUAL)
+    rename = _renamer(GENERATOR, RESIDUAL)
     return carry_over(case, spec, node, rename=rename, call=call_generator)
 
 
 @importer("models.resnet.Discriminator", repo=REPO)
 def resnet_discriminator(case: OfficialCase) -> Imported:
-    """The residual critic of SNGAN and SAGAN, with a plain or a projection head."""
+    """The residual critic of SNGAN and SAGAN, with any head."""
     size = int(case.kwargs["img_size"])
     blocks = _count(case, "conv2d1")
     halved = min(blocks - 1, 2 if size < 64 else blocks)  # all blocks but the last, below 64 pixels the first two
@@ -70,11 +71,11 @@ def resnet_discriminator(case: OfficialCase) -> Imported:
         "use": "sngan-discriminator",
         "width": _weight(case, "linear1").shape[1],
         "norm": _critic_norm(case, "blocks.0.0.bn1.weight"),
-        "conditioning": {"use": _head(case)},
+        "conditioning": head_node(case),
         "attention": _attention(case, "attn_d_loc", [size >> min(i, halved) for i in range(1, blocks + 1)]),
     }
     spec = DataSpec((_weight(case, "blocks.0.0.conv2d1").shape[1], size, size), _classes(case))
-    return carry_over(case, spec, node, rename=_renamer(HEAD, RESIDUAL), call=call_critic)
+    return carry_over(case, spec, node, rename=_renamer(head_names(case), RESIDUAL), call=critic_caller(case))
 
 
 @importer("models.deep_conv.Generator", repo=REPO)
@@ -98,19 +99,109 @@ def deep_generator(case: OfficialCase) -> Imported:
 
 @importer("models.deep_conv.Discriminator", repo=REPO)
 def deep_discriminator(case: OfficialCase) -> Imported:
-    """The DCGAN critic, with a plain or a projection head."""
+    """The DCGAN critic, with any head."""
     convs = _block_weights(case, "conv0")  # each (out, in, 3, 3)
     size = int(case.kwargs["img_size"])
     node = {
         "use": "dcgan-deep-discriminator",
         "widths": [*(len(each) for each in convs), len(_weight(case, "conv1"))],
         "norm": _critic_norm(case, "bn1.weight"),
-        "conditioning": {"use": _head(case)},
+        "conditioning": head_node(case),
         "attention": _attention(case, "attn_d_loc", [size >> i for i in range(1, len(convs) + 1)]),
     }
     spec = DataSpec((convs[0].shape[1], size, size), _classes(case))
-    rename = _renamer(HEAD | {"conv1": "conv", "bn1": "norm"}, DEEP_CRITIC)
-    return carry_over(case, spec, node, rename=rename, call=call_critic)
+    rename = _renamer(head_names(case) | {"conv1": "conv", "bn1": "norm"}, DEEP_CRITIC)
+    return carry_over(case, spec, node, rename=rename, call=critic_caller(case))
+
+
+@importer("models.big_resnet.Generator", repo=REPO)
+def big_generator(case: OfficialCase) -> Imported:
+    """The generator of BigGAN, which is always hierarchical."""
+    size = int(case.kwargs["img_size"])
+    convs = _block_weights(case, "conv2d1")  # each (out, in, 3, 3)
+    widths = [convs[0].shape[1], *(len(each) for each in convs)]
+    chunk = _weight(case, "linear0").shape[1]
+    node = _big_generator_node(case, "biggan-generator", size, widths) | {"z_dim": chunk * len(widths)}
+    spec = DataSpec((len(_weight(case, "conv2d5")), size, size), _classes(case))
+    return carry_over(case, spec, node, rename=_renamer(GENERATOR, BIG), call=call_generator)
+
+
+@importer("models.big_resnet_deep_legacy.Generator", "models.big_resnet_deep_studiogan.Generator", repo=REPO)
+def big_deep_generator(case: OfficialCase) -> Imported:
+    """The generator of BigGAN-deep; the two forms are one."""
+    size, depth = int(case.kwargs["img_size"]), int(case.kwargs["g_depth"])
+    widths = [each.shape[1] for each in _block_weights(case, "conv2d1")[::depth]]  # each (inner, in, 1, 1)
+    widths.append(len(_block_weights(case, "conv2d4")[-1]))  # (out, inner, 1, 1)
+    node = _big_generator_node(case, "biggan-deep-generator", size, widths)
+    z_dim = _weight(case, "linear0").shape[1] - node.get("shared_dim", 0)
+    spec = DataSpec((len(_weight(case, "conv2d5")), size, size), _classes(case))
+    node |= {"z_dim": z_dim, "depth": depth}
+    return carry_over(case, spec, node, rename=_renamer(GENERATOR, BIG), call=call_generator)
+
+
+def _big_generator_node(case: OfficialCase, use: str, size: int, widths: Sequence[int]) -> dict[str, Any]:
+    """What the generators of BigGAN and BigGAN-deep have in common."""
+    blocks = len(widths) - 1
+    node = {
+        "use": use,
+        "width": widths,
+        "conditioning": None,
+        "attention": _attention(case, "attn_g_loc", [size >> blocks << i for i in range(1, blocks + 1)]),
+        "spectral_norm": _spectral(case),
+        "norm_eps": 1e-4,
+    }
+    if _generator_conditioning(case):
+        node |= {"conditioning": "shared", "shared_dim": _weight(case, "shared").shape[1]}
+    return node
+
+
+@importer("models.big_resnet.Discriminator", repo=REPO)
+def big_discriminator(case: OfficialCase) -> Imported:
+    """The critic of BigGAN, with any head."""
+    size = int(case.kwargs["img_size"])
+    blocks = _count(case, "conv2d1")
+    halved = min(blocks - 1, 2 if size < 64 else blocks)  # all blocks but the last, below 64 pixels the first two
+    norm = _critic_norm(case, "blocks.0.0.bn1.weight")
+    node = {
+        "use": "biggan-discriminator",
+        "width": _weight(case, "linear1").shape[1],
+        "norm": norm,
+        "conditioning": head_node(case),
+        "attention": _attention(case, "attn_d_loc", [size >> min(i, halved) for i in range(1, blocks + 1)]),
+        "skip": "input" if norm == "batch" else "relu",  # activations in place reach the input where no norm is between
+    }
+    spec = DataSpec((_weight(case, "blocks.0.0.conv2d1").shape[1], size, size), _classes(case))
+    names = _renamer(head_names(case), BIG)
+
+    def rename(name: str) -> str:  # the first block's one norm is in the place of the others' second
+        return names(re.sub(r"^blocks\.0\.0\.bn1\b", "blocks.0.0.bn2", name))
+
+    return carry_over(case, spec, node, rename=rename, call=critic_caller(case))
+
+
+@importer("models.big_resnet_deep_legacy.Discriminator", "models.big_resnet_deep_studiogan.Discriminator", repo=REPO)
+def big_deep_discriminator(case: OfficialCase) -> Imported:
+    """The critic of BigGAN-deep, with any head; the two forms are one."""
+    size, depth = int(case.kwargs["img_size"]), int(case.kwargs["d_depth"])
+    stages = _count(case, "conv2d4") // depth
+    halved = 2 if size < 64 else stages
+    node = {
+        "use": "biggan-deep-discriminator",
+        "width": _weight(case, "linear1").shape[1],
+        "depth": depth,
+        "norm": "spectral" if _spectral(case) else "none",
+        "conditioning": head_node(case),
+        "attention": _attention(case, "attn_d_loc", [size >> min(i, halved) for i in range(1, stages + 1)]),
+        "skip": "relu",
+    }
+    spec = DataSpec((_weight(case, "input_conv").shape[1], size, size), _classes(case))
+    return carry_over(
+        case,
+        spec,
+        node,
+        rename=_renamer(head_names(case) | {"input_conv": "from_image"}, BIG),
+        call=critic_caller(case),
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- names
@@ -185,16 +276,6 @@ def _generator_conditioning(case: OfficialCase) -> str | None:
     if method not in ("W/O", "cBN"):
         raise NoImporter(f"no importer yet for {case.cls} with g_cond_mtd={method!r}")
     return "batch-norm" if method == "cBN" else None
-
-
-def _head(case: OfficialCase) -> str:
-    """The conditioning part of a critic's `d_cond_mtd`."""
-    _refuse(case, case.kwargs, "aux_cls_type")
-    _refuse(case, case.model, "info_type")
-    method = case.kwargs.get("d_cond_mtd", "W/O")
-    if method not in HEADS:
-        raise NoImporter(f"no importer yet for {case.cls} with d_cond_mtd={method!r}")
-    return HEADS[method]
 
 
 def _attention(case: OfficialCase, key: str, resolutions: Sequence[int]) -> list[int | str] | None:

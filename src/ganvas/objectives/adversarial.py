@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch.nn.functional as F
+from annotated_types import Gt, Le
 from torch import Tensor
 
 from ganvas.parts import objective
+
+RealTarget = Annotated[float, Gt(0), Le(1)]
+
+
+# Cross entropy of the target t with D = σ(logit): −t log D − (1 − t) log(1 − D)
+def cross_entropy(logits: Tensor, target: float) -> Tensor:
+    """E of it over logits (N,)."""
+    if target == 1:
+        return F.softplus(-logits).mean()
+    return (F.softplus(-logits) + (1 - target) * logits).mean()
 
 
 @objective("hinge", paper="Lim & Ye 2017, eq. 9; Zhang et al. 2019, eq. 4", system="sagan")
@@ -29,15 +42,46 @@ class NonSaturating:
     """Logistic critic; the generator maximises log D(G(z)), which has a gradient where it loses.
 
     L_D = E softplus(−D(x)) + E softplus(D(G(z))),  L_G = E softplus(−D(G(z)))
+
+    Parameters
+    ----------
+    real_target : what the critic's probability for real data is trained to; 0.9 is the one-sided label smoothing of
+        Salimans et al. 2016, section 3.4. Fakes keep the target 0.
     """
 
     reads_real = False
 
+    def __init__(self, *, real_target: RealTarget = 1.0) -> None:
+        self.real_target = real_target
+
     def critic(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
+        return cross_entropy(real_logits, self.real_target) + F.softplus(fake_logits).mean()
 
     def generator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         return F.softplus(-fake_logits).mean()
+
+
+@objective("saturating", paper="Goodfellow et al. 2014, eq. 1")
+class Saturating:
+    """Minimax as first written: the generator minimises log(1 − D(G(z))), which goes flat where it loses.
+
+    L_D = E softplus(−D(x)) + E softplus(D(G(z))),  L_G = −E softplus(D(G(z)))
+
+    Parameters
+    ----------
+    real_target : as of `non-saturating`.
+    """
+
+    reads_real = False
+
+    def __init__(self, *, real_target: RealTarget = 1.0) -> None:
+        self.real_target = real_target
+
+    def critic(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        return cross_entropy(real_logits, self.real_target) + F.softplus(fake_logits).mean()
+
+    def generator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        return -F.softplus(fake_logits).mean()
 
 
 @objective("least-squares", paper="Mao et al. 2017, eq. 9")

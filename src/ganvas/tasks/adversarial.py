@@ -21,8 +21,12 @@ from ganvas.types import (
     DataSpec,
     Generator,
     Latent,
+    LevelAugment,
+    LevelHead,
     Nets,
     Objective,
+    Observer,
+    RealMixer,
     Regularizer,
     Scores,
     Stateful,
@@ -74,6 +78,14 @@ class Adversarial:
                 )  # fmt: skip
         self.generator = cast("Generator", nets["generator"])
         self.discriminator = cast("Critic", nets["discriminator"])
+        if isinstance(augment, LevelAugment) and not isinstance(self.discriminator.head, LevelHead):
+            name = getattr(type(augment), "part_name", type(augment).__name__)
+            raise BadValue(
+                f"augment {name!r} tells the critic how noisy its images are, and this critic's head cannot be told",
+                key="augment", hint="wrap the head: networks.discriminator.conditioning={use: level, head: plain}",
+            )  # fmt: skip
+        self.discriminator.head.check(objective)
+        self.by_head = getattr(objective, "absent", False)  # `none`: the head's terms are all there is
         self.space, self.latent_spec = next(iter(self.generator.latents.items()))
 
     # ------------------------------------------------------------------ the updates
@@ -91,25 +103,28 @@ class Adversarial:
 
     def critic_losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         turn = self.turn(batch, step, for_generator=False)
-        head = self.discriminator.head
-        return {
-            "adversarial": self.objective.critic(turn.real_scores.logits, turn.fake_scores.logits),
-            **head.critic_losses(turn.real_scores, turn.fake_scores, turn.label),
-            **self.term_losses("discriminator", turn),
-        }
+        losses = {}
+        if not self.by_head:
+            losses["adversarial"] = self.objective.critic(turn.real_scores.logits, turn.fake_scores.logits)
+        losses |= self.discriminator.head.critic_losses(turn, self.objective)
+        losses |= self.term_losses("discriminator", turn)
+        for part in self.named_parts().values():
+            if isinstance(part, Observer):
+                part.observe(turn)
+        return losses
 
     def generator_losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         turn = self.turn(batch, step, for_generator=True)
-        head = self.discriminator.head
-        fake = turn.fake_scores
-        # An objective that does not say is taken to look at the real side.
-        reads_real = getattr(self.objective, "reads_real", True)
-        real_logits = turn.real_scores.logits if reads_real else fake.logits.new_empty(0)
-        return {
-            "adversarial": self.objective.generator(real_logits, fake.logits),
-            **head.generator_losses(fake, turn.fake_label),
-            **self.term_losses("generator", turn),
-        }
+        losses = {}
+        if not self.by_head:
+            fake_logits = turn.fake_scores.logits
+            # An objective that does not say is taken to look at the real side.
+            reads_real = getattr(self.objective, "reads_real", True)
+            real_logits = turn.real_scores.logits if reads_real else fake_logits.new_empty(0)
+            losses["adversarial"] = self.objective.generator(real_logits, fake_logits)
+        losses |= self.discriminator.head.generator_losses(turn, self.objective)
+        losses |= self.term_losses("generator", turn)
+        return losses
 
     def term_losses(self, side: str, turn: Turn) -> dict[str, Tensor]:
         return {
@@ -132,22 +147,28 @@ class Adversarial:
 
     def constrain(self, side: str) -> Callable[[], None] | None:
         acting = [entry.part for entry in self.constraints.values() if entry.part.side == side]
-        if not acting:
+        if not acting and side != "discriminator":
             return None
 
         def apply() -> None:
             for constraint in acting:
                 constraint.apply(self.nets[side])
+            if side == "discriminator":
+                self.discriminator.head.after_step()
 
         return apply
 
     # ------------------------------------------------------------------ one turn
 
     def turn(self, batch: Batch, step: int, *, for_generator: bool) -> Turn:
+        generate = self.generate if for_generator else torch.no_grad()(self.generate)
+        latent = self.draw(len(batch), batch.data.device)
+        real = batch.data
+        if isinstance(self.augment, RealMixer) and not for_generator:
+            real = self.augment.mix_real(real, lambda: generate(self.draw(len(batch), real.device), batch.label))
         return Turn(
-            nets=self.nets, step=step, real=batch.data, label=batch.label, latent=self.draw(len(batch), batch.data.device),
-            fake_label=batch.label, critic=self.critic,
-            generate=self.generate if for_generator else torch.no_grad()(self.generate),
+            nets=self.nets, step=step, real=real, label=batch.label, latent=latent, fake_label=batch.label,
+            critic=self.critic, generate=generate,
         )  # fmt: skip
 
     def draw(self, n: int, device: torch.device) -> Latent:
@@ -160,16 +181,22 @@ class Adversarial:
         return self.generator(latent.values, label)
 
     def critic(self, data: Tensor, label: Tensor | None) -> Scores:
+        if isinstance(self.augment, LevelAugment):
+            data, level = self.augment.with_level(data)
+            return cast("LevelHead", self.discriminator.head).at_level(self.discriminator(data, label), level)
         if self.augment is not None:
             data = self.augment(data)
         return self.discriminator(data, label)
 
     # ------------------------------------------------------------------ resume
 
-    def stateful(self) -> dict[str, Stateful]:
+    def named_parts(self) -> dict[str, Any]:
         named: dict[str, Any] = {"objective": self.objective, "augment": self.augment}
         named |= {f"regularizers.{name}": entry.part for name, entry in {**self.terms, **self.constraints}.items()}
-        return {name: part for name, part in named.items() if isinstance(part, Stateful)}
+        return named
+
+    def stateful(self) -> dict[str, Stateful]:
+        return {name: part for name, part in self.named_parts().items() if isinstance(part, Stateful)}
 
     def state_dict(self) -> dict[str, Any]:
         return {name: part.state_dict() for name, part in self.stateful().items()}
