@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ganvas import parts, recipe
-from ganvas.errors import GanvasError
+from ganvas.errors import GanvasError, UnknownPart, nearest
 from ganvas.parts import Field, Part, Slot, Slots
 from ganvas.values import plain, words
 
@@ -60,6 +60,19 @@ def systems() -> list[dict[str, Any]]:
         }
         for system in sorted({*by_part, *by_recipe})
     ]
+
+
+def system(name: str) -> dict[str, Any]:
+    """One of `systems` by its id.
+
+    Raises
+    ------
+    UnknownPart : none of the code's systems is called so.
+    """
+    known = {each["id"]: each for each in systems()}
+    if name not in known:
+        raise UnknownPart(f"no system is called {name!r}.{nearest(name, known)}", hint="ganvas list systems")
+    return known[name]
 
 
 def matches(entry: Mapping[str, Any], pattern: str) -> bool:

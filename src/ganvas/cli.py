@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,9 @@ from ganvas.errors import GanvasError, RecipeError, ResumeMismatch, UsageError
 
 if TYPE_CHECKING:
     from ganvas.types import Dataset
+
+# How torch says that a tensor is larger than any memory.
+_NO_MEMORY = re.compile("can't allocate memory|Storage size calculation overflowed")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -97,7 +101,7 @@ def as_mistake(error: Exception) -> GanvasError | None:
         text = error.format_message()
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "ganvas"
         return UsageError(text[:1].lower() + text[1:], where=command, hint=f"{command} --help")
-    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "can't allocate memory" in str(error):
+    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or _NO_MEMORY.search(str(error)):
         return UsageError(
             f"there is not enough memory: {str(error).splitlines()[0] if str(error) else 'none is left'}",
             hint="a smaller train.batch, data.size or network needs less",
@@ -420,7 +424,7 @@ def list_(kind: str | None, pattern: str | None, as_json: bool) -> None:
 @parts_option
 @json_option
 def show(kind: str, name: str | None, as_json: bool) -> None:
-    """Everything about one part or recipe.
+    """Everything about one part, recipe or system.
 
     \b
     ganvas show regularizer r1     keys, equation, paper, source, recipes that use it
@@ -438,6 +442,10 @@ def show(kind: str, name: str | None, as_json: bool) -> None:
             return
         resolved = recipe.Recipe.load(name).resolve()
         tell(json.dumps(resolved, indent=1, ensure_ascii=False) if as_json else yaml12.write(resolved).rstrip())
+        return
+    if kind in ("system", "systems"):
+        system = catalogue.system(name or "")
+        tell(json.dumps(system, indent=1, ensure_ascii=False) if as_json else yaml12.write(system).rstrip())
         return
     kind = parts.kind_of(kind)
     if name is None:

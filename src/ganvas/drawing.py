@@ -60,14 +60,15 @@ class Target:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise full_disk(error, self.path) from None
-            pictures.save(pictures.grid(images, columns), self.path)
+            pictures.save(pictures.sheet(images, columns), self.path)
         elif self.form == "array":
             self.write_array(images, labels)
         else:
             self.write_folder(images, labels)
 
     def write_array(self, images: Tensor, labels: Sequence[int] | None) -> None:
-        arrays = {"images": pictures.to_uint8(images)}  # (N, H, W, C)
+        points = images.dim() == 2
+        arrays = {"points": images.numpy()} if points else {"images": pictures.to_uint8(images)}  # (N, H, W, C)
         if labels is not None:
             arrays["labels"] = np.asarray(labels, dtype=np.int64)
         buffer = io.BytesIO()

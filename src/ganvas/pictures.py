@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _SHOWN = (1, 3, 4)  # grey, RGB, RGBA
 _MIN_CELL = 64  # pixels: an 8 × 8 digit is drawn this large, or nobody can read it
 _GAPS = (2, 16)  # pixels between cells, at least and at most; between them a sixteenth of a cell
+_SCATTER_BINS = 120
 _GAP_GREY = 128  # told apart from black and from white images, on black and on white pages
 
 
@@ -36,6 +37,21 @@ def picture(pixels: np.ndarray) -> Image.Image:
     """One image from (H, W, C) uint8; more channels than a picture can have show their first three."""
     pixels = shown_channels(pixels)
     return Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
+
+
+def sheet(data: Tensor, columns: int | None = None) -> Image.Image:
+    """What a person looks at: a grid of images (N, C, H, W), or a scatter plot of points (N, 2)."""
+    return scatter(data) if data.dim() == 2 else grid(data, columns)
+
+
+def scatter(points: Tensor) -> Image.Image:
+    """Points (N, 2) of the square [-1.2, 1.2]², dark where they are dense; those outside are not seen."""
+    counts, _, _ = np.histogram2d(
+        -points[:, 1].numpy(), points[:, 0].numpy(), bins=_SCATTER_BINS, range=[[-1.2, 1.2], [-1.2, 1.2]]
+    )
+    ink = np.log1p(counts) / max(np.log1p(counts.max()), 1e-9)  # (bins, bins) in [0, 1]
+    plot = Image.fromarray((255 * (1 - ink)).astype(np.uint8))
+    return plot.resize((4 * _SCATTER_BINS, 4 * _SCATTER_BINS), Image.Resampling.NEAREST)
 
 
 def grid(images: Tensor, columns: int | None = None) -> Image.Image:

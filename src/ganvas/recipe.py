@@ -215,7 +215,8 @@ def locate(source: str | Path, *, beside: Path | None = None, where: str = "") -
         for folder in (beside, Path()):
             if folder is not None and (folder / text).is_file():
                 return folder / text
-        raise RecipeError(f"there is no recipe file {text}", where=where, hint="ganvas list recipes")
+        clue = nearest(Path(text).stem, shipped())
+        raise RecipeError(f"there is no recipe file {text}.{clue}", where=where, hint="ganvas list recipes")
     known = shipped()
     if text in known:
         return known[text]

@@ -27,6 +27,7 @@ from ganvas.types import Batch, Dataset, DataSpec, Sink
 
 RUNS = Path("runs")
 _GRID_ROWS, _GRID_COLUMNS = 8, 10
+_POINTS = 5000  # for a scatter plot
 
 
 class Watcher:
@@ -300,8 +301,10 @@ def sample_grid(model: Model, *, seed: int, rows: int = _GRID_ROWS, **options: A
     """A sheet of samples; with classes, each column is one class, in order."""
     classes = model.num_classes
     columns = min(classes, 20) or _GRID_COLUMNS
+    if model.spec.modality == "points":
+        rows = _POINTS // columns
     label = [i % columns for i in range(rows * columns)] if classes else None
-    return pictures.grid(model.sample(rows * columns, seed=seed, label=label, **options), columns)
+    return pictures.sheet(model.sample(rows * columns, seed=seed, label=label, **options), columns)
 
 
 # --------------------------------------------------------------------------------------------------- checking

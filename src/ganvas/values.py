@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 
+_INT64 = 2**63 - 1  # no count, size or seed of ours is larger, and tensors cannot be
+
 
 @functools.cache
 def _adapter(annotation: Any) -> Any:
@@ -33,8 +35,16 @@ def read_value(annotation: Any, value: Any) -> Any:
     ------
     ValueError : pydantic's, with one line a problem.
     """
+    if _largest(value) > _INT64:
+        raise ValueError("a number with too many digits")
     # JSON is the strict mode in which a list may stand for a tuple and a string for a path, as in a recipe.
     return _adapter(annotation).validate_json(json.dumps(value), strict=True)
+
+
+def _largest(value: Any) -> int:
+    if isinstance(value, (list, tuple)):
+        return max(map(_largest, value), default=0)
+    return abs(value) if isinstance(value, int) else 0
 
 
 def value_schema(annotation: Any) -> dict[str, Any]:

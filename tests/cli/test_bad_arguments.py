@@ -53,6 +53,7 @@ LINES = [
     ("list objectives --parts file", "UsageError", "file"),
     ("show network", "UsageError", "which network?", "ganvas list networks"),
     ("show network sngan", "UnknownPart", "Did you mean 'sngan-generator'?"),
+    ("show system dcgn", "UnknownPart", "Did you mean 'dcgan'?", "ganvas list systems"),
     ("show recipe digts", "RecipeError", "Did you mean 'digits'?"),
     ("diff digits", "UsageError", "missing argument 'B'"),
     ("diff digits nowhere", "RecipeError", "'nowhere'"),

@@ -67,6 +67,8 @@ def test_recipes_and_systems(ganvas: Ganvas) -> None:
             assert parts.find(kind, name).system == each["id"]
         for name in each["recipes"]:
             assert Recipe.load(name).data["system"] == each["id"]
+    assert ganvas("show system dcgan --json").json == next(each for each in systems if each["id"] == "dcgan")
+    assert "network dcgan-generator" in ganvas("show system dcgan").out
     carried = {part.system for part in parts.every() if part.system}
     assert carried <= {each["id"] for each in systems}
 

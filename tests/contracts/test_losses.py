@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ganvas import parts
 from ganvas.engine.checkpoint import pack, unpack
+from ganvas.nn.san import NormalizedRows
 from ganvas.recipe import check_node
 from ganvas.types import Batch, Constraint, DataSpec, Latent, Nets, Stateful, Turn
 
@@ -21,15 +22,19 @@ def names(kind: str) -> list[str]:
     return [part.name for part in parts.every(kind)]
 
 
-def nets() -> Nets:
+def nets(conditioning: str = "plain") -> Nets:
     torch.manual_seed(0)
+    critic = {"use": "sngan-discriminator", "width": 8, "norm": "none", "conditioning": {"use": conditioning}}
     return {
         "generator": parts.build("network", {"use": "sngan-generator", "width": 8, "z_dim": 8}, SPEC),
-        "discriminator": parts.build("network", {"use": "sngan-discriminator", "width": 8, "norm": "none"}, SPEC),
+        "discriminator": parts.build("network", critic, SPEC),
     }
 
 
 # --------------------------------------------------------------------------------------------------- objectives
+
+
+ACTING = [name for name in names("objective") if name != "by-head"]  # which leaves it all to the critic's head
 
 
 @pytest.mark.parametrize("name", names("objective"))
@@ -42,7 +47,7 @@ def test_objective_gives_finite_scalars(name: str, scale: float) -> None:
         assert torch.isfinite(loss)
 
 
-@pytest.mark.parametrize("name", names("objective"))
+@pytest.mark.parametrize("name", ACTING)
 def test_objective_pushes_the_right_way(name: str) -> None:
     """Where the critic cannot tell, it learns to score real above fake, and the generator to be scored higher."""
     objective = parts.build("objective", check_node("objective", name))
@@ -138,7 +143,14 @@ def test_augmentation_is_differentiable_and_keeps_the_shape(name: str, channels:
 # --------------------------------------------------------------------------------------------------- heads
 
 
-@pytest.mark.parametrize("name", names("conditioning"))
+HEADS = names("conditioning")
+
+
+def pairing_of(name: str) -> str:
+    return getattr(parts.find("conditioning", name).load(), "pairing", "needed")
+
+
+@pytest.mark.parametrize("name", HEADS)
 def test_head_scores_and_brings_finite_terms(name: str) -> None:
     torch.manual_seed(0)
     wrapped: list[nn.Module] = []
@@ -152,10 +164,13 @@ def test_head_scores_and_brings_finite_terms(name: str) -> None:
     real, fake = head(features, label), head(features + 1, label)
     assert real.logits.shape == (6,)
     assert torch.equal(real.features, features)
-    for terms in (head.critic_losses(real, fake, label), head.generator_losses(fake, label)):
+    turn, objective = turn_of(nets(), 6), parts.build("objective", {"use": "hinge"})
+    turn.real_scores, turn.fake_scores = real, fake
+    for terms in (head.critic_losses(turn, objective), head.generator_losses(turn, objective)):
         assert all(term.shape == () and torch.isfinite(term) for term in terms.values())
     layers = {id(module) for module in wrapped}
     owners = [module for module in head.modules() if list(module.parameters(recurse=False))]
+    owners = [module for module in owners if not isinstance(module, NormalizedRows)]  # which has one of its own
     assert all(id(module) in layers for module in owners)  # the critic's weight normalisation reaches all of it
 
 
@@ -170,9 +185,13 @@ def test_task_names_networks_and_a_sampler_that_there_are(name: str) -> None:
     parts.find("sampler", task.sampler)
 
 
-@pytest.mark.parametrize("objective", names("objective"))
-def test_adversarial_task_runs_with_every_objective(objective: str) -> None:
-    own = nets()
+@pytest.mark.parametrize(
+    ("objective", "conditioning"),
+    [(name, "plain") for name in ACTING]
+    + [("hinge" if pairing_of(name) != "own" else "by-head", name) for name in HEADS],
+)
+def test_adversarial_task_runs_with_every_objective_and_head(objective: str, conditioning: str) -> None:
+    own = nets(conditioning)
     task = parts.build("task", check_node("task", {"use": "adversarial", "objective": objective}), own, SPEC)
     batch = Batch(torch.rand(4, *SPEC.shape) * 2 - 1, torch.arange(4))
     for update in task.updates():

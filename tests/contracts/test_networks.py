@@ -53,7 +53,10 @@ def inputs(net: nn.Module, spec: DataSpec, n: int = N, seed: int = 1) -> tuple[T
 def answer(net: nn.Module, data: Tensor, label: Tensor | None) -> Tensor:
     """The network's answer as rows (N, ...)."""
     out = net(data, label)
-    return out if isinstance(out, Tensor) else torch.cat([out.logits.unsqueeze(1), out.features], dim=1)
+    if isinstance(out, Tensor):
+        return out
+    said = [out.logits, out.features, *out.extra.values()]
+    return torch.cat([each.reshape(len(data), -1) for each in said], dim=1)
 
 
 def settled(net: nn.Module, spec: DataSpec) -> nn.Module:

@@ -85,6 +85,17 @@ def failing_disk(first: int, *, for_good: bool) -> Iterator[Disk]:
         yield disk
 
 
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """The kernel itself refuses to make any file larger than so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 def every_moment(attempt: Callable[[int], bool], limit: int = 200) -> int:
     """Call with 1, 2, ... until the disk was not asked so often; how often it was."""
     for first in range(1, limit):
@@ -177,6 +188,14 @@ def test_row_that_does_not_fit_is_taken_back(tmp_path: Path) -> None:
     assert read_rows(file) == [{"step": 1}, {"step": 2, "loss": 0.5}]
 
 
+def test_row_that_the_kernel_refuses_half_way_is_taken_back(tmp_path: Path) -> None:
+    file = tmp_path / "log.jsonl"
+    append_rows(file, [{"step": 1}])
+    with largest_file(file.stat().st_size + 5), pytest.raises(CheckpointError, match="File too large"):
+        append_rows(file, [{"step": 2, "loss": 0.5}])
+    assert file.read_text() == '{"step": 1}\n'
+
+
 def test_row_that_the_disk_takes_in_pieces_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Slow(io.FileIO):
         def write(self, content: Any) -> int:
@@ -242,12 +261,8 @@ def test_limit_on_file_size_ends_it_with_exit_code_2(
     killing: ModuleType, whole: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))  # the kernel itself refuses: a checkpoint is larger
-    try:
+    with largest_file(50_000):  # a checkpoint is larger
         code = ganvas(out)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     said = capsys.readouterr().err
     assert code == 2, said
     assert "Traceback" not in said

@@ -161,3 +161,17 @@ def test_hooks_are_told_the_weights_that_were_found(make_trainer: Make) -> None:
     seen: list[int] = []
     make_trainer(hooks=Hooks(saved=lambda step, state, best: seen.append(step))).resume()
     assert seen == [4]
+
+
+def test_best_score_is_remembered(make_trainer: Make) -> None:
+    scores = {1: 5.0, 2: 3.0, 3: 4.0, 4: 3.5}
+    hooks = Hooks(score=lambda step, state: scores[step])
+    first = make_trainer(hooks=hooks, score_every=1, keep=1)
+    while first.step < 3:
+        first.take_step()
+        first.around_the_step()
+    second = make_trainer(hooks=hooks, score_every=1, keep=1)
+    assert second.resume() == 2
+    second.run()
+    assert second.best == (2, 3.0)
+    assert second.checkpoints.steps() == [2, 4]

@@ -38,6 +38,12 @@ def test_a_name_replaces_the_node_with_all_its_keys() -> None:
     assert after("optim=adamw", "optim.lr=1")["optim"] == {"use": "adamw", "lr": 1}
 
 
+def test_use_alone_keeps_the_keys_beside_it() -> None:
+    """`ganvas train folder data.use=zip data.path=photos.zip` keeps the recipe's size."""
+    start = Recipe({**START, "data": {"use": "folder", "path": "photos", "size": 64}})
+    assert start.override("data.use=zip", "data.path=a.zip").data["data"] == {"use": "zip", "path": "a.zip", "size": 64}
+
+
 def test_a_map_replaces_the_node() -> None:
     assert after("optim={use: adam, lr: 1}")["optim"] == {"use": "adam", "lr": 1}
 

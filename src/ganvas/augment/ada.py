@@ -54,13 +54,14 @@ class Ada:
     ----------
     pipe : groups by name (b blitting, g geometry, c colour, f filter, n noise, c cutout), or a list of transformations.
     p : the probability at the start.
-    target : r_t = E[sign(D_train)] that p is steered by; null keeps p where it is.
+    adapt : false keeps p where it is.
+    target : r_t = E[sign(D_train)] that p is steered by.
     interval : critic updates between adjustments of p.
     speed_kimg : thousands of real images in which p can go from 0 to 1.
 
     Raises
     ------
-    BadValue : p is 0 and there is no target.
+    BadValue : p is 0 and does not adapt.
     """
 
     def __init__(
@@ -68,14 +69,15 @@ class Ada:
         *,
         pipe: Pipe | tuple[Transform, ...] = "bgc",
         p: Annotated[float, Ge(0), Le(1)] = 0.0,
-        target: Annotated[float, Ge(-1), Le(1)] | None = 0.6,
+        adapt: bool = True,
+        target: Annotated[float, Ge(-1), Le(1)] = 0.6,
         interval: Annotated[int, Gt(0)] = 4,
         speed_kimg: Annotated[float, Gt(0)] = 500.0,
     ) -> None:
-        refuse_idle("ada", p, target)
+        refuse_idle("ada", p, adapt)
         names = (name for group in _PIPES[pipe] for name in GROUPS[group]) if isinstance(pipe, str) else pipe
         self.transforms = frozenset(names)
-        self.controller = OverfitController(p=p, target=target, interval=interval, speed_kimg=speed_kimg)
+        self.controller = OverfitController(p=p, adapt=adapt, target=target, interval=interval, speed_kimg=speed_kimg)
 
     @property
     def p(self) -> float:

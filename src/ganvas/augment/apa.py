@@ -23,25 +23,27 @@ class Apa:
     Parameters
     ----------
     p : the probability at the start.
-    target : E[sign(D(real))] that p is steered by, the paper's threshold of λ_r; null keeps p where it is.
+    adapt : false keeps p where it is.
+    target : E[sign(D(real))] that p is steered by, the paper's threshold of λ_r.
     interval : critic updates between adjustments of p.
     speed_kimg : thousands of real images in which p can go from 0 to 1.
 
     Raises
     ------
-    BadValue : p is 0 and there is no target.
+    BadValue : p is 0 and does not adapt.
     """
 
     def __init__(
         self,
         *,
         p: Annotated[float, Ge(0), Le(1)] = 0.0,
-        target: Annotated[float, Ge(-1), Le(1)] | None = 0.6,
+        adapt: bool = True,
+        target: Annotated[float, Ge(-1), Le(1)] = 0.6,
         interval: Annotated[int, Gt(0)] = 4,
         speed_kimg: Annotated[float, Gt(0)] = 500.0,
     ) -> None:
-        refuse_idle("apa", p, target)
-        self.controller = OverfitController(p=p, target=target, interval=interval, speed_kimg=speed_kimg)
+        refuse_idle("apa", p, adapt)
+        self.controller = OverfitController(p=p, adapt=adapt, target=target, interval=interval, speed_kimg=speed_kimg)
 
     @property
     def p(self) -> float:

@@ -21,13 +21,15 @@ class OverfitController:
     Parameters
     ----------
     p : where it starts.
-    target : the paper's 0.6; None keeps p where it is.
+    adapt : whether p moves at all.
+    target : the r_t that it is steered by, 0.6 in the paper.
     interval : critic updates between adjustments.
     speed_kimg : thousands of real images in which p can go from 0 to 1.
     """
 
-    def __init__(self, *, p: float, target: float | None, interval: int, speed_kimg: float) -> None:
+    def __init__(self, *, p: float, adapt: bool, target: float, interval: int, speed_kimg: float) -> None:
         self.p = p
+        self.adapt = adapt
         self.target = target
         self.interval = interval
         self.speed_kimg = speed_kimg
@@ -37,7 +39,7 @@ class OverfitController:
 
     def observe(self, turn: Turn) -> bool:
         """Count one critic update; whether p has been adjusted."""
-        if self.target is None:
+        if not self.adapt:
             return False
         logits = turn.real_scores.logits.detach()
         self.signs += logits.sign().sum().item()
@@ -59,14 +61,16 @@ class OverfitController:
         self.images, self.updates = state["images"], state["updates"]
 
 
-def refuse_idle(name: str, p: float, target: float | None) -> None:
+def refuse_idle(name: str, p: float, adapt: bool) -> None:
     """An augmentation that would never do anything is a mistake.
 
     Raises
     ------
     BadValue : p is 0 and stays so.
     """
-    if p == 0 and target is None:
+    if p == 0 and not adapt:
         raise BadValue(
-            f"{name!r} with p 0 and no target never does anything", key="p", hint="give a p above 0, or a target"
+            f"{name!r} with p 0 that does not adapt never does anything",
+            key="p",
+            hint="give a p above 0, or adapt=true",
         )

@@ -32,7 +32,8 @@ class DiffusionNoise:
     noise_std : σ of the noise, for images in [-1, 1].
     beta_start, beta_end : β_1 and β_T, linear in between whatever T is.
     prior : t uniform on 1..T, or proportional to t, so that newly opened levels are seen more.
-    target : d_target, the E[sign(D(real))] that T is steered by; null keeps T where p puts it.
+    adapt : false keeps T where p puts it.
+    target : d_target, the E[sign(D(real))] that T is steered by.
     p : how far T is from t_min to t_max at the start.
     interval : critic updates between adjustments of T.
     speed_kimg : thousands of real images in which T can go from t_min to t_max.
@@ -51,7 +52,8 @@ class DiffusionNoise:
         beta_start: Annotated[float, Gt(0), Le(1)] = 1e-4,
         beta_end: Annotated[float, Gt(0), Le(1)] = 2e-2,
         prior: Literal["priority", "uniform"] = "priority",
-        target: Annotated[float, Ge(-1), Le(1)] | None = 0.6,
+        adapt: bool = True,
+        target: Annotated[float, Ge(-1), Le(1)] = 0.6,
         p: Annotated[float, Ge(0), Le(1)] = 0.0,
         interval: Annotated[int, Gt(0)] = 4,
         speed_kimg: Annotated[float, Gt(0)] = 100.0,
@@ -68,7 +70,7 @@ class DiffusionNoise:
         self.noise_std = noise_std
         self.beta_start, self.beta_end = beta_start, beta_end
         self.prior = prior
-        self.controller = OverfitController(p=p, target=target, interval=interval, speed_kimg=speed_kimg)
+        self.controller = OverfitController(p=p, adapt=adapt, target=target, interval=interval, speed_kimg=speed_kimg)
         self.alpha_bar = self.process()
         self.t_list = self.draw_list()
 

@@ -22,7 +22,7 @@ class InstanceNoise:
     steps : when it has faded away.
     """
 
-    def __init__(self, *, std: Annotated[float, Gt(0)] = 0.1, steps: Annotated[int, Gt(0)]) -> None:
+    def __init__(self, *, std: Annotated[float, Gt(0)] = 0.1, steps: Annotated[int, Gt(0)] = 10000) -> None:
         self.start = std
         self.steps = steps
         self.step = 0

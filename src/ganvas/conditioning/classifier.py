@@ -199,7 +199,7 @@ class ADCHead(Head):
     """ADC-GAN: one classifier of 2K classes, "real of class y" and "fake of class y", beside the logit.
 
     With the best classifier its generator term alone is KL(q(x, y) || p(x, y)), so that the joint distribution is
-    matched even without a logit (`objective: none`).
+    matched even without a logit (`objective: by-head`).
 
     Parameters
     ----------

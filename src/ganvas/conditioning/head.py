@@ -19,7 +19,7 @@ class Head(nn.Module):
     """
 
     pairing: ClassVar[Pairing] = "needed"
-    """Whether an objective acts on the logit: it must, it may (`objective: none` leaves the head's terms alone), or it
+    """Whether an objective acts on the logit: it must, it may (`objective: by-head` leaves the head's terms alone), or it
     must not, since the head brings the whole loss."""
 
     linear_logit: ClassVar[bool] = True  # the logit is one row of `linear` times its inputs
@@ -42,18 +42,18 @@ class Head(nn.Module):
 
         Raises
         ------
-        BadValue : `none` beside a head without a loss, or another one beside a head that brings all of it.
+        BadValue : `by-head` beside a head without a loss, or another one beside a head that brings all of it.
         """
         name, absent = getattr(type(self), "part_name", type(self).__name__), getattr(objective, "absent", False)
         if self.pairing == "own" and not absent:
             raise BadValue(
                 f"conditioning {name!r} brings the whole loss, so that no objective can come on top",
                 key="objective",
-                hint="task.objective=none",
+                hint="task.objective=by-head",
             )
         if self.pairing == "needed" and absent:
             raise BadValue(
-                f"objective 'none' leaves a critic with conditioning {name!r} without a loss",
+                f"objective 'by-head' leaves a critic with conditioning {name!r} without a loss",
                 key="objective",
                 hint="task.objective=hinge",
             )

@@ -91,10 +91,8 @@ class InfoHead(Head):
         c, values = codes_of(turn.latent.values, self.discrete, self.continuous, prior)
         extra, terms = turn.fake_scores.extra, {}
         if self.discrete:
-            each = zip(torch.split(extra["code_logits"], self.discrete, 1), c.unbind(1), strict=True)
-            loss = sum(
-                (F.cross_entropy(logits, target) for logits, target in each), c.new_zeros((), dtype=values.dtype)
-            )
+            each = zip(torch.split(extra["code_logits"], list(self.discrete), 1), c.unbind(1), strict=True)
+            loss = torch.stack([F.cross_entropy(logits, target) for logits, target in each]).sum()
             terms["discrete_codes"] = self.weight * loss
         if self.continuous:
             variance = extra["code_log_variance"].exp()

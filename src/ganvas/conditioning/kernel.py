@@ -55,7 +55,7 @@ def mmd2(x: Tensor, y: Tensor, name: Kernel) -> Tensor:
 
 @conditioning("mmd", paper="Li et al. 2017, section 3; Bińkowski et al. 2018")
 class KernelHead(Head):
-    """MMD-GAN: the critic gives vectors; it maximises the kernel distance of the two batches, the generator minimises it.
+    """MMD-GAN: the critic gives vectors, and the players fight over the kernel distance of the two batches.
 
     Brings the whole adversarial loss. There is no logit: the mean of a datum's vector stands in where one is read.
     Labels are not looked at.

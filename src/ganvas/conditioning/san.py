@@ -68,18 +68,17 @@ class SANHead(Head):
                 hint="head=multi-discriminator",
             )
         self.direction_weight = direction_weight
-        self.linear = SANLinear(inner.linear)
-        inner.linear = self.linear
+        inner.linear = SANLinear(inner.linear)
         self.head = inner
 
     def forward(self, features: Tensor, label: Tensor | None = None) -> Scores:
         """(N, D) and perhaps label (N,) -> the inner head's scores and extra "direction" (N,), equal to the logits."""
         scores: Scores = self.head(features, label)
-        rows = self.linear.direction(self.head.inputs(features, label))  # type: ignore[operator]
+        rows = self.last.direction(self.head.inputs(features, label))
         return Scores(scores.logits, features, {**scores.extra, "direction": self.head.pick(rows, label)})
 
     def check(self, objective: Objective) -> None:
-        """Refuse `none` and relativistic objectives, which have no loss of one datum's logit for the direction.
+        """Refuse `by-head` and relativistic objectives, which have no loss of one datum's logit for the direction.
 
         Raises
         ------
@@ -108,6 +107,10 @@ class SANHead(Head):
 
     def after_step(self) -> None:
         """Normalise the direction's weight."""
-        assert isinstance(self.linear, SANLinear)
-        self.linear.normalize()
+        self.last.normalize()
         self.head.after_step()
+
+    @property
+    def last(self) -> SANLinear:
+        assert isinstance(self.head.linear, SANLinear)
+        return self.head.linear

@@ -93,7 +93,7 @@ def load_weights(net: nn.Module, source: Path, wanted: str, role: str) -> None:
         name.removeprefix(f"{wanted}."): tensor for name, tensor in tensors.items() if name.startswith(f"{wanted}.")
     }
     if not theirs:
-        there = ", ".join(sorted({name.split(".")[0] for name in tensors})) or "none"
+        there = ", ".join(sorted({name.split(".")[0] for name in tensors})) or "nothing"
         raise BadValue(
             f"{source} has no network {wanted!r}, but {there}", where=place, hint=f"say which: networks.{role}.net=NAME"
         )
@@ -131,6 +131,8 @@ def build_trainer(plan: Plan, folder: Path, hooks: Hooks, *, fresh: bool) -> Tra
         steps=settings.steps,
         scaler=torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16"),
     )
+    if not optim.optimizers:
+        raise BadValue("nothing is left to learn", where="networks", hint="leave `freeze: all` out of one network")
     if settings.compile:
         for net in nets.values():
             net.compile()

@@ -1,17 +1,19 @@
-"""The critic of sony/san's demonstration, "simple-san" -> ours.
+"""SAN's layers and the critic of its demonstration, "simple-san" -> ours.
 
-There direction and scale are one parameter, W = s ω; here they are two. The functions are equal.
+In the demonstration direction and scale are one parameter, W = s ω; here they are two. The functions are equal.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from ganvas.interop.registry import Imported, OfficialCase, carry_over, importer
+from ganvas.interop.registry import Imported, NoImporter, OfficialCase, carry_over, importer
+from ganvas.nn.san import NormalizedRows, SANConv, SANEmbedding, SANLinear
 from ganvas.types import DataSpec, Scores
 
 NAMES = {"0": "conv1", "2": "conv2", "4": "conv3"}
@@ -24,7 +26,7 @@ def simple_san(case: OfficialCase) -> Imported:
     state = dict(case.state)
     rows = state.pop("fc_w")  # (classes or 1, D)
     scale = rows.norm(dim=1)
-    state |= {"head.linear.weight": rows / scale[:, None], "head.linear.scale": scale}
+    state |= {"head.head.linear.weight": rows / scale[:, None], "head.head.linear.scale": scale}
     classes = int(case.kwargs.get("num_class", 10))
     node = {
         "use": "san-discriminator",
@@ -38,7 +40,6 @@ def simple_san(case: OfficialCase) -> Imported:
 
 def _ours(name: str) -> str:
     if not name.startswith("h_function."):
-        # the layer is the inner head's too
         return name
     _, number, *rest = name.split(".")
     return ".".join([NAMES[number], *rest])
@@ -51,3 +52,51 @@ def _call(net: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     (gradient,) = torch.autograd.grad(scores.logits.sum(), image)
     logits = scores.logits.detach()
     return {"logits": logits, "fun": logits, "dir": scores.extra["direction"].detach(), "grad_input": gradient}
+
+
+@importer(
+    "SANLinear/SANConv1d/SANConv2d/SANEmbedding",
+    repo="sony/bigvsan (san_modules.py; identical file in sony/san stylesan-xl/pg_modules)",
+)
+def san_modules(case: OfficialCase) -> Imported:
+    """The four layers, each under its name; what they were made with is read from the shapes of `in.<name>.*`."""
+    names = sorted({key.partition(".")[0] for key in case.state})
+    net = nn.ModuleDict({name: _layer(case, name) for name in names})
+    net.load_state_dict(dict(case.state))
+    return Imported(net, DataSpec(()), {"use": "san"}, lambda name: name, _call_layers)
+
+
+def _layer(case: OfficialCase, name: str) -> NormalizedRows:
+    weight, bias = case.state[f"{name}.weight"], f"{name}.bias" in case.state
+    if name == "embedding":
+        return SANEmbedding(nn.Embedding(*weight.shape))
+    if name == "linear":
+        return SANLinear(nn.Linear(weight.shape[1], len(weight), bias=bias))
+    if name not in ("conv1d", "conv2d"):
+        raise NoImporter(f"no importer yet for a layer called {name!r}")
+    kernel, sides = weight.shape[2:], case.inputs[f"{name}.x"].shape[2:]
+    after = case.inputs[f"{name}.w_fun"].shape[2:]
+    padding = tuple((o - i + k - 1) // 2 for i, o, k in zip(sides, after, kernel, strict=True))  # at stride 1
+    if any(i + 2 * p - k + 1 != o for i, o, k, p in zip(sides, after, kernel, padding, strict=True)):
+        raise NoImporter(f"no importer yet for {name} with a stride: {tuple(sides)} -> {tuple(after)}")
+    conv = cast("Callable[..., Any]", nn.Conv1d if name == "conv1d" else nn.Conv2d)
+    return SANConv(conv(weight.shape[1], len(weight), tuple(kernel), padding=padding, bias=bias))
+
+
+def _call_layers(net: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each layer's output, both training outputs, the gradients of <fun, w_fun> + <dir, w_dir>, its unit rows."""
+    found: dict[str, Tensor] = {}
+    for name, layer in net.named_children():
+        assert isinstance(layer, NormalizedRows)
+        fun, direction = layer(inputs[f"{name}.x"]), layer.direction(inputs[f"{name}.x"])
+        loss = (fun * inputs[f"{name}.w_fun"]).sum() + (direction * inputs[f"{name}.w_dir"]).sum()
+        own = dict(layer.named_parameters())
+        gradients = torch.autograd.grad(loss, list(own.values()))
+        found |= {f"{name}.out": fun, f"{name}.train_fun": fun, f"{name}.train_dir": direction}
+        found |= {f"{name}.grad.{key}": gradient for key, gradient in zip(own, gradients, strict=True)}
+        weight = layer.weight.detach().clone()
+        layer.normalize()
+        found[f"{name}.normalized_weight"] = layer.weight.detach().clone()
+        with torch.no_grad():
+            layer.weight.copy_(weight)
+    return {key: value.detach() for key, value in found.items()}

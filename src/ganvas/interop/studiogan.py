@@ -195,13 +195,8 @@ def big_deep_discriminator(case: OfficialCase) -> Imported:
         "skip": "relu",
     }
     spec = DataSpec((_weight(case, "input_conv").shape[1], size, size), _classes(case))
-    return carry_over(
-        case,
-        spec,
-        node,
-        rename=_renamer(head_names(case) | {"input_conv": "from_image"}, BIG),
-        call=critic_caller(case),
-    )
+    rename = _renamer(head_names(case) | {"input_conv": "from_image"}, BIG)
+    return carry_over(case, spec, node, rename=rename, call=critic_caller(case))
 
 
 # ---------------------------------------------------------------------------------------------------- names

@@ -1,4 +1,4 @@
-"""Critic heads of PyTorch-StudioGAN -> ours: names of options and weights, and what its critics return beside logits."""
+"""Critic heads of PyTorch-StudioGAN -> ours: options, names of weights, and what its critics return beside logits."""
 
 from __future__ import annotations
 

@@ -127,9 +127,10 @@ class SANEmbedding(NormalizedRows):
 
     def __init__(self, embedding: nn.Module) -> None:
         super().__init__(cast("Tensor", embedding.weight), None)
+        self.scale = nn.Parameter(self.scale.detach()[:, None])  # (classes, 1), as in the authors' code
 
     def gain(self, x: Tensor) -> Tensor:
-        return self.scale[x][..., None]
+        return self.scale[x]
 
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.embedding(x, weight)

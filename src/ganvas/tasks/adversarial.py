@@ -85,7 +85,7 @@ class Adversarial:
                 key="augment", hint="wrap the head: networks.discriminator.conditioning={use: level, head: plain}",
             )  # fmt: skip
         self.discriminator.head.check(objective)
-        self.by_head = getattr(objective, "absent", False)  # `none`: the head's terms are all there is
+        self.by_head = getattr(objective, "absent", False)  # the head's terms are all there is
         self.space, self.latent_spec = next(iter(self.generator.latents.items()))
 
     # ------------------------------------------------------------------ the updates

@@ -1,4 +1,4 @@
-"""No objective on the logit: for critics whose head brings the whole loss."""
+"""Nothing on the logit: for critics whose head brings the whole loss."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from torch import Tensor
 from ganvas.parts import objective
 
 
-@objective("none")
-class NoObjective:
+@objective("by-head")
+class ByHead:
     """Nothing acts on the logit; the terms of the critic's conditioning are the whole adversarial loss.
 
     Needed beside `multi-hinge`, `am-gan` and `mmd`, possible beside classifiers, impossible beside heads without terms.

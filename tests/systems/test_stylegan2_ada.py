@@ -1,0 +1,118 @@
+"""ADA: what its catalogue row asks of the augmentation and its controller. The style network is another system."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from sklearn.datasets import load_digits
+from sklearn.neighbors import KNeighborsClassifier
+from torch import Tensor
+
+import ganvas
+from ganvas import parts
+from ganvas.augment import ada
+from ganvas.augment.ada import Ada
+from ganvas.run import train
+from ganvas.types import Latent, Scores, Turn
+
+pytestmark = pytest.mark.system("stylegan2-ada")
+GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden" / "ada_augment" / "a.safetensors"
+
+
+def bgc_at(q: float, n: int) -> dict[str, Tensor]:
+    """What the official pipeline draws for "bgc" with `debug_percentile=q`; its normal quantile lacks the √2."""
+    normal = torch.erfinv(torch.tensor(2 * q - 1)).item()
+    angle = math.pi * (2 * q - 1)
+    values = {
+        "xflip": math.floor(2 * q), "rotate90": math.floor(4 * q), "scale": 2 ** (0.2 * normal), "rotate": angle,
+        "aniso": 2 ** (0.2 * normal), "brightness": 0.2 * normal, "contrast": 2 ** (0.5 * normal),
+        "lumaflip": math.floor(2 * q), "hue": angle, "saturation": 2**normal,
+    }  # fmt: skip
+    draws = {name: torch.full((n,), float(value)) for name, value in values.items()}
+    return draws | {"xint": torch.full((n, 2), 0.125 * (2 * q - 1)), "xfrac": torch.full((n, 2), 0.125 * normal)}
+
+
+@pytest.mark.skipif(not GOLDEN.is_file(), reason=f"no {GOLDEN}")
+@pytest.mark.parametrize("percentile", [0.1, 0.35, 0.7, 0.9])
+def test_geometry_and_colour_are_the_official_pipelines(percentile: float) -> None:
+    case = load_file(GOLDEN)
+    images = case["in.img"]
+    ours = ada.apply(images, bgc_at(percentile, len(images)))
+    assert (ours - case[f"out.bgc@{percentile}"]).abs().max() < 1e-3
+
+
+def test_p_0_is_the_identity() -> None:
+    images = torch.randn(4, 3, 16, 16)
+    assert torch.equal(Ada(pipe="bgcfnc")(images), images)
+
+
+@pytest.mark.parametrize("p", [0.3, 0.6, 0.9])
+def test_rotations_can_be_told_apart_below_p_1(p: float) -> None:
+    """The operator on the four orientations is (1 - p) I + p/4 11ᵀ; its smallest eigenvalue is 1 - p."""
+    torch.manual_seed(0)
+    n = 40000
+    turns = Ada(pipe=("rotate90",), p=p, adapt=False).draw(torch.zeros(n, 1, 1, 1))["rotate90"].long()
+    frequency = torch.bincount(turns, minlength=4) / n
+    operator = np.array([[frequency[(i - j) % 4] for j in range(4)] for i in range(4)])
+    assert np.allclose(operator, (1 - p) * np.eye(4) + p / 4, atol=0.01)
+    assert np.linalg.svd(operator)[1].min() == pytest.approx(1 - p, abs=0.02)
+
+
+def test_overfitting_raises_p_linearly_and_its_absence_lowers_it() -> None:
+    part, batch = Ada(), 32
+    logits = torch.ones(batch)
+
+    def turn(sign: float) -> Turn:
+        images = torch.zeros(batch, 1, 1, 1)
+        return Turn(
+            nets={}, step=0, real=images, label=None, latent=Latent(torch.zeros(batch, 1)), fake_label=None,
+            critic=lambda data, label: Scores(sign * logits, logits[:, None]), generate=lambda latent, label: images,
+        )  # fmt: skip
+
+    for call in range(40):
+        assert part.p == pytest.approx((call // 4) * 4 * batch / 500_000)
+        part.observe(turn(1.0))
+    for _ in range(80):
+        part.observe(turn(-1.0))
+    assert part.p == 0
+
+
+# ------------------------------------------------------------------------------------------- a toy
+
+
+def orientations(images: np.ndarray) -> np.ndarray:
+    """(N, 8, 8) turned by 0, 1, 2 and 3 quarters, one set after the other, as (4N, 64)."""
+    return np.concatenate([np.rot90(images, k, (1, 2)).reshape(len(images), -1) for k in range(4)])
+
+
+@pytest.mark.slow
+def test_generator_does_not_learn_the_rotations_unless_all_are_rotated(tmp_path: Path) -> None:
+    """Sevens, fours and threes, whose orientation can be seen: upright at p = 0.6, anyhow at p = 1."""
+    digits = load_digits()
+    classes = (3, 4, 7)
+    upright: dict[float, float] = {}
+    for p in (0.6, 1.0):
+        folder = tmp_path / f"p{p}"
+        augment = f"task.augment={{use: ada, pipe: [rotate90], p: {p}, adapt: false}}"
+        train("digits", augment, "eval=", "train.steps=1500", "train.sample_every=1500", out=folder, device="cpu")
+        model = ganvas.load(folder)
+        right = []
+        for label in classes:
+            real = digits.images[digits.target == label] / 8 - 1
+            told = np.repeat(np.arange(4), len(real))
+            nearest = KNeighborsClassifier(5).fit(orientations(real), told)
+            drawn = model.sample(100, seed=0, label=label).numpy().reshape(100, -1)
+            right.append((nearest.predict(drawn) == 0).mean())
+        upright[p] = float(np.mean(right))
+    print(f"upright: {upright}")  # noqa: T201
+    assert upright[0.6] >= 0.9
+    assert upright[1.0] < 0.6
+
+
+def test_the_part_is_named_after_its_system() -> None:
+    assert parts.find("augment", "ada").system == "stylegan2-ada"
