@@ -311,6 +311,8 @@ def evaluate(
     is_model = target.endswith(".safetensors") or any(file.is_file() for file in run_files)
     if not is_model:
         node_at(target, size, "ganvas eval")  # before anything else is looked for
+    elif size is not None and against is None:
+        raise UsageError("nothing here has a size to change", where="--size", hint="it is for folders of images")
     model = Model.load(target, device=pick_device(device)) if is_model else None
     own = ((model.recipe["eval"] or {}).get("protocol") if model else None) or "folder-default"
     rules = bench.load_protocol(protocol or own)

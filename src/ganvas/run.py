@@ -85,12 +85,15 @@ def train(
     plan = Plan(resolved, dataset, pick_device(device))
     if resume and (folder / "provenance.json").is_file():
         check_same_data(folder, dataset, allow_changes=allow_changes)
-    # From here on the folder is written to; all that a user can get wrong has been looked at.
     with placed(recipe):
         session = Session(plan, folder, watcher)
         trainer = build_trainer(plan, folder, session.hooks(), fresh=not (resume and session.has_checkpoint()))
+    # From here on the folder is written to; all that a user can get wrong has been looked at.
+    if resume:
+        step = trainer.resume()
+        watcher.say(f"going on from step {step} of {plan.settings.steps}")
     session.open_folder(recipe)
-    session.go(trainer, resume=resume)
+    session.go(trainer)
     return session.model
 
 
@@ -240,13 +243,9 @@ class Session:
             noted.setdefault("resumed", []).append(now)
         write_bytes(file, json.dumps(noted, indent=2).encode())
 
-    def go(self, trainer: Trainer, *, resume: bool) -> None:
-        settings = self.plan.settings
+    def go(self, trainer: Trainer) -> None:
         try:
-            if resume:
-                step = trainer.resume()
-                self.watcher.say(f"going on from step {step} of {settings.steps}")
-            self.watcher.begin(trainer.step, settings.steps)
+            self.watcher.begin(trainer.step, self.plan.settings.steps)
             trainer.run()
             self.load(trainer.step, trainer.result())
         finally:

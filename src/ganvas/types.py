@@ -244,6 +244,16 @@ class Constraint(Protocol):
     def apply(self, net: nn.Module) -> None: ...
 
 
+@runtime_checkable
+class LatentMover(Protocol):
+    """A regularizer that moves latents before both networks see their images.
+
+    `score` gives the critic's logits (N,) of latents; where `differentiable`, the move itself is learnt through.
+    """
+
+    def move(self, latent: Latent, score: Callable[[Latent], Tensor], *, differentiable: bool) -> Latent: ...
+
+
 class Augment(Protocol):
     """A differentiable change of (N, C, H, W) images that real and fake ones go through alike."""
 

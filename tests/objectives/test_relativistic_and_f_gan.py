@@ -43,10 +43,12 @@ def test_saturating_generator_minimises_log_one_minus_d() -> None:
 def test_both_generators_push_the_same_way_and_differ_where_they_saturate() -> None:
     """Their gradients are −D and −(1 − D): equal at D = ½, and far from there one of them is nearly 0."""
     logits = torch.linspace(-20, 20, 41, dtype=torch.float64)
-    slopes = []
-    for pair in (build("saturating"), build("non-saturating")):
-        slopes.append(gradient(lambda f, pair=pair: len(f) * pair.generator(f[:0], f), logits))
-    flat, steep = slopes
+
+    def slope(name: str) -> Tensor:
+        pair = build(name)
+        return gradient(lambda f: len(f) * pair.generator(f[:0], f), logits)
+
+    flat, steep = slope("saturating"), slope("non-saturating")
     assert (flat < 0).all()
     assert (steep < 0).all()
     torch.testing.assert_close(flat[20], steep[20])

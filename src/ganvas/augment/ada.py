@@ -40,7 +40,7 @@ _PIPES = {
     "blit": "b", "geom": "g", "color": "c", "filter": "f", "noise": "n", "cutout": "k",
     "bg": "bg", "bgc": "bgc", "bgcf": "bgcf", "bgcfn": "bgcfn", "bgcfnc": "bgcfnk",
 }  # fmt: skip
-_EXPECTED_POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)  # of natural images in the four bands (appendix B.4)
+_EXPECTED_POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)  # of natural images in the four bands (appendix B)
 _BANDS = len(_EXPECTED_POWER)
 
 

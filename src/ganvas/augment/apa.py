@@ -14,7 +14,7 @@ from ganvas.parts import augment
 from ganvas.types import Turn
 
 
-@augment("apa", paper="Jiang et al. 2021 (APA), section 3.2")
+@augment("apa", paper="Jiang et al. 2021 (APA), section 3")
 class Apa:
     """Generated images take the place of real ones with a probability that adapts to the critic's overfitting.
 

@@ -1,4 +1,4 @@
-"""How strong an augmentation should be: as strong as the critic overfits (Karras et al. 2020, section 3.1)."""
+"""How strong an augmentation should be: as strong as the critic overfits (Karras et al. 2020, section 3)."""
 
 from __future__ import annotations
 

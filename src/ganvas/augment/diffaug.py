@@ -15,7 +15,7 @@ from ganvas.parts import augment
 Policy = Literal["color", "translation", "cutout"]
 
 
-@augment("diffaug", paper="Zhao et al. 2020 (DiffAugment), section 4")
+@augment("diffaug", paper="Zhao et al. 2020 (DiffAugment)")
 class DiffAugment:
     """Colour, translation and cutout, done to real and generated images alike.
 

@@ -17,10 +17,10 @@ from ganvas.errors import BadValue
 from ganvas.parts import augment
 from ganvas.types import Turn
 
-_ENTRIES = 64  # of the list that t is drawn from; half of them are 0, clean images (section 3.3)
+_ENTRIES = 64  # of the list that t is drawn from; half of them are 0, clean images (section 3)
 
 
-@augment("diffusion-noise", paper="Wang et al. 2022 (Diffusion-GAN), eq. 2 and section 3.3", system="diffusion-gan")
+@augment("diffusion-noise", paper="Wang et al. 2022 (Diffusion-GAN), section 3", system="diffusion-gan")
 class DiffusionNoise:
     """Noise of a random diffusion step t ≤ T, told to the critic; T adapts to the critic's overfitting.
 
@@ -110,7 +110,7 @@ class DiffusionNoise:
         t = self.t_list.to(images.device)[torch.randint(_ENTRIES, (len(images),), device=images.device)]
         return self.apply(images, t, torch.randn_like(images)), t
 
-    # eq. 2: q(y | x, t) = N(y; √ᾱ_t x, (1 − ᾱ_t) σ² I)
+    # Section 3: q(y | x, t) = N(y; √ᾱ_t x, (1 − ᾱ_t) σ² I)
     def apply(self, images: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Images (N, C, H, W) at steps t (N,), with standard normal noise of their shape."""
         alpha_bar = self.alpha_bar.to(images.device)[t][:, None, None, None]

@@ -12,7 +12,7 @@ from ganvas.parts import augment
 from ganvas.types import Turn
 
 
-@augment("instance-noise", paper="Sønderby et al. 2017, section 4; Arjovsky & Bottou 2017, section 3")
+@augment("instance-noise", paper="Sønderby et al. 2017; Arjovsky & Bottou 2017, section 3")
 class InstanceNoise:
     """Noise on real and generated images that fades linearly, so that their distributions overlap from the start.
 

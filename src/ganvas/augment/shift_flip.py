@@ -13,7 +13,7 @@ from ganvas.nn.warp import shift
 from ganvas.parts import augment
 
 
-@augment("shift-flip", paper="Zhang et al. 2020 (CR-GAN), section 3")
+@augment("shift-flip", paper="Zhang et al. 2020 (CR-GAN)")
 class ShiftFlip:
     """A horizontal flip for half of the images, and a shift by whole pixels with mirrored borders.
 

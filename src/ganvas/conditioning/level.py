@@ -18,7 +18,7 @@ from ganvas.types import CriticHead, DataSpec, Objective, Scores, Turn
 _FREQUENCIES = 32
 
 
-@conditioning("level", paper="Wang et al. 2022 (Diffusion-GAN), section 3.2; Miyato & Koyama 2018, eq. 3")
+@conditioning("level", paper="Wang et al. 2022 (Diffusion-GAN), section 3; Miyato & Koyama 2018, eq. 3")
 class LevelConditioning(nn.Module):
     """Another head, plus the inner product of the features with a learnt function of the noise level.
 

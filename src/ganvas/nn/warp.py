@@ -174,7 +174,7 @@ def sample(images: Tensor, grid: Tensor, *, clamp: bool = False) -> Tensor:
 def warp(images: Tensor, inverse: Tensor) -> Tensor:
     """Affine map of images without aliasing: mirrored border, doubled resolution, bilinear there, halved again.
 
-    Karras et al. 2020, appendix B.2: the orthogonal sym6 low-pass filter on both sides, so that whole-pixel moves give
+    Karras et al. 2020, appendix B: the orthogonal sym6 low-pass filter on both sides, so that whole-pixel moves give
     the pixels back.
 
     Parameters

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-# Daubechies 1992, section 8.1.1: least asymmetric orthonormal wavelets with 2 and 6 vanishing moments. Σ h = √2.
+# Daubechies 1992: least asymmetric orthonormal wavelets with 2 and 6 vanishing moments. Σ h = √2.
 SYM2 = tuple((a + b * math.sqrt(3)) / (4 * math.sqrt(2)) for a, b in ((1, -1), (3, -1), (3, 1), (1, 1)))
 SYM6 = (
     0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633, 0.4910559419267466,
@@ -24,7 +24,7 @@ def _product(f: Tensor, g: Tensor) -> Tensor:
 def band_filters(bands: int = 4) -> Tensor:
     """Symmetric filters that split the spectrum into octaves and add up to a single 1.
 
-    Karras et al. 2020, appendix B.4: with H the sym2 low-pass filter, L(z) = H(z) H(z⁻¹) / 2 and
+    Karras et al. 2020, appendix B: with H the sym2 low-pass filter, L(z) = H(z) H(z⁻¹) / 2 and
     U(z) = H(−z) H(−z⁻¹) / 2, so that L + U = 1, the bands are
 
         b₁ = L(z) L(z²) … , bᵢ = U(z^(2^(bands − i))) L(z^(2^(bands − i − 1))) … L(z), …, b_bands = U(z).

@@ -21,6 +21,7 @@ from ganvas.types import (
     DataSpec,
     Generator,
     Latent,
+    LatentMover,
     LevelAugment,
     LevelHead,
     Nets,
@@ -163,6 +164,8 @@ class Adversarial:
     def turn(self, batch: Batch, step: int, *, for_generator: bool) -> Turn:
         generate = self.generate if for_generator else torch.no_grad()(self.generate)
         latent = self.draw(len(batch), batch.data.device)
+        for mover in (entry.part for entry in self.terms.values() if isinstance(entry.part, LatentMover)):
+            latent = mover.move(latent, partial(self.score_latent, label=batch.label), differentiable=for_generator)
         real = batch.data
         if isinstance(self.augment, RealMixer) and not for_generator:
             real = self.augment.mix_real(real, lambda: generate(self.draw(len(batch), real.device), batch.label))
@@ -179,6 +182,9 @@ class Adversarial:
 
     def generate(self, latent: Latent, label: Tensor | None) -> Tensor:
         return self.generator(latent.values, label)
+
+    def score_latent(self, latent: Latent, label: Tensor | None) -> Tensor:
+        return self.critic(self.generate(latent, label), label).logits
 
     def critic(self, data: Tensor, label: Tensor | None) -> Scores:
         if isinstance(self.augment, LevelAugment):
