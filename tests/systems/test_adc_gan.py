@@ -109,20 +109,21 @@ def test_values_are_those_of_the_released_encoding() -> None:
 MEANS, STD = torch.tensor([-1.5, 0.0, 1.5]), 1.0
 
 
-def fit(name: str, seed: int, steps: int = 1500, n: int = 256) -> tuple[Tensor, Tensor]:
+def fit(name: str, seed: int, steps: int = 2000, n: int = 256) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (K,) of a generator μ_y + σ_y z that learns from the classifier alone."""
     torch.manual_seed(seed)
     body = nn.Sequential(nn.Linear(1, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU())
     head, nothing = head_of(name, features=64), parts.build("objective", {"use": "by-head"})
     mu, log_sigma = nn.Parameter(torch.randn(K)), nn.Parameter(torch.full((K,), -0.5))
+    rates = (2e-3, 4e-3)
     optimizers = [
-        torch.optim.Adam(each, lr=2e-3, betas=(0.5, 0.99))
-        for each in ([*body.parameters(), *head.parameters()], [mu, log_sigma])
+        torch.optim.Adam(each, lr=rate, betas=(0.5, 0.99))
+        for rate, each in zip(rates, ([*body.parameters(), *head.parameters()], [mu, log_sigma]), strict=True)
     ]
     found = []
     for step in range(steps):
-        for optimizer in optimizers:
-            optimizer.param_groups[0]["lr"] = 2e-3 * (1 - 0.95 * step / steps)
+        for optimizer, rate in zip(optimizers, rates, strict=True):
+            optimizer.param_groups[0]["lr"] = rate * (1 - 0.95 * step / steps)
         y, fake_y = torch.randint(K, (2, n))
         real = MEANS[y] + STD * torch.randn(n)
         for optimizer, losses in zip(optimizers, (head.critic_losses, head.generator_losses), strict=True):

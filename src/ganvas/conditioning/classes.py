@@ -22,7 +22,7 @@ def crammer_singer(logits: Tensor, y: Tensor) -> Tensor:
     return F.relu(1 + wrong - right).mean()
 
 
-@conditioning("multi-hinge", paper="Kavalerov et al. 2021, section 3")
+@conditioning("multi-hinge", paper="Kavalerov et al. 2021")
 class MultiHingeHead(Head):
     """K + 1 scores, the last one for "fake", under the multi-class hinge loss; brings the whole adversarial loss.
 
@@ -81,7 +81,7 @@ def label_gan(logits: Tensor) -> Tensor:
     return (logits.logsumexp(1) - logits[:, :-1].logsumexp(1)).mean()
 
 
-@conditioning("am-gan", paper="Zhou et al. 2018, section 3", system="am-gan")
+@conditioning("am-gan", paper="Zhou et al. 2018", system="am-gan")
 class ActivationMaximisationHead(Head):
     """K real classes and "fake" in one softmax; the generator maximises one of them. Brings the whole adversarial loss.
 
@@ -140,7 +140,7 @@ class ActivationMaximisationHead(Head):
         return {"adversarial": activation_maximisation(scores, y)}
 
 
-@conditioning("multi-discriminator", paper="Choi et al. 2020, section 2")
+@conditioning("multi-discriminator", paper="Choi et al. 2020")
 class MultiDiscriminatorHead(Head):
     """One linear logit per class; each datum is judged by that of its own.
 

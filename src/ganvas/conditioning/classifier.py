@@ -133,7 +133,7 @@ class AuxiliaryClassifierHead(Head):
         }
 
 
-@conditioning("twin-auxiliary-classifier", paper="Gong et al. 2019, section 3")
+@conditioning("twin-auxiliary-classifier", paper="Gong et al. 2019")
 class TwinAuxiliaryClassifierHead(Head):
     """TAC-GAN: an auxiliary classifier of real data, and a twin that learns from fakes and that the generator fools.
 
@@ -194,7 +194,7 @@ class TwinAuxiliaryClassifierHead(Head):
         }
 
 
-@conditioning("adc", paper="Hou et al. 2022, section 3", system="adc-gan")
+@conditioning("adc", paper="Hou et al. 2022", system="adc-gan")
 class ADCHead(Head):
     """ADC-GAN: one classifier of 2K classes, "real of class y" and "fake of class y", beside the logit.
 

@@ -14,15 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganvas.conditioning.classifier import fake_of, real_of
-from ganvas.conditioning.head import Head, classes_of, given
+from ganvas.conditioning.head import Head, classes_of, given, in_full
 from ganvas.parts import conditioning
 from ganvas.types import DataSpec, Objective, Scores, Turn
 
 
 def cosines(embedding: Tensor, proxy: Tensor) -> tuple[Tensor, Tensor]:
     """(N, E) twice -> cosines of all pairs of data (N, N), and of each datum with its proxy (N,)."""
-    f, v = F.normalize(embedding, dim=1), F.normalize(proxy, dim=1)
-    return f @ f.T, (f * v).sum(1)
+    with torch.autocast(embedding.device.type, enabled=False):
+        f, v = F.normalize(in_full(embedding), dim=1), F.normalize(in_full(proxy), dim=1)
+        return f @ f.T, (f * v).sum(1)
 
 
 def others(n: int, device: torch.device) -> Tensor:
@@ -156,7 +157,7 @@ class ContrastiveHead(Head):
         return terms
 
 
-@conditioning("2c", paper="Kang & Park 2020, section 3")
+@conditioning("2c", paper="Kang & Park 2020")
 class ConditionalContrastiveHead(ContrastiveHead):
     """ContraGAN: data are pulled to the proxy of their class and to each other within it (2C loss).
 
@@ -199,7 +200,7 @@ class ConditionalContrastiveHead(ContrastiveHead):
         return conditional_contrastive(embedding, proxy, label, self.temperature)
 
 
-@conditioning("d2d-ce", paper="Kang et al. 2021, section 3")
+@conditioning("d2d-ce", paper="Kang et al. 2021")
 class DataToDataHead(ContrastiveHead):
     """ReACGAN: each datum against the proxy of its class and the data of other classes, easy pairs left out (D2D-CE).
 

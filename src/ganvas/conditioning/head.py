@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from ganvas.errors import BadValue, UsageError
@@ -19,8 +20,8 @@ class Head(nn.Module):
     """
 
     pairing: ClassVar[Pairing] = "needed"
-    """Whether an objective acts on the logit: it must, it may (`objective: by-head` leaves the head's terms alone), or it
-    must not, since the head brings the whole loss."""
+    """Whether an objective acts on the logit: it must; it may, for `objective: by-head` leaves the head's terms alone;
+    or it must not, since the head brings the whole loss."""
 
     linear_logit: ClassVar[bool] = True  # the logit is one row of `linear` times its inputs
     linear: nn.Module
@@ -96,3 +97,8 @@ def given(label: Tensor | None, name: str) -> Tensor:
     if label is None:
         raise UsageError(f"a critic with conditioning {name!r} was given no labels", hint="pass label=(N,) int64")
     return label
+
+
+def in_full(x: Tensor) -> Tensor:
+    """Half precision -> float32; others as they are. Exponentials of similarities need the digits."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

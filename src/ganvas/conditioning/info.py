@@ -24,7 +24,7 @@ def normal_negative_log_likelihood(c: Tensor, mean: Tensor, variance: Tensor) ->
     return 0.5 * ((2 * math.pi * variance).log() + (c - mean).square() / variance).sum(1).mean()
 
 
-@conditioning("info", paper="Chen et al. 2016, section 5")
+@conditioning("info", paper="Chen et al. 2016")
 class InfoHead(Head):
     """InfoGAN: an unconditional logit, and Q, which recovers from an image the codes in the tail of its latent.
 

@@ -9,7 +9,7 @@ import torch
 from annotated_types import Gt
 from torch import Tensor, nn
 
-from ganvas.conditioning.head import Head
+from ganvas.conditioning.head import Head, in_full
 from ganvas.errors import UsageError
 from ganvas.parts import conditioning
 from ganvas.types import DataSpec, Objective, Scores, Turn
@@ -53,7 +53,7 @@ def mmd2(x: Tensor, y: Tensor, name: Kernel) -> Tensor:
     return within(x) + within(y) - 2 * kernel(x, y, name).mean()
 
 
-@conditioning("mmd", paper="Li et al. 2017, section 3; Bińkowski et al. 2018")
+@conditioning("mmd", paper="Li et al. 2017; Bińkowski et al. 2018")
 class KernelHead(Head):
     """MMD-GAN: the critic gives vectors, and the players fight over the kernel distance of the two batches.
 
@@ -101,4 +101,5 @@ class KernelHead(Head):
         return {"adversarial": self.distance(turn)}
 
     def distance(self, turn: Turn) -> Tensor:
-        return mmd2(turn.real_scores.extra["vector"], turn.fake_scores.extra["vector"], self.kernel)
+        x, y = (in_full(scores.extra["vector"]) for scores in (turn.real_scores, turn.fake_scores))
+        return mmd2(x, y, self.kernel)

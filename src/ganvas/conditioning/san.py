@@ -21,7 +21,7 @@ from ganvas.parts import Factory, conditioning
 from ganvas.types import CriticHead, DataSpec, Objective, Scores, Turn
 
 
-@conditioning("san", paper="Takida et al. 2024, section 5", system="san")
+@conditioning("san", paper="Takida et al. 2024", system="san")
 class SANHead(Head):
     """SAN: another head whose last layer has a normalised direction, taught by a loss of its own.
 
