@@ -175,7 +175,8 @@ def _word(name: str) -> re.Pattern[str]:
 
 def _line(text: str, key: str) -> str:
     found = re.search(rf"^{key}:[ ]*(.+)$", text, re.MULTILINE)
-    return found.group(1).split("  #")[0].strip().strip("'\"") if found else ""
+    value = found.group(1).split("  #")[0].strip().strip("'\"") if found else ""
+    return "" if value in ("~", "null") else value  # dropped from what the base says
 
 
 def _protocols() -> dict[str, Path]:

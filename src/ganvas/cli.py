@@ -46,8 +46,8 @@ def run(arguments: Sequence[str]) -> int:
         error.show()
         return 2
     except (KeyboardInterrupt, click.exceptions.Abort):
-        say("stopped; nothing was saved")
-        return leave("Interrupted", "nothing was saved", 130, as_json)
+        say("stopped at once; what the last checkpoint holds is safe")
+        return leave("Interrupted", "stopped at once; what the last checkpoint holds is safe", 130, as_json)
     except BrokenPipeError:  # `ganvas list | head`
         # Python flushes once more as it leaves; that must find somewhere to write to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

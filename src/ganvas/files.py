@@ -6,11 +6,16 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ganvas.errors import CheckpointError
+from ganvas.errors import CheckpointError, UsageError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock; runs are not held there
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,6 +57,36 @@ def sweep(folder: Path) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Make a folder where there is none, and hold it against other processes; a killed one lets go by itself.
+
+    Raises
+    ------
+    UsageError : another process holds it.
+    CheckpointError : it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise full_disk(error, folder) from None
+    if fcntl is None:
+        yield  # type: ignore[unreachable]
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise UsageError(
+            "another process is training into it", where=str(folder), hint="wait for it, or give another --out"
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 # --------------------------------------------------------------------------------------------------- rows of JSON

@@ -18,7 +18,7 @@ from ganvas import bench, parts, pictures, report, yaml12
 from ganvas.engine.build import Plan, build_networks, build_task, build_trainer
 from ganvas.engine.trainer import Hooks, State, Trainer
 from ganvas.errors import BadValue, CheckpointError, DataError, ResumeMismatch
-from ganvas.files import append_rows, full_disk, write_bytes, write_tensors
+from ganvas.files import append_rows, claimed, full_disk, write_bytes, write_tensors
 from ganvas.layering import without_nulls
 from ganvas.model import Model, model_header
 from ganvas.numerics import pick_device
@@ -89,11 +89,12 @@ def train(
         session = Session(plan, folder, watcher)
         trainer = build_trainer(plan, folder, session.hooks(), fresh=not (resume and session.has_checkpoint()))
     # From here on the folder is written to; all that a user can get wrong has been looked at.
-    if resume:
-        step = trainer.resume()
-        watcher.say(f"going on from step {step} of {plan.settings.steps}")
-    session.open_folder(recipe)
-    session.go(trainer)
+    with claimed(folder):
+        if resume:
+            step = trainer.resume()
+            watcher.say(f"going on from step {step} of {plan.settings.steps}")
+        session.open_folder(recipe)
+        session.go(trainer)
     return session.model
 
 

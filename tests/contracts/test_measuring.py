@@ -161,10 +161,10 @@ def only(side: EvidenceSet, needs: frozenset[str]) -> EvidenceSet:
 
 
 def spoilt(side: EvidenceSet) -> EvidenceSet:
-    """Everything wrong: features far away and all alike, other classes, images of nothing."""
+    """Everything wrong: features far away and all alike, other classes and unsure of them, images of nothing."""
     return EvidenceSet(
         features=side.features * 0.05 + 4,
-        logits=side.logits.roll(1, dims=1),
+        logits=side.logits.roll(1, dims=1) * 0.05,
         label=side.label,
         images=torch.full_like(side.images, 0.3),
     )

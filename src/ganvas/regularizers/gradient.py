@@ -27,6 +27,7 @@ class R1:
     """Squared input gradient on real data: ½ E ‖∇ₓ D(x)‖²; `weight` is the paper's γ."""
 
     side: Side = "discriminator"
+    per_datum = True  # the slope at one datum must not depend on the others
 
     def __call__(self, turn: Turn) -> Tensor:
         return 0.5 * _squared_slope(turn, turn.real, turn.label).mean()
@@ -37,6 +38,7 @@ class R2:
     """Squared input gradient on generated data: ½ E ‖∇ₓ D(G(z))‖²; `weight` is the paper's γ."""
 
     side: Side = "discriminator"
+    per_datum = True  # the slope at one datum must not depend on the others
 
     def __call__(self, turn: Turn) -> Tensor:
         return 0.5 * _squared_slope(turn, turn.fake, turn.fake_label).mean()
@@ -51,6 +53,7 @@ class GradientPenalty:
     """
 
     side: Side = "discriminator"
+    per_datum = True  # the slope at one datum must not depend on the others
 
     def __init__(self, *, target: Annotated[float, Ge(0)] = 1.0, sides: Literal["two", "one"] = "two") -> None:
         self.target = target
@@ -69,6 +72,7 @@ class DRAGAN:
     """Unit slope around real data: E (‖∇ D(x + δ)‖₂ − 1)², δ ~ scale · std(x) · U(0, 1) in each pixel."""
 
     side: Side = "discriminator"
+    per_datum = True  # the slope at one datum must not depend on the others
 
     def __init__(self, *, scale: Annotated[float, Gt(0)] = 0.5) -> None:
         self.scale = scale
@@ -83,6 +87,7 @@ class MaxGradientPenalty:
     """Lipschitz GAN: only the steepest slope of the batch counts, max ‖∇ D(x̂)‖₂² with x̂ between real and fake."""
 
     side: Side = "discriminator"
+    per_datum = True  # the slope at one datum must not depend on the others
 
     def __call__(self, turn: Turn) -> Tensor:
         mix = torch.rand(len(turn.real), *[1] * (turn.real.dim() - 1), device=turn.real.device)

@@ -56,6 +56,18 @@ class Orthogonal:
         return total
 
 
+@regularizer("weight-decay", paper="Kurach et al. 2019, section 2.2", system="reg-norm-study")
+class WeightDecay:
+    """Squared length of all weight matrices: Σ ‖W‖_F², before spectral normalisation; gains and biases are let be."""
+
+    def __init__(self, *, side: Side = "discriminator") -> None:
+        self.side = side
+
+    def __call__(self, turn: Turn) -> Tensor:
+        own = [parameter.square().sum() for parameter in turn.nets[self.side].parameters() if parameter.dim() > 1]
+        return torch.stack(own).sum() if own else turn.real.new_zeros(())
+
+
 @regularizer("historical-averaging", paper="Salimans et al. 2016, section 3.3", system="improved-techniques-gan")
 class HistoricalAveraging:
     """Weights kept near the mean of all their past: ‖θ − (1/t) Σ θ_i‖²; the mean is saved for resume."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
@@ -9,7 +11,7 @@ from typing import Annotated, Any, cast
 
 import torch
 from annotated_types import Gt
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganvas.errors import BadValue
 from ganvas.parts import Entry, Slot, Slots, task
@@ -45,8 +47,8 @@ class Adversarial:
     Fake data carry the labels of the real batch, so that both sides see the same label distribution.
     """
 
-    roles = ("generator", "discriminator")
-    averaged = ("generator",)
+    roles: tuple[str, ...] = ("generator", "discriminator")
+    averaged: tuple[str, ...] = ("generator",)
     sampler = "plain"
 
     def __init__(
@@ -86,8 +88,20 @@ class Adversarial:
                 key="augment", hint="wrap the head: networks.discriminator.conditioning={use: level, head: plain}",
             )  # fmt: skip
         self.discriminator.head.check(objective)
+        self.warn_of_batch_norm()
         self.by_head = getattr(objective, "absent", False)  # the head's terms are all there is
         self.space, self.latent_spec = next(iter(self.generator.latents.items()))
+
+    # Gulrajani et al. 2017, section 4: the penalty is on each datum's slope, which batch norm mixes with its mates'
+    def warn_of_batch_norm(self) -> None:
+        """Say so where a term reads the slope at single data and the critic's scores depend on whole batches."""
+        slopes = [name for name, entry in self.terms.items() if getattr(entry.part, "per_datum", False)]
+        batch_norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+        if slopes and any(isinstance(module, batch_norms) for module in self.nets["discriminator"].modules()):
+            warnings.warn(
+                f"regularizer {slopes[0]!r} takes the critic's slope at each datum, and batch norm makes it depend on "
+                "the others; networks.discriminator.norm=layer or none keeps them apart"
+            )
 
     # ------------------------------------------------------------------ the updates
 
@@ -187,12 +201,16 @@ class Adversarial:
         return self.critic(self.generate(latent, label), label).logits
 
     def critic(self, data: Tensor, label: Tensor | None) -> Scores:
+        level = None
         if isinstance(self.augment, LevelAugment):
             data, level = self.augment.with_level(data)
-            return cast("LevelHead", self.discriminator.head).at_level(self.discriminator(data, label), level)
-        if self.augment is not None:
+        elif self.augment is not None:
             data = self.augment(data)
-        return self.discriminator(data, label)
+        scores = self.discriminator(data, label)
+        if level is not None:
+            scores = cast("LevelHead", self.discriminator.head).at_level(scores, level)
+        # Losses are taken in float32, whatever the precision of the passes.
+        return dataclasses.replace(scores, logits=scores.logits.float())
 
     # ------------------------------------------------------------------ resume
 

@@ -19,11 +19,13 @@ from annotated_types import Gt, MinLen
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ganvas.errors import BadValue
 from ganvas.networks.gan.pyramid import attention_blocks, bottom_of, halvings, one_hot, require_classes
 from ganvas.networks.heads import build_head
 from ganvas.nn.attention import SelfAttention
 from ganvas.nn.init import Treatment, normal, orthogonal, treatment
 from ganvas.nn.norms import BatchNorm2d, ConditionalBatchNorm2d
+from ganvas.nn.virtual_batch_norm import VirtualBatchNorm2d
 from ganvas.parts import Factory, network
 from ganvas.types import CriticHead, DataSpec, LatentSpec, Scores
 
@@ -33,8 +35,7 @@ STUDIO_BN_EPS = 1e-4
 
 
 # Radford et al. 2016, section 4: weights from N(0, 0.02^2); gains from N(1, 0.02^2), as in the authors' code
-def _batch_norm(channels: int) -> nn.Module:
-    norm = BatchNorm2d(channels)
+def _gain(norm: nn.BatchNorm2d | nn.GroupNorm) -> nn.Module:
     nn.init.normal_(norm.weight, 1.0, 0.02)
     return norm
 
@@ -52,11 +53,17 @@ class DCGANGenerator(nn.Module):
     z_dim : length of the latent vector, drawn from N(0, 1).
     conditioning : "batch-norm" gives the norms a gain and bias per class, "concat" appends the one-hot label to the
         latent; None ignores labels.
+    norm : "virtual" normalises by a fixed reference batch instead of the present one (Salimans et al. 2016), so that
+        images do not depend on each other while training either.
+    reference : images in that batch; each pass makes so many more.
 
     Raises
     ------
-    BadValue : a size that cannot be halved so often, or labels asked for and not there.
+    BadValue : a size that cannot be halved so often, labels asked for and not there, or norms that cannot be both.
     """
+
+    reference_z: Tensor
+    reference_label: Tensor
 
     def __init__(
         self,
@@ -65,25 +72,36 @@ class DCGANGenerator(nn.Module):
         width: Annotated[int, Gt(0)] = 512,
         z_dim: Annotated[int, Gt(0)] = 100,
         conditioning: Literal["batch-norm", "concat"] | None = None,
+        norm: Literal["batch", "virtual"] = "batch",
+        reference: Annotated[int, Gt(0)] = 64,
     ) -> None:
         super().__init__()
         n = halvings(spec, DEEPEST)
         require_classes(conditioning, spec)
+        if norm == "virtual" and conditioning == "batch-norm":
+            raise BadValue(
+                "conditioning 'batch-norm' brings norms of its own, which cannot be virtual", key="norm",
+                hint="networks.generator.conditioning=concat",
+            )  # fmt: skip
         self.latents = {"z": LatentSpec((z_dim,), "normal")}
         self.conditional = conditioning is not None
         self.classes = spec.num_classes if conditioning else 0
         self.concat = conditioning == "concat"
+        self.reference = reference if norm == "virtual" else 0
+        if self.reference:  # chosen at the start and kept with the weights
+            self.register_buffer("reference_z", torch.randn(reference, z_dim))
+            self.register_buffer("reference_label", torch.arange(reference) % max(1, self.classes))
 
-        def norm(channels: int) -> nn.Module:
+        def norm_of(channels: int) -> nn.Module:
             if conditioning == "batch-norm":
                 return ConditionalBatchNorm2d(channels, self.classes, treat=normal)
-            return _batch_norm(channels)
+            return _gain(VirtualBatchNorm2d(channels, reference) if norm == "virtual" else BatchNorm2d(channels))
 
         channels = [max(1, width >> i) for i in range(n)]
         inputs = z_dim + (self.classes if self.concat else 0)
         bottom = (spec.height >> n, spec.width >> n)
         self.project = normal(nn.ConvTranspose2d(inputs, channels[0], bottom, bias=False))
-        self.norms = nn.ModuleList([norm(each) for each in channels])
+        self.norms = nn.ModuleList([norm_of(each) for each in channels])
         self.ups = nn.ModuleList(
             [
                 normal(nn.ConvTranspose2d(in_, out, 4, stride=2, padding=1, bias=False))
@@ -93,13 +111,16 @@ class DCGANGenerator(nn.Module):
 
     def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
         """z (N, z_dim) and label (N,) int64 -> images (N, C, H, W) in [-1, 1]."""
+        if self.reference:  # N is R + N up to the last line
+            latent = torch.cat([self.reference_z.to(latent), latent])
+            label = None if label is None else torch.cat([self.reference_label, label])
         condition = one_hot(label, self.classes, latent) if self.classes else None  # (N, classes)
         if self.concat and condition is not None:
             latent = torch.cat([latent, condition], 1)  # (N, z_dim + classes)
         h: Tensor = self.project(latent[:, :, None, None])  # (N, width, H/2^n, W/2^n)
         for norm, up in zip(self.norms, self.ups, strict=True):
             h = up(F.relu(norm(h, condition), inplace=True))  # (N, ch / 2, 2h, 2w)
-        return h.tanh()  # (N, C, H, W)
+        return h[self.reference :].tanh()  # (N, C, H, W)
 
 
 @network("dcgan-discriminator", system="dcgan", paper="Radford et al. 2016, section 3", tiny={"width": 8})
@@ -113,7 +134,8 @@ class DCGANDiscriminator(nn.Module):
     spec : what to score.
     width : channels of the last map, halved towards the pixels. Features have length width * H/2^n * W/2^n.
     norm : "batch" is the paper's (none after the first convolution); it makes scores depend on the rest of the batch.
-        "spectral" normalises every weight matrix of critic and head instead; "none" does neither.
+        "layer" normalises each map by itself (Ba et al. 2016), in the same places; "spectral" normalises every weight
+        matrix of critic and head instead; "none" does neither.
     conditioning : how labels reach the critic.
 
     Raises
@@ -126,7 +148,7 @@ class DCGANDiscriminator(nn.Module):
         spec: DataSpec,
         *,
         width: Annotated[int, Gt(0)] = 512,
-        norm: Literal["batch", "spectral", "none"] = "batch",
+        norm: Literal["batch", "layer", "spectral", "none"] = "batch",
         conditioning: Annotated[Callable[..., CriticHead] | str, Factory("conditioning")] = "plain",
     ) -> None:
         super().__init__()
@@ -140,9 +162,13 @@ class DCGANDiscriminator(nn.Module):
                 for in_, out in zip([spec.channels, *channels[:-1]], channels, strict=True)
             ]
         )
-        self.norms = nn.ModuleList(
-            [_batch_norm(each) if norm == "batch" and i > 0 else nn.Identity() for i, each in enumerate(channels)]
-        )
+
+        def norm_of(channels: int) -> nn.Module:
+            if norm == "batch":
+                return _gain(BatchNorm2d(channels))
+            return _gain(nn.GroupNorm(1, channels)) if norm == "layer" else nn.Identity()
+
+        self.norms = nn.ModuleList([norm_of(each) if i > 0 else nn.Identity() for i, each in enumerate(channels)])
         features = channels[-1] * (spec.height >> n) * (spec.width >> n)
         self.head = build_head(conditioning, features, spec, treat, bias)
 
