@@ -125,7 +125,7 @@ def tell(text: str) -> None:
 
 
 def parts_option(command: Command) -> Command:
-    def load(context: click.Context, parameter: click.Parameter, files: tuple[str, ...]) -> tuple[str, ...]:  # noqa: ARG001
+    def load(context: click.Context, parameter: click.Parameter, files: tuple[str, ...]) -> tuple[str, ...]:
         from ganvas import parts
 
         for file in files:

@@ -170,7 +170,7 @@ def shelf(kind: str) -> Callable[..., Callable[[T], T]]:
     a positional name is missing.
     """
 
-    def decorate(name: str, *, system: str | None = None, paper: str = "", tiny: Mapping[str, Any] | None = None):  # type: ignore[no-untyped-def]  # noqa: ARG001 - read from the source
+    def decorate(name: str, *, system: str | None = None, paper: str = "", tiny: Mapping[str, Any] | None = None):  # type: ignore[no-untyped-def]
         def mark(thing: T) -> T:
             thing.part_kind, thing.part_name = kind, name  # type: ignore[attr-defined]
             return thing

@@ -281,6 +281,8 @@ class Session:
             return None
         self.load(step, state)
         rows = [{"step": step, **row} for row in self.judge.score_model(self.model)]
+        if not rows:  # a protocol without metrics, or with none that these samples can have
+            return None
         append_rows(self.folder / "scores.jsonl", rows)
         shown = {f"score.{row['metric']}": row["value"] for row in rows}
         for sink in self.sinks.values():

@@ -272,7 +272,7 @@ def _asked_to_stop() -> Iterator[threading.Event]:
         yield stop  # signals are the main thread's business
         return
 
-    def ask(number: int, frame: object) -> None:  # noqa: ARG001 - what a handler is called with
+    def ask(number: int, frame: object) -> None:
         stop.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -27,7 +27,7 @@ class SpectralNorm(nn.Module):
         W = self.matrix(weight.detach())  # (rows, columns)
         self.register_buffer("_u", F.normalize(torch.randn(len(W), device=W.device), dim=0, eps=eps))
         self.register_buffer("_v", F.normalize(torch.randn(W.shape[1], device=W.device), dim=0, eps=eps))
-        for _ in range(_WARM_UP):
+        for _ in range(0 if W.is_meta else _WARM_UP):  # without values there is nothing to warm up
             self._u, self._v = self.iterate(W, self._u)
 
     def matrix(self, weight: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Annotated
 from annotated_types import Gt, Le
 from torch import Tensor
 
+from ganvas.errors import BadValue
 from ganvas.parts import Slot, objective
 from ganvas.types import Objective, Turn
 
@@ -20,6 +21,10 @@ class TopK:
 
     k = ⌈max(floor, decay^⌊step / every⌋) · N⌉: the whole batch at first, fewer as training goes on. The share is a
     function of the step, so a resumed run goes on with the k that it had.
+
+    Raises
+    ------
+    BadValue : `of` leaves the logits alone, or is another top-k.
     """
 
     reads_real = True
@@ -32,6 +37,12 @@ class TopK:
         decay: Share = 0.99,
         every: Annotated[int, Gt(0)] = 500,
     ) -> None:
+        if isinstance(of, TopK) or getattr(of, "absent", False):
+            raise BadValue(
+                f"there is no loss of single logits in objective {getattr(type(of), 'part_name', type(of).__name__)!r},"
+                " of which top-k could leave some out",
+                key="objective.of", hint="task.objective.of=hinge",
+            )  # fmt: skip
         self.of = of
         self.floor = floor
         self.decay = decay

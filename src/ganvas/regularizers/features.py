@@ -43,6 +43,7 @@ class AdaptiveMix:
 
     def term(self, turn: Turn, data: Tensor, features: Tensor, label: Tensor | None) -> Tensor:
         share = torch.rand(len(data), 1, device=data.device)  # λ, Beta(1, 1) is uniform
+        data, features = data.float(), features.float()  # whatever the precision of training
         partner = torch.arange(len(data), device=data.device).roll(1)
         mixed = torch.lerp(data[partner], data, share.view(-1, *[1] * (data.dim() - 1)))
         target = torch.lerp(features[partner], features, share).detach()
