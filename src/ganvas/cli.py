@@ -371,6 +371,40 @@ def score_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([head, *lines, f"  interval: {first['interval']}"])
 
 
+# --------------------------------------------------------------------------------------------------- bench
+
+
+@cli.command("bench")
+@click.argument("study_name", metavar="STUDY")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Trainings at a time.")
+@click.option("--out", metavar="DIR", help="The study's folder. [default: runs/STUDY]")
+@parts_option
+@json_option
+def bench_(study_name: str, jobs: int, out: str | None, as_json: bool) -> None:
+    """Train and score a grid of recipes by seeds, and put them into one table.
+
+    STUDY is a shipped name or a .yaml file. Running it again trains only what is missing or has changed.
+    """
+    import os
+
+    from ganvas import study
+    from ganvas.run import RUNS
+
+    plan = study.load(study_name)
+    folder = Path(out) if out else RUNS / plan.name
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    failed = study.execute(
+        plan, folder, jobs=jobs, threads=threads, tell=lambda done, total, text: say(f"{done} of {total}  {text}")
+    )
+    found = study.cells(plan, folder, failed)
+    markdown, numbers = study.write(plan, folder, found)
+    if as_json:
+        tell(numbers.read_text(encoding="utf-8"))
+    else:
+        tell(study.table(plan, found))
+    say(f"table    {markdown}")
+
+
 # --------------------------------------------------------------------------------------------------- list
 
 

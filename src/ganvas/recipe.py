@@ -33,6 +33,7 @@ from ganvas.yaml12 import KeyPath, Mark
 
 Positive = Annotated[int, Gt(0)]
 SHIPPED = Path(__file__).parent / "recipes"
+STUDIES = SHIPPED / "studies"
 PROTOCOLS = Path(__file__).parent / "protocols"
 DEFAULT = "digits"
 """The recipe that `ganvas train` takes when none is named."""
@@ -229,6 +230,8 @@ def shipped() -> dict[str, Path]:
     """name -> file of every recipe in the package; those in `tiny/` are called `tiny/<name>`."""
     found = {}
     for file in sorted(SHIPPED.rglob("*.yaml")):
+        if file.parent == STUDIES:  # grids over recipes, see study.py
+            continue
         in_tiny = file.parent.name == "tiny"
         found[f"tiny/{file.stem}" if in_tiny else file.stem] = file
     return found
