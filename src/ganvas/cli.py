@@ -381,7 +381,7 @@ def score_table(rows: Sequence[Mapping[str, Any]]) -> str:
 @parts_option
 @json_option
 def bench_(study_name: str, jobs: int, out: str | None, as_json: bool) -> None:
-    """Train and score a grid of recipes by seeds, and put them into one table.
+    """Train a grid of recipes by seeds into one table of scores.
 
     STUDY is a shipped name or a .yaml file. Running it again trains only what is missing or has changed.
     """

@@ -64,8 +64,9 @@ class SANHead(Head):
             name = getattr(type(inner), "part_name", type(inner).__name__)
             raise BadValue(
                 f"the logit of conditioning {name!r} is not one row of a linear layer, which is what SAN normalises",
-                key="head",
-                hint="head=multi-discriminator",
+                key="conditioning.head",
+                hint="networks.discriminator.conditioning="
+                f"{{use: san, head: {'multi-discriminator' if spec.num_classes else 'plain'}}}",
             )
         self.direction_weight = direction_weight
         inner.linear = SANLinear(inner.linear)

@@ -107,7 +107,8 @@ class PathLength:
         images = turn.generate(latent, turn.fake_label)
         noise = torch.randn_like(images) / images[0, 0].numel() ** 0.5  # / √(H·W)
         (pulled,) = torch.autograd.grad((images * noise).sum(), latent.values, create_graph=True)  # Jᵀ y, (N, ...)
-        lengths = pulled.flatten(1).square().sum(1).sqrt()
+        # The square root has no gradient at zero, where a latent meets dead units alone.
+        lengths = (pulled.flatten(1).square().sum(1) + 1e-12).sqrt()
         self.mean += self.decay * (lengths.detach().mean().item() - self.mean)
         return (lengths - self.mean).square().mean()
 
