@@ -22,6 +22,7 @@ from ganvas.errors import DivergenceError, GanvasError, RecipeError, nearest
 from ganvas.files import read_rows, write_bytes
 from ganvas.recipe import STUDIES, Recipe, check_section, differences
 from ganvas.run import train
+from ganvas.types import Metric
 
 Overrides = tuple[str, ...]
 
@@ -136,6 +137,7 @@ def execute(
 
     A cell that diverges is a result of the study. Any other error ends it.
     """
+    columns(study)  # before anything is trained: is there something to compare?
     planned = runs(study, out)
     waiting = [run for run in planned if not finished(run)]
     done, failed = len(planned) - len(waiting), {}
@@ -164,7 +166,7 @@ def execute(
 
 def cells(study: Study, out: Path, failed: Mapping[Path, str]) -> list[Cell]:
     """Rows of the table, best first by the study's first metric; those where no seed finished come last."""
-    lower = better_when_lower(study, out)
+    first = columns(study)[study.metrics[0]]
     gathered: dict[tuple[str, ...], list[Run]] = {}
     for run in runs(study, out):
         gathered.setdefault(run.labels, []).append(run)
@@ -173,7 +175,7 @@ def cells(study: Study, out: Path, failed: Mapping[Path, str]) -> list[Cell]:
     def key(cell: Cell) -> tuple[bool, float]:
         values = cell.values[study.metrics[0]]
         mean = fmean(values) if values else 0.0
-        return not values, mean if lower[study.metrics[0]] else -mean
+        return not values, mean if first.lower_is_better else -mean
 
     return sorted(rows, key=key)
 
@@ -193,11 +195,34 @@ def cell_of(study: Study, labels: tuple[str, ...], own: Iterable[Run], failed: M
     return Cell(labels, {metric: tuple(each) for metric, each in values.items()}, tuple(failures))
 
 
-def better_when_lower(study: Study, out: Path) -> dict[str, bool]:
-    found: dict[str, bool] = {}
-    for run in runs(study, out):
-        found |= {row["metric"]: row["lower_is_better"] for row in read_rows(run.folder / "scores.jsonl")}
-    return {metric: found.get(metric, True) for metric in study.metrics}
+@dataclass(frozen=True)
+class Column:
+    """What is known of a metric: which way is better, and what its values can be."""
+
+    lower_is_better: bool
+    limits: tuple[float, float]
+
+
+def columns(study: Study) -> dict[str, Column]:
+    """The study's metrics, in their order.
+
+    Raises
+    ------
+    RecipeError : the recipe is not scored, or its protocol has no such metric.
+    """
+    protocol = (Recipe.load(study.recipe).override(*study.overrides).resolve()["eval"] or {}).get("protocol")
+    if protocol is None:
+        raise RecipeError(f"recipe {study.recipe!r} is not scored", hint="add to overrides: eval.protocol=NAME")
+    known: dict[str, Column] = {}
+    for node in bench.load_protocol(protocol)["metrics"].values():
+        metric: Metric = parts.build("metric", node)
+        known |= {name: Column(metric.lower_is_better[name], metric.limits[name]) for name in metric.limits}
+    for name in study.metrics:
+        if name not in known:
+            raise RecipeError(
+                f"protocol {protocol!r} has no value {name!r}.{nearest(name, known)}", hint=f"it has {', '.join(known)}"
+            )
+    return {name: known[name] for name in study.metrics}
 
 
 def tied(best: Sequence[float], other: Sequence[float]) -> bool:
@@ -213,20 +238,20 @@ def table(study: Study, found: Sequence[Cell]) -> str:
     head = [*study.grid, *study.metrics]
     lines = [f"| {' | '.join(head)} | |", f"|{'---|' * len(head)}---|"]
     best = found[0].values[study.metrics[0]] if found else ()
+    known = columns(study)
     for cell in found:
         own = cell.values[study.metrics[0]]
         mark = "≈ best" if own and best and tied(best, own) else ""
         notes = "; ".join(filter(None, [mark, *cell.failures]))
-        lines.append(
-            f"| {' | '.join([*cell.labels, *(shown(cell.values[name]) for name in study.metrics)])} | {notes} |"
-        )
+        numbers = (shown(cell.values[name], column.limits) for name, column in known.items())
+        lines.append(f"| {' | '.join([*cell.labels, *numbers])} | {notes} |")
     return "\n".join(lines)
 
 
-def shown(values: Sequence[float]) -> str:
+def shown(values: Sequence[float], limits: tuple[float, float]) -> str:
     if not values:
         return "–"
-    low, high = bench.t_interval(values)
+    low, high = bench.t_interval(values, limits)
     return f"{fmean(values):.3g}" + ("" if low is None else f" [{low:.3g}, {high:.3g}]")
 
 
