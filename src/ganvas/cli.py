@@ -243,7 +243,7 @@ def train(
 @click.option(
     "--truncation", type=click.FloatRange(0, min_open=True), metavar="X", help="Keep latents within ± X: less variety."
 )
-@click.option("--sampler", metavar="NAME", help="Another sampler than the recipe's (ganvas list samplers).")
+@click.option("--sampler", metavar="NAME", help="Another sampler than the recipe's, or '{use: NAME, key: value}'.")
 @click.option("--out", metavar="grid.png|FOLDER|FILE.npz", help="[default: RUN/samples/seed-SEED.png]")
 @click.option("--batch", type=click.IntRange(1), metavar="N", default=64, show_default=True, help="Images at once.")
 @device_option
@@ -261,7 +261,7 @@ def sample(
     ganvas sample runs/digits --n 64 --label 3 --out threes.png
     ganvas sample runs/digits --n 1000 --out fakes/
     """
-    from ganvas import drawing
+    from ganvas import drawing, yaml12
     from ganvas.model import Model
     from ganvas.numerics import pick_device
 
@@ -272,7 +272,8 @@ def sample(
     labels = [label] * n if label is not None else [i % classes for i in range(n)] if classes else None
     # A single label goes as it is: an error about it should not repeat it n times.
     wish = labels if label is None else label
-    images = model.sample(n, seed=seed, label=wish, truncation=truncation, sampler=sampler, batch=batch)
+    node = yaml12.read(sampler, "--sampler")[0] if sampler else None  # a name, or a part with its keys
+    images = model.sample(n, seed=seed, label=wish, truncation=truncation, sampler=node, batch=batch)
     target.write(images, labels, columns=min(classes, 20) if classes and label is None else None)
     if as_json:
         tell(json.dumps({"out": str(target.path), "n": n, "seed": seed, "label": label}))

@@ -343,6 +343,9 @@ class Synthesizer(Protocol):
     @property
     def critic(self) -> Critic: ...
 
+    @property
+    def num_classes(self) -> int: ...
+
     def synthesize(self, latent: Latent, label: Tensor | None = None) -> Tensor: ...
 
 

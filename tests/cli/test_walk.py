@@ -240,3 +240,16 @@ def test_an_interruption_that_saved_says_how_to_go_on(ganvas: Ganvas, monkeypatc
     assert said.code == 130
     assert "saved at step 7. Go on with: ganvas train --resume --out run" in said.err
     assert said.json["errors"][0]["type"] == "Interrupted"
+
+
+def test_a_sampler_with_keys_of_its_own(ganvas: Ganvas, trained_run: Path, tmp_path: Path) -> None:
+    def drawn(sampler: str, name: str) -> np.ndarray:
+        said = ganvas(f"sample {trained_run} --n 5 --out {tmp_path / name}.npz --sampler '{sampler}'")
+        assert said.code == 0, said.err
+        return np.load(tmp_path / f"{name}.npz")["images"]
+
+    plain = drawn("plain", "a")
+    assert np.array_equal(drawn("{use: interpolated, psi: 1.0}", "b"), plain)
+    assert not np.array_equal(drawn("{use: interpolated, psi: 0.1}", "c"), plain)
+    wrong = ganvas(f"sample {trained_run} --n 5 --out {tmp_path}/d.npz --sampler '{{use: interpolated, spi: 1}}'")
+    assert wrong.code == 2 and "Did you mean 'psi'" in wrong.err

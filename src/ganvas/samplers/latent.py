@@ -6,7 +6,7 @@ import math
 from typing import Annotated
 
 import torch
-from annotated_types import Gt
+from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from ganvas.parts import sampler
@@ -42,3 +42,16 @@ class Truncated:
         share = (1 - inside) / 2 + torch.special.ndtr(z) * inside
         values = torch.special.ndtri(share).clamp(-self.threshold, self.threshold)
         return model.synthesize(Latent(values.to(latent.values), latent.space), label)
+
+
+@sampler("interpolated", paper="Karras et al. 2019, appendix B")
+class Interpolated:
+    """Truncation by interpolation: latents are moved towards their prior's mean, z′ = ψ z; less variety at small ψ."""
+
+    stochastic = False
+
+    def __init__(self, *, psi: Annotated[float, Ge(0), Le(1)] = 0.7) -> None:
+        self.psi = psi
+
+    def __call__(self, model: Synthesizer, latent: Latent, label: Tensor | None, generator: torch.Generator) -> Tensor:
+        return model.synthesize(Latent(self.psi * latent.values, latent.space), label)
