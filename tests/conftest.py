@@ -8,8 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import hypothesis
 import pytest
 import torch
+
+# The same examples in every run, and none that fails for being slow.
+hypothesis.settings.register_profile("ganvas", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("ganvas")
 
 KILL_SCRIPT = Path(__file__).parents[1] / "benchmarks" / "kill_resume.py"
 
