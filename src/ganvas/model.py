@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,15 @@ from ganvas.types import Critic, DataSpec, Generator, Latent, LatentSpec, Nets, 
 _BLOCK = 64  # latents and labels are drawn in blocks, so that image i is the same whatever n is
 
 
-class Capability:
+class Capability(ABC):
     """Something that a model may or may not be able to do. Subclasses say how to tell."""
 
     name = ""
 
     @classmethod
+    @abstractmethod
     def present(cls, model: Model) -> bool:
-        raise NotImplementedError
+        """Whether the model has it."""
 
     @classmethod
     def instead(cls, model: Model) -> str:

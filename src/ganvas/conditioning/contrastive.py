@@ -5,6 +5,7 @@ Both compare by cosine, so that the length of an embedding plays no part.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Annotated, ClassVar, Literal
 
@@ -86,7 +87,7 @@ def data_to_data_cross_entropy(
     return (torch.cat([attraction[:, None], negatives], 1).logsumexp(1) - attraction).mean()
 
 
-class ContrastiveHead(Head):
+class ContrastiveHead(Head, ABC):
     """What both heads share: embeddings, proxies, and ADC-GAN's or TAC-GAN's correction on top."""
 
     pairing = "optional"
@@ -130,8 +131,9 @@ class ContrastiveHead(Head):
             extra |= {"twin_embedding": self.twin_embed(features), "twin_proxy": self.twin_proxies(y)}
         return Scores(self.logit(features, label), features, extra)
 
+    @abstractmethod
     def contrast(self, embedding: Tensor, proxy: Tensor, label: Tensor) -> Tensor:
-        raise NotImplementedError
+        """The loss of embeddings (N, D) against proxies (N, D)."""
 
     def term(self, scores: Scores, label: Tensor | None, prefix: str = "", proxy: str = "proxy") -> Tensor:
         extra = scores.extra

@@ -11,6 +11,7 @@ As in the authors' code the bias is added to the input and has its size, so that
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import cast
 
@@ -21,7 +22,7 @@ from torch.nn import functional as F
 TINY = 1e-12
 
 
-class NormalizedRows(nn.Module):
+class NormalizedRows(nn.Module, ABC):
     """The rows of a weight as directions, and a scale for each.
 
     Parameters
@@ -66,8 +67,9 @@ class NormalizedRows(nn.Module):
     def along_channels(self, values: Tensor) -> Tensor:
         return values
 
+    @abstractmethod
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
-        raise NotImplementedError
+        """The layer's linear map with this weight, without bias."""
 
 
 def unit_rows(weight: Tensor) -> Tensor:
