@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ganvas.model import Model, load
     from ganvas.recipe import Recipe
     from ganvas.run import check, train
+    from ganvas.scoring import evaluate
     from ganvas.types import DataSpec, Latent
 
 __version__ = "0.1.0"
@@ -48,6 +49,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "check",
+    "evaluate",
     "load",
     "parts",
     "train",
@@ -59,6 +61,7 @@ _HOMES = {
     "Model": "model",
     "Recipe": "recipe",
     "check": "run",
+    "evaluate": "scoring",
     "load": "model",
     "train": "run",
 }  # every other name is an error's

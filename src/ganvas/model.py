@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from ganvas import parts
-from ganvas.errors import CheckpointError, GanvasError, MissingCapability, UsageError
-from ganvas.files import model_file, model_metadata, read_tensors
+from ganvas.errors import MissingCapability, UsageError
 from ganvas.numerics import derive_seed, settle_kernels
-from ganvas.recipe import Weights, check_node
+from ganvas.recipe import check_node
+from ganvas.trained import read_trained
 from ganvas.types import Critic, DataSpec, Generator, Latent, LatentSpec, Nets, Sampler
 
 _BLOCK = 64  # latents and labels are drawn in blocks, so that image i is the same whatever n is
@@ -199,7 +199,6 @@ class Model:
         assert self.generator is not None
         return self.generator(latent.values.to(self.device), label).float()
 
-    @torch.no_grad()  # not inference mode: a sampler may turn gradients on for its own steps
     def sample(
         self,
         n: int,
@@ -220,14 +219,27 @@ class Model:
         truncation : short for the sampler `truncated` with this threshold.
         sampler : the name of a sampler, or its recipe node; None takes the recipe's.
         """
-        if n < 0 or batch < 1:
-            raise UsageError(f"{n} samples in batches of {batch}", hint="n is at least 0, batch at least 1")
         if truncation is not None and sampler is not None:
             raise UsageError(
                 "truncation and sampler are both given", hint="give the sampler its threshold: {use: truncated, …}"
             )
         if truncation is not None:
             sampler = {"use": "truncated", "threshold": truncation}
+        done = list(self.stream(n, seed=seed, label=label, sampler=sampler, batch=batch))
+        return torch.cat(done) if done else torch.empty(0, *self.spec.shape)
+
+    def stream(
+        self,
+        n: int,
+        *,
+        seed: int = 0,
+        label: int | Sequence[int] | Tensor | None = None,
+        sampler: str | Mapping[str, Any] | None = None,
+        batch: int = _BLOCK,
+    ) -> Iterator[Tensor]:
+        """What `sample` gives, in pieces of `batch`, so that 50,000 images need not lie in memory at once."""
+        if n < 0 or batch < 1:
+            raise UsageError(f"{n} samples in batches of {batch}", hint="n is at least 0, batch at least 1")
         draw = self.sampler(sampler)
         labels = self.labels(n, seed=seed, label=label)
         if draw.stochastic:  # whole blocks, each with a generator of its own
@@ -236,13 +248,20 @@ class Model:
         else:
             drawn = n
         latent = self.draw(drawn, seed=seed)
-        done = []
+        return self._pieces(n, drawn, batch, seed, draw, latent, labels)
+
+    def _pieces(
+        self, n: int, drawn: int, batch: int, seed: int, draw: Sampler, latent: Latent, labels: Tensor | None
+    ) -> Iterator[Tensor]:
         for start in range(0, drawn, batch):
             piece = slice(start, start + batch)
             generator = torch.Generator(self.device).manual_seed(derive_seed(seed, start, "sampler"))
             own = None if labels is None else labels[piece]
-            done.append(draw(self, Latent(latent.values[piece], latent.space), own, generator).detach().cpu())
-        return torch.cat(done)[:n] if done else torch.empty(0, *self.spec.shape)
+            with torch.no_grad():  # not inference mode: a sampler may turn gradients on for its own steps
+                images = draw(self, Latent(latent.values[piece], latent.space), own, generator)
+            if len(self.spec.shape) == 3:
+                images = images.clamp(-1, 1)  # not every generator ends in a tanh
+            yield images.detach().cpu()[: n - start]
 
     def sampler(self, wish: str | Mapping[str, Any] | None = None) -> Sampler:
         """The sampler part that is wished for, else the recipe's; keys are checked as in a recipe."""
@@ -262,33 +281,10 @@ class Model:
         UnknownPart : made with parts that are not on the shelves (give their file with `--parts`).
         """
         settle_kernels()
-        file = model_file(Path(path))
-        metadata = model_metadata(file)
-        try:
-            spec = DataSpec(**{**metadata["spec"], "shape": tuple(metadata["spec"]["shape"])})
-            nodes = metadata["recipe"]["networks"]
-            nets = {role: entry.part for role, entry in parts.build_set("network", nodes, Weights, spec).items()}
-            class_names, step = tuple(metadata["class_names"]), int(metadata["step"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CheckpointError(
-                f"its header is not one of ours ({error})", where=str(file), hint="train again"
-            ) from None
-        except GanvasError as error:
-            error.where = f"{file}  {error.where}".rstrip()
-            raise
-        tensors, _ = read_tensors(file)
-        for role, net in nets.items():
-            own = {name.removeprefix(f"{role}."): t for name, t in tensors.items() if name.startswith(f"{role}.")}
-            try:
-                net.load_state_dict(own)
-            except RuntimeError as error:
-                raise CheckpointError(
-                    f"its weights are not those of its recipe: {str(error).splitlines()[-1].strip()}", where=str(file),
-                    hint="the file was made by another version, or changed",
-                ) from None  # fmt: skip
+        found = read_trained(Path(path))
         return cls(
-            metadata["recipe"], spec, nets,
-            class_names=class_names, step=step, device=device,
+            found.recipe, found.spec, found.nets,
+            class_names=found.class_names, step=found.step, device=device,
         )  # fmt: skip
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TaskID, TextColumn
@@ -52,6 +53,17 @@ class Pace(ProgressColumn):
         return Text(f"{rate}  {clock(task.remaining / task.speed)} left", style="cyan")
 
 
+class Rate(ProgressColumn):
+    """Images per second and the time that is left."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        if not task.speed or task.remaining is None:
+            return Text("")
+        return Text(f"{task.speed:.3g} images/s  {clock(task.remaining / task.speed)} left", style="cyan")
+
+
 class Progress(Watcher):
     """A bar where standard error is a terminal, a line per logged row elsewhere."""
 
@@ -91,3 +103,17 @@ class Progress(Watcher):
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
+
+
+@contextlib.contextmanager
+def images_bar() -> Iterator[Callable[[int, int], None]]:
+    """A bar for images that are embedded: call it with (images done, images in all); silent where nobody looks."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    console = Console(stderr=True, highlight=False)
+    with Bar(
+        TextColumn("embedding"), BarColumn(20), MofNCompleteColumn(), Rate(), console=console, transient=True
+    ) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -29,6 +29,7 @@ from ganvas.errors import (
 from ganvas.files import model_metadata, write_bytes
 from ganvas.layering import assign, merge, merge_marks, without_nulls
 from ganvas.parts import Factory, Field, Slot, Slots
+from ganvas.trained import Weights
 from ganvas.yaml12 import KeyPath, Mark
 
 Positive = Annotated[int, Gt(0)]
@@ -84,15 +85,6 @@ class OptimOptions:
     schedule: Annotated[Any, Slot("schedule")] = "constant"
     clip_norm: Annotated[float, Gt(0)] | None = None  # global L2 norm of one role's gradient
     roles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # role -> the optimizer's keys for it alone
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Where a network's weights come from, and which of them stay as they are."""
-
-    from_: str | None = None  # a run folder or model.safetensors
-    net: str | None = None  # its role there; None: the same
-    freeze: Literal["all"] | tuple[str, ...] | None = None  # or the beginnings of parameter names
 
 
 @dataclass(frozen=True)

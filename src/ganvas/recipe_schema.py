@@ -8,7 +8,8 @@ from typing import Any
 
 from ganvas import parts
 from ganvas.parts import Field, Slot, Slots
-from ganvas.recipe import Schema, Weights
+from ganvas.recipe import Schema
+from ganvas.trained import Weights
 from ganvas.values import plain, value_schema, words
 
 _NULL = {"type": "null"}  # the same as leaving the key out

@@ -15,14 +15,15 @@ import torch
 
 import ganvas
 from ganvas import bench, parts, pictures, report, yaml12
-from ganvas.engine.build import Plan, build_networks, build_task, build_trainer
+from ganvas.engine.build import Plan, build_networks, build_task, build_trainer, check_passes
 from ganvas.engine.trainer import Hooks, State, Trainer
 from ganvas.errors import BadValue, CheckpointError, DataError, ResumeMismatch
 from ganvas.files import append_rows, claimed, full_disk, write_bytes, write_tensors
 from ganvas.layering import without_nulls
 from ganvas.model import Model, model_header
 from ganvas.numerics import pick_device
-from ganvas.recipe import Recipe, Weights, differences, made_tiny
+from ganvas.recipe import Recipe, differences, made_tiny
+from ganvas.trained import Weights
 from ganvas.types import Batch, Dataset, DataSpec, Sink
 
 RUNS = Path("runs")
@@ -339,6 +340,7 @@ def check(recipe: Recipe, say: Callable[[str], None] = lambda text: None) -> Non
                 parts.build_set("network", {role: own}, Weights, spec)
         nets, _ = build_networks(small, spec, pretrained=False)
         task = build_task(small, nets, spec)
+        check_passes(task, resolved["train"])
     step_once(task, spec)
 
 

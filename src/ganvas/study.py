@@ -7,37 +7,53 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import multiprocessing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
 from typing import Annotated, Any
 
 from annotated_types import Ge, Len
 
-from ganvas import bench, parts, yaml12
+from ganvas import bench, parts, tables, yaml12
 from ganvas.errors import DivergenceError, GanvasError, RecipeError, nearest
-from ganvas.files import read_rows, write_bytes
+from ganvas.files import read_rows
 from ganvas.recipe import STUDIES, Recipe, check_section, differences
 from ganvas.run import train
-from ganvas.types import Metric
+from ganvas.tables import Line, Series
 
 Overrides = tuple[str, ...]
+Seeds = tuple[Annotated[int, Ge(0)], ...]
+Tell = Callable[[int, int, str], None]  # (runs done, runs in all, which one)
 
 
 @dataclass(frozen=True)
 class Study:
-    """Which recipes are compared, and on what."""
+    """Which recipes are compared, and on what.
 
-    recipe: str
-    grid: Mapping[str, Mapping[str, Overrides]]  # axis -> label -> what it changes
+    The cells are all combinations of `recipes` and the axes of `grid`. Where there is `tune`, every setting of it is
+    first trained in every cell with `tune_seeds`; the one that is best by the first metric, in the mean, is then
+    trained with `seeds`, and only these count. A cell so has the same budget as every other.
+    """
+
     metrics: Annotated[tuple[str, ...], Len(1)]  # columns of the table, the first decides the order
+    recipe: str | None = None
+    recipes: Mapping[str, str] = field(default_factory=dict)  # label -> recipe: instead of one recipe, an axis
+    grid: Mapping[str, Mapping[str, Overrides]] = field(default_factory=dict)  # axis -> label -> what it changes
+    split: str | None = None  # an axis: each of its labels has a table of its own, and may have a protocol of its own
     overrides: Overrides = ()  # for every cell
-    seeds: Annotated[tuple[Annotated[int, Ge(0)], ...], Len(1)] = (0, 1, 2)
+    tune: Mapping[str, Overrides] = field(default_factory=dict)  # label -> a setting to try
+    tune_seeds: Seeds = (1000,)
+    seeds: Annotated[Seeds, Len(1)] = (0, 1, 2)
     summary: str | None = None
     name: str = field(default="", kw_only=True)
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The names of the columns that say which cell it is."""
+        return (*(("recipe",) if self.recipes else ()), *self.grid)
 
 
 @dataclass(frozen=True)
@@ -48,15 +64,7 @@ class Run:
     seed: int
     recipe: Recipe
     folder: Path
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A row of the table: what every seed came to."""
-
-    labels: tuple[str, ...]
-    values: Mapping[str, tuple[float, ...]]  # metric -> one value a seed that finished
-    failures: tuple[str, ...]  # one line a seed that did not
+    setting: str = ""  # the label in `tune`
 
 
 def load(source: str | Path) -> Study:
@@ -81,18 +89,87 @@ def load(source: str | Path) -> Study:
     return study
 
 
+def cells_of(study: Study) -> dict[tuple[str, ...], Recipe]:
+    """The recipe of every cell, each resolved once so that a mistake is told before anything is trained.
+
+    Raises
+    ------
+    RecipeError : neither or both of `recipe` and `recipes`, or a recipe has problems.
+    """
+    if bool(study.recipe) == bool(study.recipes):
+        raise RecipeError("a study names one recipe, or several", where=study.name, hint="set recipe, or recipes")
+    cells = {}
+    for label, name in study.recipes.items() or (("", study.recipe),):
+        base = Recipe.load(name).override(*study.overrides)
+        for chosen in itertools.product(*(axis.items() for axis in study.grid.values())):
+            recipe = base.override(*(change for _, changes in chosen for change in changes))
+            for setting in study.tune.values() or ((),):
+                recipe.override(*setting).resolve()
+            cells[(*((label,) if label else ()), *(own for own, _ in chosen))] = recipe
+    return cells
+
+
+def _run(study: Study, out: Path, labels: tuple[str, ...], recipe: Recipe, setting: str, seed: int) -> Run:
+    own = recipe.override(*(study.tune[setting] if setting else ()), f"train.seed={seed}")
+    parts_of_name = "_".join((*labels, setting) if setting else labels).replace(" ", "-") or "runs"
+    return Run(labels, seed, own, out / parts_of_name / f"seed-{seed}", setting)
+
+
+def tuning(study: Study, out: Path) -> list[Run]:
+    """The trainings that settings are chosen by; none without `tune`."""
+    return [
+        _run(study, out, labels, recipe, setting, seed)
+        for labels, recipe in cells_of(study).items()
+        for setting in study.tune
+        for seed in study.tune_seeds
+    ]
+
+
 def runs(study: Study, out: Path) -> list[Run]:
-    """Every training of a study, each recipe resolved once so that a mistake is told before anything is trained."""
-    base = Recipe.load(study.recipe).override(*study.overrides)
-    planned = []
-    for cell in itertools.product(*(axis.items() for axis in study.grid.values())):
-        labels = tuple(label for label, _ in cell)
-        recipe = base.override(*(change for _, changes in cell for change in changes))
-        recipe.resolve()
-        for seed in study.seeds:
-            seeded = recipe.override(f"train.seed={seed}")
-            planned.append(Run(labels, seed, seeded, out / "_".join(labels).replace(" ", "-") / f"seed-{seed}"))
-    return planned
+    """The trainings that count. With `tune`, the tuning must be there."""
+    chosen = choices(study, out)
+    return [
+        _run(study, out, labels, recipe, chosen.get(labels, ""), seed)
+        for labels, recipe in cells_of(study).items()
+        for seed in study.seeds
+    ]
+
+
+def tuned(study: Study, out: Path) -> dict[tuple[str, ...], dict[str, float]]:
+    """cell -> setting -> mean of the first metric over the tuning seeds that ended; absent where none did."""
+    metric = study.metrics[0]
+    found: dict[tuple[str, ...], dict[str, list[float]]] = {}
+    for run in tuning(study, out):
+        row = tables.newest(run.folder).get(metric) if finished(run) else None
+        if row is not None and math.isfinite(row["value"]):
+            found.setdefault(run.labels, {}).setdefault(run.setting, []).append(float(row["value"]))
+    return {
+        labels: {name: sum(own) / len(own) for name, own in by.items() if len(own) == len(study.tune_seeds)}
+        for labels, by in found.items()
+    }
+
+
+def choices(study: Study, out: Path) -> dict[tuple[str, ...], str]:
+    """cell -> the setting that was best in it; the first one where none ended."""
+    if not study.tune:
+        return {}
+    sign = 1 if columns(study)[study.metrics[0]].lower_is_better else -1
+    scores = tuned(study, out)
+    return {
+        labels: min(scores[labels], key=lambda name: sign * scores[labels][name])
+        if scores.get(labels)
+        else next(iter(study.tune))
+        for labels in cells_of(study)
+    }
+
+
+def expected_best(scores: Sequence[float], budget: int) -> float:
+    """The expected least of `budget` draws with replacement from these scores (Lucic et al. 2018, section 5.1).
+
+    The sum over sorted scores s_(i) of s_(i) ((1 - (i - 1)/n)^k - (1 - i/n)^k): what a bootstrap tends to.
+    """
+    n = len(scores)
+    return sum(value * ((1 - i / n) ** budget - (1 - (i + 1) / n) ** budget) for i, value in enumerate(sorted(scores)))
 
 
 def finished(run: Run) -> bool:
@@ -130,15 +207,17 @@ def carry_out(run: Run, threads: int) -> str | None:
     return None
 
 
-def execute(
-    study: Study, out: Path, *, jobs: int, threads: int, tell: Callable[[int, int, str], None]
-) -> dict[Path, str]:
+def execute(study: Study, out: Path, *, jobs: int, threads: int, tell: Tell) -> dict[Path, str]:
     """Train what is not finished, `jobs` at a time; the problem of each run that diverged, by its folder.
 
     A cell that diverges is a result of the study. Any other error ends it.
     """
     columns(study)  # before anything is trained: is there something to compare?
-    planned = runs(study, out)
+    failed = carry_out_all(tuning(study, out), jobs, threads, tell) if study.tune else {}
+    return failed | carry_out_all(runs(study, out), jobs, threads, tell)
+
+
+def carry_out_all(planned: Sequence[Run], jobs: int, threads: int, tell: Tell) -> dict[Path, str]:
     waiting = [run for run in planned if not finished(run)]
     done, failed = len(planned) - len(waiting), {}
     tell(done, len(planned), "already there")
@@ -152,9 +231,8 @@ def execute(
                 done += 1
                 if problem:
                     failed[run.folder] = problem
-                tell(
-                    done, len(planned), f"{' '.join(run.labels)} seed {run.seed}" + (f": {problem}" if problem else "")
-                )
+                name = " ".join(filter(None, (*run.labels, run.setting)))
+                tell(done, len(planned), f"{name} seed {run.seed}" + (f": {problem}" if problem else ""))
         except (KeyboardInterrupt, GanvasError):
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -164,59 +242,56 @@ def execute(
 # --------------------------------------------------------------------------------------------------- the table
 
 
-def cells(study: Study, out: Path, failed: Mapping[Path, str]) -> list[Cell]:
-    """Rows of the table, best first by the study's first metric; those where no seed finished come last."""
-    first = columns(study)[study.metrics[0]]
+def lines(study: Study, out: Path, failed: Mapping[Path, str]) -> list[Line]:
+    """Lines of the table, best first by the study's first metric; those where no seed finished come last.
+
+    Raises
+    ------
+    UsageError : their scores were made in different ways.
+    """
     gathered: dict[tuple[str, ...], list[Run]] = {}
     for run in runs(study, out):
         gathered.setdefault(run.labels, []).append(run)
-    rows = [cell_of(study, labels, own, failed) for labels, own in gathered.items()]
-
-    def key(cell: Cell) -> tuple[bool, float]:
-        values = cell.values[study.metrics[0]]
-        mean = fmean(values) if values else 0.0
-        return not values, mean if first.lower_is_better else -mean
-
-    return sorted(rows, key=key)
+    found = [line_of(study, labels, own, failed) for labels, own in gathered.items()]
+    tables.check_alike(found)
+    return tables.ranked(found, study.metrics[0], columns(study)[study.metrics[0]])
 
 
-def cell_of(study: Study, labels: tuple[str, ...], own: Iterable[Run], failed: Mapping[Path, str]) -> Cell:
-    values: dict[str, list[float]] = {metric: [] for metric in study.metrics}
-    failures = []
+def line_of(study: Study, labels: tuple[str, ...], own: Iterable[Run], failed: Mapping[Path, str]) -> Line:
+    values: dict[str, list[tuple[int, float]]] = {metric: [] for metric in study.metrics}
+    failures: list[str] = []
+    made: Mapping[str, Mapping[str, Any]] = {}
+    picture, setting = None, ""
     for run in own:
+        setting = run.setting
         if run.folder in failed:
             failures.append(f"seed {run.seed}: {failed[run.folder]}")
             continue
-        end = last_step(run.folder)
-        found = {row["metric"]: row["value"] for row in read_rows(run.folder / "scores.jsonl") if row["step"] == end}
+        found = tables.newest(run.folder)
+        made = made or {name: row for name, row in found.items() if name in values}
+        picture = picture or tables.picture_of(run.folder)
         for metric in study.metrics:
             if metric in found:
-                values[metric].append(found[metric])
-    return Cell(labels, {metric: tuple(each) for metric, each in values.items()}, tuple(failures))
+                values[metric].append((run.seed, float(found[metric]["value"])))
+    series = {
+        metric: Series(tuple(value for _, value in pairs), tuple(seed for seed, _ in pairs))
+        for metric, pairs in values.items()
+    }
+    return Line((*labels, setting) if study.tune else labels, series, tuple(failures), picture, made)
 
 
-@dataclass(frozen=True)
-class Column:
-    """What is known of a metric: which way is better, and what its values can be."""
-
-    lower_is_better: bool
-    limits: tuple[float, float]
-
-
-def columns(study: Study) -> dict[str, Column]:
+def columns(study: Study) -> dict[str, bench.Column]:
     """The study's metrics, in their order.
 
     Raises
     ------
     RecipeError : the recipe is not scored, or its protocol has no such metric.
     """
-    protocol = (Recipe.load(study.recipe).override(*study.overrides).resolve()["eval"] or {}).get("protocol")
+    name = study.recipe or next(iter(study.recipes.values()))
+    protocol = (Recipe.load(name).override(*study.overrides).resolve()["eval"] or {}).get("protocol")
     if protocol is None:
-        raise RecipeError(f"recipe {study.recipe!r} is not scored", hint="add to overrides: eval.protocol=NAME")
-    known: dict[str, Column] = {}
-    for node in bench.load_protocol(protocol)["metrics"].values():
-        metric: Metric = parts.build("metric", node)
-        known |= {name: Column(metric.lower_is_better[name], metric.limits[name]) for name in metric.limits}
+        raise RecipeError(f"recipe {name!r} is not scored", hint="add to overrides: eval.protocol=NAME")
+    known = bench.columns(bench.load_protocol(protocol))
     for name in study.metrics:
         if name not in known:
             raise RecipeError(
@@ -225,46 +300,30 @@ def columns(study: Study) -> dict[str, Column]:
     return {name: known[name] for name in study.metrics}
 
 
-def tied(best: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether two cells cannot be told apart: their 95 % t-intervals over the seeds overlap."""
-    (low, high), (other_low, other_high) = bench.t_interval(best), bench.t_interval(other)
-    if low is None or high is None or other_low is None or other_high is None:
-        return True  # a single seed tells nothing apart
-    return low <= other_high and other_low <= high
-
-
-def table(study: Study, found: Sequence[Cell]) -> str:
-    """Markdown: mean and 95 % t-interval over the training seeds; ≈ marks cells that are tied with the first."""
-    head = [*study.grid, *study.metrics]
-    lines = [f"| {' | '.join(head)} | |", f"|{'---|' * len(head)}---|"]
-    best = found[0].values[study.metrics[0]] if found else ()
+def write(study: Study, out: Path, found: Sequence[Line]) -> dict[str, Path]:
+    """`table.md`, `table.json` and `table.html` in the study's folder."""
+    axes = (*study.axes, *(("setting",) if study.tune else ()))
     known = columns(study)
-    for cell in found:
-        own = cell.values[study.metrics[0]]
-        mark = "≈ best" if own and best and tied(best, own) else ""
-        notes = "; ".join(filter(None, [mark, *cell.failures]))
-        numbers = (shown(cell.values[name], column.limits) for name, column in known.items())
-        lines.append(f"| {' | '.join([*cell.labels, *numbers])} | {notes} |")
-    return "\n".join(lines)
-
-
-def shown(values: Sequence[float], limits: tuple[float, float]) -> str:
-    if not values:
-        return "–"
-    low, high = bench.t_interval(values, limits)
-    return f"{fmean(values):.3g}" + ("" if low is None else f" [{low:.3g}, {high:.3g}]")
-
-
-def write(study: Study, out: Path, found: Sequence[Cell]) -> tuple[Path, Path]:
-    """`table.md` and `table.json` in the study's folder."""
-    text = f"# {study.name}\n\n{study.summary or ''}\n\n{table(study, found)}\n\n"
-    text += f"Mean and 95 % t-interval over training seeds {', '.join(map(str, study.seeds))}; recipe {study.recipe}.\n"
-    rows = [
-        {**dict(zip(study.grid, cell.labels, strict=True)), "values": cell.values, "failures": cell.failures}
-        for cell in found
+    text = tables.markdown(axes, found, known)
+    notes = [
+        f"Mean and 95 % t-interval over training seeds {', '.join(map(str, study.seeds))}. {tables.TIED}: not to be "
+        "told apart from the first line, seed by seed where seeds are shared.",
     ]
-    write_bytes(out / "table.md", text.encode())
-    write_bytes(
-        out / "table.json", json.dumps({"study": study.name, "seeds": study.seeds, "cells": rows}, indent=1).encode()
-    )
-    return out / "table.md", out / "table.json"
+    if study.tune:
+        notes.append(
+            f"Settings {', '.join(study.tune)} were tried in every cell with seeds "
+            f"{', '.join(map(str, study.tune_seeds))}, which do not count; the best by {study.metrics[0]} is shown."
+        )
+    data: dict[str, Any] = {
+        "study": study.name, "seeds": study.seeds, "cells": tables.as_data(axes, found, known),
+    }  # fmt: skip
+    if study.tune:
+        data["tuning"] = [{"cell": list(cell), "scores": own} for cell, own in tuned(study, out).items()]
+    whole = f"# {study.name}\n\n{study.summary or ''}\n\n{text}\n\n{' '.join(notes)}\n"
+    page = tables.html(study.name, study.summary or "", axes, found, known, notes)
+    return tables.write(out, whole, data, page)
+
+
+def table(study: Study, found: Sequence[Line]) -> str:
+    """The table in Markdown."""
+    return tables.markdown((*study.axes, *(("setting",) if study.tune else ())), found, columns(study))

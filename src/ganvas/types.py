@@ -5,7 +5,7 @@ Images are `(N, C, H, W)` float32 in [-1, 1]; any number of channels, H and W ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
@@ -90,11 +90,21 @@ class Latent:
 
 @dataclass(frozen=True)
 class Scores:
-    """What a critic says of N data: `logits` (N,), its last `features` (N, D), and what its head adds by name."""
+    """What a critic says of N data: `logits` (N,), its last `features` (N, D), and what its head adds by name.
+
+    A critic that judges data piece by piece gives the logits of all P pieces as `pieces` (N, P), and their means as
+    `logits`.
+    """
 
     logits: Tensor
     features: Tensor
     extra: Mapping[str, Tensor] = field(default_factory=dict)
+    pieces: Tensor | None = None
+
+    @property
+    def judged(self) -> Tensor:
+        """What objectives act on: the logits (N,), or (N * P,) those of all pieces."""
+        return self.logits if self.pieces is None else self.pieces.flatten()
 
 
 class CriticHead(Protocol):
@@ -122,13 +132,66 @@ class CriticHead(Protocol):
 class Generator(Protocol):
     """A network that turns latents into data.
 
-    `latents` names its spaces, first the one that is drawn from; `conditional` says whether it looks at the label.
+    `latents` names its spaces, first the one that is drawn from; `conditional` says whether it looks at the label. One
+    that says `bounded = False` may leave [-1, 1]; sampling cuts its images.
     """
 
     latents: Mapping[str, LatentSpec]
     conditional: bool
 
     def __call__(self, latent: Tensor, label: Tensor | None = None) -> Tensor: ...
+
+
+@runtime_checkable
+class SpacedGenerator(Generator, Protocol):
+    """A generator that can be driven from each of its `latents`, in whose order one space leads to the next."""
+
+    def to_space(self, latent: Latent, space: str, label: Tensor | None = None) -> Latent:
+        """The same points in a later space; UsageError where there is no way."""
+        ...
+
+    def from_space(self, latent: Latent, label: Tensor | None = None) -> Tensor:
+        """Data (N, ...) of points in any of the spaces, differentiable in them."""
+        ...
+
+
+class CodeShape(Protocol):
+    """Which codes the end of a latent holds (InfoGAN)."""
+
+    @property
+    def discrete(self) -> tuple[int, ...]: ...  # categories of each
+
+    @property
+    def continuous(self) -> int: ...
+
+
+@runtime_checkable
+class Coded(Protocol):
+    """A generator that reads the end of its latent as codes, or could: None is for no codes."""
+
+    @property
+    def codes(self) -> CodeShape | None: ...
+
+
+@dataclass(frozen=True)
+class Halfway:
+    """Data half made: the map (N, C, h, w) after so many of a generator's stages, and what the stages are told."""
+
+    map: Tensor
+    stages: int
+    told: Sequence[Tensor | None]
+
+
+@runtime_checkable
+class Staged(Generator, Protocol):
+    """A generator that can be entered half-way: `back(front(latent, label, stages=k))` is its output for every k."""
+
+    @property
+    def stages(self) -> int: ...
+
+    def front(self, latent: Tensor, label: Tensor | None = None, *, stages: int) -> Halfway: ...
+
+    def back(self, half: Halfway) -> Tensor: ...
 
 
 @runtime_checkable
@@ -163,6 +226,24 @@ class Task(Protocol):
     def state_dict(self) -> dict[str, Any]: ...  # whatever exact resume needs
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A task with numbers for the log beside its losses, read whenever a row is written.
+
+    They are functions of what is saved, so that a resumed run writes the same rows.
+    """
+
+    def readings(self) -> Mapping[str, float]: ...
+
+
+@runtime_checkable
+class Batchwise(Protocol):
+    """A part, or a task of such parts, that compares the data of one pass and needs so many of them."""
+
+    @property
+    def least_batch(self) -> int: ...
 
 
 @runtime_checkable
@@ -219,6 +300,13 @@ class Objective(Protocol):
     def generator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor: ...
 
 
+@runtime_checkable
+class Selecting(Objective, Protocol):
+    """An objective that leaves generated data out of another one's generator loss; `of` is that one."""
+
+    of: Objective
+
+
 @dataclass(frozen=True)
 class Term:
     """How much and how often a regularizer counts: keys of the recipe, not of the regularizer."""
@@ -242,6 +330,15 @@ class Constraint(Protocol):
     side: Side
 
     def apply(self, net: nn.Module) -> None: ...
+
+
+@runtime_checkable
+class Gauge(Protocol):
+    """A regularizer that teaches nothing: numbers of a network for the log, by name."""
+
+    side: Side
+
+    def readings(self, net: nn.Module) -> Mapping[str, float]: ...
 
 
 @runtime_checkable
@@ -301,35 +398,107 @@ class Extractor(Protocol):
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """Everything metrics may look at, sampled and embedded once for all of them.
+class Moments:
+    """What a Gaussian fitted to features is made of: `mean` (D,), unbiased `covariance` (D, D), float64, `count` N."""
 
-    Arrays are per set: `features` (N, D) float64-able, `logits` (N, K) or None, `label` (N,) or None,
-    `images` (N, C, H, W) in [-1, 1] or None where no metric needs pixels.
-    """
-
-    real: EvidenceSet
-    fake: EvidenceSet
+    mean: np.ndarray
+    covariance: np.ndarray
+    count: int
 
 
 @dataclass(frozen=True)
 class EvidenceSet:
-    """One side of the evidence; all tensors on the CPU."""
+    """One set of images as metrics see it; all tensors on the CPU, None where nobody asked for them.
 
-    features: Tensor | None = None
-    logits: Tensor | None = None
-    label: Tensor | None = None
+    `images` is (N, C, H, W) uint8: every image is rounded to 8 bits before anything else, so that a model scores like
+    the files that it writes.
+    """
+
+    features: Tensor | None = None  # (N, D) float32
+    logits: Tensor | None = None  # (N, K)
+    label: Tensor | None = None  # (N,) int64
     images: Tensor | None = None
+    moments: Moments | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything metrics may look at, sampled and embedded once for all of them.
+
+    `training` is what the model was trained on, where a metric asks for it; `real` is what it is compared with.
+    """
+
+    real: EvidenceSet
+    fake: EvidenceSet
+    training: EvidenceSet | None = None
+    model: Subject | None = None  # None where images are scored, not a model
+    extractor: Extractor | None = None
+    seed: int = 0  # the sampling seed; whatever a metric draws from the model itself follows it
 
 
 class Metric(Protocol):
-    """A pure function of evidence. `needs` names what it reads: "features", "logits", "label", "images"."""
+    """A pure function of evidence.
+
+    `needs` names what it reads: "features", "logits", "label", "images" or "moments" of both sides; "real:logits",
+    "fake:label", "training:features" and so on of one set; "model"; "extractor"; "pairs" where the i-th image of one
+    side belongs to the i-th of the other. What is named is never None: a metric whose labels, pairs, model or training
+    data are not there is left out, with a note.
+    """
 
     needs: frozenset[str]
     lower_is_better: Mapping[str, bool]  # per value that it returns
     limits: Mapping[str, tuple[float, float]]  # what each value can be; intervals are cut there
 
     def __call__(self, evidence: Evidence) -> dict[str, float]: ...
+
+
+@runtime_checkable
+class Alarm(Protocol):
+    """A metric that says in words when its values mean that something is wrong with the images."""
+
+    def alarm(self, values: Mapping[str, float]) -> str:
+        """One sentence for the user; empty where nothing is wrong."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Pictures in rows: `images` (N, C, H, W) uint8, `columns` in a row, and what a reader has to know."""
+
+    caption: str
+    images: Tensor
+    columns: int
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves (x, y), points (x, y) or the values of histograms (x alone), by the name of their series."""
+
+    caption: str
+    kind: Literal["lines", "points", "histogram"]
+    series: Mapping[str, tuple[np.ndarray, ...]]  # each array (n,)
+    x: str = ""  # what the axes say, with units
+    y: str = ""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One section of `ganvas inspect`: what there is to see and what it means."""
+
+    title: str
+    text: str
+    sheets: tuple[Sheet, ...] = ()
+    charts: tuple[Chart, ...] = ()
+
+
+class Analysis(Protocol):
+    """A look at a model and its data that ends in pictures. `needs` is as a metric's."""
+
+    needs: frozenset[str]
+
+    def __call__(self, evidence: Evidence) -> Panel | None:
+        """The section, or None where there is nothing to show."""
+        ...
 
 
 class Synthesizer(Protocol):
@@ -347,6 +516,19 @@ class Synthesizer(Protocol):
     def num_classes(self) -> int: ...
 
     def synthesize(self, latent: Latent, label: Tensor | None = None) -> Tensor: ...
+
+
+class Subject(Synthesizer, Protocol):
+    """What a metric may do with a trained model."""
+
+    spec: DataSpec
+
+    @property
+    def latents(self) -> Mapping[str, LatentSpec]: ...
+
+    def draw(self, n: int, *, seed: int, space: str | None = None) -> Latent: ...
+
+    def labels(self, n: int, *, seed: int, label: int | Sequence[int] | Tensor | None = None) -> Tensor | None: ...
 
 
 class Sampler(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 
 import pytest
 import torch
@@ -11,9 +12,10 @@ from torch import Tensor, nn
 
 from ganvas import parts
 from ganvas.engine.checkpoint import pack, unpack
+from ganvas.nn.equalized import EqualizedLinear
 from ganvas.nn.san import NormalizedRows
 from ganvas.recipe import check_node
-from ganvas.types import Batch, Constraint, DataSpec, Latent, LatentMover, Nets, Regularizer, Stateful, Turn
+from ganvas.types import Batch, Constraint, DataSpec, Gauge, Latent, LatentMover, Nets, Regularizer, Stateful, Turn
 
 SPEC = DataSpec((1, 8, 8), num_classes=10)
 
@@ -101,6 +103,14 @@ def test_regularizer_teaches_its_side_or_constrains_it(name: str) -> None:
         regularizer.apply(net)
         assert all(torch.equal(a, b) for a, b in zip(once, net.parameters(), strict=True))  # it is a projection
         return
+    if isinstance(regularizer, Gauge):
+        net = own[regularizer.side]
+        before = {key: value.clone() for key, value in net.state_dict().items()}
+        readings = regularizer.readings(net)
+        assert readings and readings == regularizer.readings(net)
+        assert all(math.isfinite(value) for value in readings.values())
+        assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())  # it only looks
+        return
     term_of(regularizer, own)  # some compare with what they saw before
     moved = {role: copy.deepcopy(net) for role, net in own.items()}
     with torch.no_grad():
@@ -118,7 +128,7 @@ def test_regularizer_teaches_its_side_or_constrains_it(name: str) -> None:
 @pytest.mark.parametrize("name", names("regularizer"))
 def test_regularizer_goes_on_exactly_from_its_state(name: str) -> None:
     one, other = (parts.build("regularizer", check_node("regularizer", name)) for _ in range(2))
-    if isinstance(one, Constraint):
+    if isinstance(one, (Constraint, Gauge)):
         return
     own = nets()
     torch.manual_seed(1)
@@ -179,7 +189,8 @@ def test_head_scores_and_brings_finite_terms(name: str) -> None:
         assert all(term.shape == () and torch.isfinite(term) for term in terms.values())
     layers = {id(module) for module in wrapped}
     owners = [module for module in head.modules() if list(module.parameters(recurse=False))]
-    owners = [module for module in owners if not isinstance(module, NormalizedRows)]  # which has one of its own
+    # but for those that have one of their own
+    owners = [module for module in owners if not isinstance(module, (NormalizedRows, EqualizedLinear))]
     assert all(id(module) in layers for module in owners)  # the critic's weight normalisation reaches all of it
 
 

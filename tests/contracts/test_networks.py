@@ -74,7 +74,7 @@ def test_shapes_and_ranges(part: Part) -> None:
         out = net(data, label)
         if isinstance(net, Generator):
             assert out.shape == (N, *spec.shape)
-            assert out.abs().max() <= 1
+            assert out.abs().max() <= 1 or not getattr(net, "bounded", True)  # sampling cuts those that say so
             assert out.dtype == torch.float32
             assert all(isinstance(each, LatentSpec) for each in net.latents.values())
             assert isinstance(net.conditional, bool)

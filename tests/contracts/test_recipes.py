@@ -12,6 +12,7 @@ import torch
 
 import ganvas
 from ganvas import bench, parts, values, yaml12
+from ganvas.errors import MissingExtra
 from ganvas.files import read_rows
 from ganvas.recipe import Recipe, shipped
 from ganvas.run import Watcher, check, train
@@ -44,7 +45,10 @@ def test_recipe_builds_and_takes_a_step_at_tiny_size(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # where data of a relative path are not at hand, wherever the tests are run
-    check(Recipe.load(name))
+    try:
+        check(Recipe.load(name))
+    except MissingExtra as missing:
+        pytest.skip(missing.problem)
     assert list(tmp_path.iterdir()) == []
 
 

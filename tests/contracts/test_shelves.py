@@ -16,7 +16,7 @@ from ganvas.parts import Part
 from ganvas.recipe_schema import json_schema
 
 PACKAGE = Path(ganvas.__file__).parent
-ALLOWED = {("networks", "mixers"), ("forensics", "features")}
+ALLOWED = {("networks", "mixers"), ("forensics", "features"), ("analysis", "metrics")}
 
 every_part = pytest.mark.parametrize("part", parts.every(), ids=lambda part: f"{part.kind}-{part.name}")
 

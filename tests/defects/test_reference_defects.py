@@ -1,10 +1,8 @@
-"""What the users of the field's reference library live with, each as a test that it would fail.
-
-The classification accuracy score and the t-SNE view are not here because Ganvas has neither yet.
-"""
+"""What the users of the field's reference library live with, each as a test that it would fail."""
 
 from __future__ import annotations
 
+import copy
 import io
 import itertools
 import re
@@ -13,23 +11,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import ganvas
 from ganvas import catalogue, parts, yaml12
+from ganvas.analysis.embedding import tsne
 from ganvas.engine.build import Plan, build_trainer
 from ganvas.engine.checkpoint import STATE, Checkpoints
 from ganvas.engine.trainer import Hooks
 from ganvas.errors import BadValue
 from ganvas.files import read_rows
+from ganvas.metrics import classification_accuracy
 from ganvas.model import Model
 from ganvas.recipe import Recipe, check_node
 from ganvas.regularizers.spectrum import radial_spectrum
+from ganvas.report.figures import figure
 from ganvas.run import Watcher, train
-from ganvas.types import DataSpec, Latent, LatentSpec, Scores, Turn
+from ganvas.types import DataSpec, Evidence, EvidenceSet, Latent, LatentSpec, Scores, Turn
 from ganvas.values import choices
 
 SOURCE = Path(ganvas.__file__).parent
@@ -115,7 +118,7 @@ def test_scores_are_on_disk_while_training_goes_on(tmp_path: Path) -> None:
 
 
 class Identity(nn.Module):
-    """G(z) = z, as a 1 × 4 × 4 image."""
+    """G(z) = z, no image, so that nothing is cut to [-1, 1]."""
 
     conditional = False
 
@@ -124,7 +127,7 @@ class Identity(nn.Module):
         self.latents = {"z": LatentSpec((16,), "normal")}
 
     def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
-        return latent.view(-1, 1, 4, 4)
+        return latent
 
 
 class Counting(nn.Module):
@@ -143,7 +146,7 @@ class Counting(nn.Module):
 
 def linear_model(slope: float) -> Model:
     nets = {"generator": Identity(), "discriminator": Counting(slope)}
-    return Model({"sampler": {"use": "plain"}}, DataSpec((1, 4, 4)), nets)
+    return Model({"sampler": {"use": "plain"}}, DataSpec((16,), modality="points"), nets)
 
 
 @pytest.mark.parametrize("steps", [0, 1, 4, 10])
@@ -274,6 +277,93 @@ def test_the_spectral_term_hears_every_sample_of_both_sides() -> None:
         assert loss(other).item() != loss(real).item()
 
 
+# ---------------------------------------------------------------------------------------------------- classifiers
+
+
+def eight_bit_digits(split: str, n: int) -> tuple[Tensor, Tensor]:
+    """Digits (n, 1, 8, 8) as bytes, and their labels."""
+    dataset = parts.build("dataset", check_node("dataset", {"use": "digits", "split": split}))
+    batch = dataset.batch(np.arange(n), np.random.default_rng(0))
+    assert batch.label is not None
+    return ((batch.data + 1) * 127.5).round().byte(), batch.label
+
+
+def test_a_classifiers_gradients_are_those_of_the_batch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference never empties its buffers, so that each step follows the sum of all gradients so far."""
+    batches: list[tuple[nn.Module, Tensor, Tensor]] = []
+    loss_of, largest = classification_accuracy.batch_loss, []
+
+    def watched(net: nn.Module, images: Tensor, label: Tensor) -> Tensor:
+        batches.append((copy.deepcopy(net), images, label))
+        return loss_of(net, images, label)
+
+    def look(optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
+        net, images, label = batches[-1]
+        weights = [each for group in optimizer.param_groups for each in group["params"]]
+        alone = torch.autograd.grad(loss_of(net, images, label), list(net.parameters()))
+        assert len(weights) == len(alone)
+        for weight, expected in zip(weights, alone, strict=True):
+            torch.testing.assert_close(weight.grad, expected)
+        largest.append(max(each.abs().max().item() for each in alone))
+
+    monkeypatch.setattr(classification_accuracy, "batch_loss", watched)
+    hook = register_optimizer_step_pre_hook(look)
+    try:
+        classification_accuracy.train_classifier(*eight_bit_digits("train", 300), epochs=3, width=4)
+    finally:
+        hook.remove()
+    assert len(largest) == len(batches) == 3 * 8
+    assert min(largest) > 1e-3  # there was a gradient to be told from a sum of several
+
+
+def test_the_accuracy_of_a_classifier_is_that_of_the_test_set() -> None:
+    """Shuffled labels of the test set bring the score down to chance; the training set is known as well as before."""
+    images, label = eight_bit_digits("train", 600)
+    fake, (real_images, real_label) = EvidenceSet(images=images, label=label), eight_bit_digits("test", 300)
+    part = build("metric", "classification-accuracy-score", epochs=12, width=8)
+
+    def score(of: Tensor) -> float:
+        value: float = part(Evidence(EvidenceSet(images=real_images, label=of), fake))["classification_accuracy_score"]
+        return value
+
+    assert score(real_label) > 0.9
+    shuffled = real_label[torch.randperm(300, generator=torch.Generator().manual_seed(0))]
+    assert score(shuffled) < 0.2
+    net = classification_accuracy.train_classifier(images, label, epochs=12, width=8)
+    assert classification_accuracy.accuracy(net, images, label) > 0.9
+    assert classification_accuracy.accuracy(net, real_images, shuffled) == score(shuffled)
+
+
+def test_the_epoch_of_a_classifier_is_chosen_on_images_that_it_was_not_trained_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The reference picks it on the training data. Every image is either learnt from or held out, in no epoch both."""
+    images, label = eight_bit_digits("train", 300)
+    images[:, 0, 0, 0] = torch.arange(300) // 256  # each can be told from the others
+    images[:, 0, 0, 1] = torch.arange(300) % 256
+    learnt, judged = set(), set()
+    loss_of, predict = classification_accuracy.batch_loss, classification_accuracy.predict
+
+    def numbers(batch: Tensor) -> list[int]:
+        corner: list[int] = (batch[:, 0, 0, 0].long() * 256 + batch[:, 0, 0, 1].long()).tolist()
+        return corner
+
+    def watched_loss(net: nn.Module, batch: Tensor, own: Tensor) -> Tensor:
+        learnt.update(numbers(batch))
+        return loss_of(net, batch, own)
+
+    def watched_predict(net: nn.Module, batch: Tensor) -> Tensor:
+        judged.update(numbers(batch))
+        return predict(net, batch)
+
+    monkeypatch.setattr(classification_accuracy, "batch_loss", watched_loss)
+    monkeypatch.setattr(classification_accuracy, "predict", watched_predict)
+    classification_accuracy.train_classifier(images, label, epochs=4, width=2)
+    assert len(judged) == 30
+    assert not learnt & judged
+    assert learnt | judged == set(range(300))
+
+
 # ---------------------------------------------------------------------------------------------------- values
 
 
@@ -358,3 +448,32 @@ def test_everything_runs_where_there_is_no_accelerator(tmp_path: Path, monkeypat
     model = train("tiny/digits", *TINY, *protocol(tmp_path, {"inception-score": {}}), out=run)
     assert str(model.device) == "cpu"
     assert ganvas.load(run).sample(3, seed=0).shape == (3, 1, 8, 8)
+
+
+# ---------------------------------------------------------------------------------------------------- views
+
+
+@pytest.mark.parametrize(("n", "d"), [(60, 512), (60, 3), (8, 512)], ids=["wide", "narrow", "few"])
+def test_the_tsne_view_works_with_the_installed_scikit_learn(n: int, d: int) -> None:
+    """The reference passes a keyword that scikit-learn has dropped, and a perplexity that few samples do not allow."""
+    random = np.random.default_rng(0)
+    sides = np.repeat([0.0, 20.0], n // 2)[:, None]
+    features = (random.normal(size=(n, d)) + sides).astype(np.float32)  # two clouds, far apart
+    points = tsne(features, 3)
+    assert points.shape == (n, 2)
+    assert np.isfinite(points).all()
+    np.testing.assert_array_equal(points, tsne(features.copy(), 3))
+    if n > 8:  # each point's nearest is of its own cloud
+        distance = np.linalg.norm(points[:, None] - points[None], axis=2) + 1e9 * np.eye(n)
+        assert (sides[distance.argmin(1)] == sides).all()
+
+
+def test_the_tsne_view_draws_both_sides() -> None:
+    real, fake = torch.randn(30, 12), torch.randn(40, 12)
+    panel = build("analysis", "embedding")(Evidence(EvidenceSet(features=real), EvidenceSet(features=fake)))
+    (chart,) = panel.charts
+    assert {name: len(x) for name, (x, _) in chart.series.items()} == {"real": 30, "generated": 30}
+    drawn = figure(chart)
+    assert drawn.count("h0") == 60  # a dot each
+    assert "real" in drawn
+    assert "generated" in drawn

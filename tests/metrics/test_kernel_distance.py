@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ganvas.errors import DataError, UsageError
 from ganvas.metrics import arrays
-from ganvas.metrics.kernel_distance import KernelDistance, kernel_distance, subset_kernel_distances
+from ganvas.metrics.kernel_distance import KernelDistance, Polynomial, kernel_distance, subset_kernel_distances
 from ganvas.types import Evidence, EvidenceSet
 
 
@@ -35,6 +35,36 @@ def test_is_the_sum_over_pairs_of_different_samples(seed: int, n: int, m: int, d
     x, y = rng.normal(size=(n, d)), rng.normal(1, 2, size=(m, d))
     assert kernel_distance(x, y) == pytest.approx(by_hand(x, y), rel=1e-9, abs=1e-9)
     assert kernel_distance(y, x) == pytest.approx(kernel_distance(x, y), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("kernel", [Polynomial(1, 0.5, 0.0), Polynomial(2), Polynomial(4, 0.1, 2.0)])
+def test_every_kernel_and_estimator_by_a_matrix(kernel: Polynomial) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(9, 4)), rng.normal(1, 2, size=(9, 4))
+    gamma = 1 / 4 if kernel.gamma is None else kernel.gamma
+    xx, yy, xy = ((gamma * a @ b.T + kernel.coef0) ** kernel.degree for a, b in ((x, x), (y, y), (x, y)))
+    others = ~np.eye(9, dtype=bool)
+    expected = {
+        "unbiased": xx[others].mean() + yy[others].mean() - 2 * xy.mean(),
+        "biased": xx.mean() + yy.mean() - 2 * xy.mean(),
+        "u-statistic": xx[others].mean() + yy[others].mean() - 2 * xy[others].mean(),
+    }
+    for estimator, value in expected.items():
+        assert kernel_distance(x, y, kernel, estimator=estimator) == pytest.approx(value, rel=1e-10)
+    part = KernelDistance(subset_size="all", degree=kernel.degree, gamma=kernel.gamma, coef0=kernel.coef0)
+    assert part(evidence(x, y))["kernel_distance"] == pytest.approx(expected["unbiased"], rel=1e-10)
+    with pytest.raises(UsageError, match="pairs samples"):
+        kernel_distance(x, y[:5], kernel, estimator="u-statistic")
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=15, deadline=None)
+def test_order_changes_nothing_and_the_biased_estimate_is_not_negative(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(20, 3)), rng.normal(size=(15, 3))
+    assert kernel_distance(rng.permutation(x), rng.permutation(y)) == pytest.approx(kernel_distance(x, y), abs=1e-10)
+    assert kernel_distance(x, y, estimator="biased") >= 0
+    assert abs(kernel_distance(x, rng.permutation(x), estimator="biased")) < 1e-12
 
 
 def test_is_unbiased_for_the_same_distribution() -> None:

@@ -9,11 +9,22 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import NearestNeighbors
 
 from ganvas.errors import DataError, UsageError
-from ganvas.metrics import arrays
-from ganvas.metrics.neighbourhoods import DensityCoverage, PrecisionRecall, density_coverage, precision_recall
+from ganvas.metrics import arrays, balls
+from ganvas.metrics.neighbourhoods import (
+    DensityCoverage,
+    PrecisionRecall,
+    Rarity,
+    Realism,
+    density_coverage,
+    prdc,
+    precision_recall,
+    rarity,
+    realism,
+)
 from ganvas.types import Evidence, EvidenceSet
 
 
@@ -64,7 +75,8 @@ def test_the_same_set_is_perfect_and_ties_lie_outside(scale: float, shift: float
 def test_collapse_to_one_point_has_no_recall() -> None:
     real = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
     fake = np.repeat(real[:1], 50, axis=0)
-    assert precision_recall(real, fake, 3) == (1, 0)
+    assert precision_recall(real, fake, 3, rim="outside") == (1, 0)
+    assert precision_recall(real, fake, 3) == (1, 1 / 50)  # the sample that they are copies of lies on the rim
     assert density_coverage(real, fake, 5)[1] < 0.5
 
 
@@ -77,15 +89,133 @@ def test_agrees_with_an_independent_neighbour_search(seed: int, k: int, n: int, 
     assert (*precision_recall(real, fake, k), *density_coverage(real, fake, k)) == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("block_rows", [1, 7, 64])
-def test_blocks_and_float32_change_nothing(monkeypatch: pytest.MonkeyPatch, block_rows: int) -> None:
+@pytest.mark.parametrize("tile", [7, 64, 149])
+def test_tiles_change_nothing(monkeypatch: pytest.MonkeyPatch, tile: int) -> None:
     rng = np.random.default_rng(0)
     real, fake = rng.normal(5, 1, size=(150, 10)), rng.normal(5.2, 0.9, size=(120, 10))
-    dense = (*precision_recall(real, fake, 3), *density_coverage(real, fake, 5))
-    monkeypatch.setattr(arrays, "BLOCK_ROWS", block_rows)
-    assert (*precision_recall(real, fake, 3), *density_coverage(real, fake, 5)) == dense
-    monkeypatch.setattr(arrays, "FLOAT32_ABOVE", 10)
-    assert (*precision_recall(real, fake, 3), *density_coverage(real, fake, 5)) == pytest.approx(dense, abs=0.01)
+    dense = prdc(real, fake, 3), list(realism(real, fake)), list(rarity(real, fake))
+    monkeypatch.setattr(balls, "TILE", tile)
+    assert prdc(real, fake, 3) == dense[0]
+    np.testing.assert_allclose(realism(real, fake), dense[1], rtol=1e-12)
+    np.testing.assert_allclose(rarity(real, fake), dense[2], rtol=1e-12)
+
+
+@pytest.mark.parametrize("shift", [0.0, 30.0])
+@pytest.mark.parametrize("copies", [1, 2, 40])
+def test_the_neighbours_of_float32_features_are_those_that_float64_finds(
+    monkeypatch: pytest.MonkeyPatch, shift: float, copies: int
+) -> None:
+    # With copies, many distances are equal or 0: what float32 cannot tell apart is looked at again.
+    monkeypatch.setattr(balls, "TILE", 64)
+    rng = np.random.default_rng(0)
+    real = np.repeat(rng.normal(shift, 1, size=(240 // copies, 24)), copies, axis=0).astype(np.float32)
+    fake = np.concatenate([rng.normal(shift, 1, size=(100, 24)), real[:50]]).astype(np.float32)
+    for k in (1, 3, 5):
+        for rim in ("inside", "outside"):
+            own = prdc(real, fake, k, rim=rim)
+            assert own == pytest.approx(by_differences(real, fake, k, rim), abs=1e-12)
+
+
+def by_differences(real: np.ndarray, fake: np.ndarray, k: int, rim: str) -> dict[str, float]:
+    """All four from differences of all pairs in float64, rounded to float32."""
+
+    def distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        squared = ((x[:, None].astype(np.float64) - y[None].astype(np.float64)) ** 2).sum(2)
+        return np.sqrt(squared.astype(np.float32))
+
+    def radii(x: np.ndarray) -> np.ndarray:
+        return np.sort(distances(x, x), axis=1)[:, k]
+
+    between = distances(real, fake)
+    compare = np.less_equal if rim == "inside" else np.less
+    in_real, in_fake = compare(between, radii(real)[:, None]), compare(between, radii(fake)[None, :])
+    return {
+        "precision": in_real.any(0).mean(),
+        "recall": in_fake.any(1).mean(),
+        "density": in_real.sum() / (k * len(fake)),
+        "coverage": in_real.any(1).mean(),
+    }
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4))
+@settings(max_examples=15, deadline=None)
+def test_order_changes_nothing_and_one_pass_gives_all_four(seed: int, k: int) -> None:
+    rng = np.random.default_rng(seed)
+    real, fake = (rng.normal(size=(n, 5)).astype(np.float32) for n in (40, 30))
+    found = prdc(real, fake, k)
+    assert found == prdc(rng.permutation(real), rng.permutation(fake), k)
+    assert (found["precision"], found["recall"]) == precision_recall(real, fake, k, rim="outside")
+    assert (found["density"], found["coverage"]) == density_coverage(real, fake, k)
+
+
+def test_equals_scikit_learn_where_thousands_of_distances_are_nearly_equal() -> None:
+    # Distances concentrate in many dimensions: several pairs of these differ by less than float32 can say.
+    rng = np.random.default_rng(1)
+    real, fake = (rng.normal(size=(n, 512)).astype(np.float32) for n in (1200, 1000))
+    own = prdc(real, fake, 5)
+    between, of_real, of_fake = (pairwise_distances(*pair) for pair in ((real, fake), (real, real), (fake, fake)))
+    in_real = between < np.partition(of_real, 5, axis=1)[:, 5:6]
+    in_fake = between < np.partition(of_fake, 5, axis=1)[:, 5]
+    assert own == {
+        "precision": in_real.any(0).mean(),
+        "recall": in_fake.any(1).mean(),
+        "density": in_real.sum() / (5 * 1000),
+        "coverage": in_real.any(1).mean(),
+    }
+
+
+def test_huge_and_tiny_features_do_not_overflow() -> None:
+    rng = np.random.default_rng(0)
+    real, fake = rng.normal(size=(60, 5)).astype(np.float32), rng.normal(size=(50, 5)).astype(np.float32)
+    for exponent in (-90, 90):
+        scaled = [np.ldexp(each, exponent) for each in (real, fake)]
+        assert prdc(*scaled, 3) == prdc(real, fake, 3)
+
+
+def test_the_rim_belongs_where_it_is_said() -> None:
+    real, fake = column(0, 2, 6), column(4)  # balls for k = 1: radii 2, 2, 4
+    assert precision_recall(real, np.vstack([fake, fake + 100]), 1, rim="inside")[0] == 0.5
+    on_two_rims = column(-2, 10)  # at distance 2 of 0, and 4 of 6
+    assert precision_recall(real, on_two_rims, 1, rim="inside")[0] == 1
+    assert precision_recall(real, on_two_rims, 1, rim="outside")[0] == 0
+
+
+def test_realism_and_rarity_by_hand() -> None:
+    # Balls for k = 1: radii 1, 1, 2, 5 around 0, 1, 3, 8; below their median, 1.5, are the first two.
+    real, fake = column(0, 1, 3, 8), column(0.5, 1.5, 4, 9, 100)
+    np.testing.assert_allclose(realism(real, fake, 1), [2, 2, 1 / 3, 1 / 8, 1 / 99])
+    np.testing.assert_allclose(rarity(real, fake, 1), [1, 1, 2, 5, np.inf])
+    evidence = Evidence(EvidenceSet(features=torch.from_numpy(real)), EvidenceSet(features=torch.from_numpy(fake)))
+    assert Realism(k=1)(evidence) == {"realism": pytest.approx((4 + 1 / 3 + 1 / 8 + 1 / 99) / 5)}
+    assert Rarity(k=1)(evidence) == {"rarity": pytest.approx(9 / 4)}
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4))
+@settings(max_examples=15, deadline=None)
+def test_realism_and_rarity_by_loops(seed: int, k: int) -> None:
+    rng = np.random.default_rng(seed)
+    real, fake = rng.normal(size=(25, 3)), rng.normal(0.5, 1, size=(15, 3))
+    radii = [sorted(np.linalg.norm(x - other) for other in real)[k] for x in real]
+    small = [i for i in range(25) if radii[i] < np.median(radii)]
+    for y, real_like, rare in zip(fake, realism(real, fake, k), rarity(real, fake, k), strict=True):
+        assert real_like == pytest.approx(max(radii[i] / np.linalg.norm(y - real[i]) for i in small))
+        holding = [radius for x, radius in zip(real, radii, strict=True) if np.linalg.norm(x - y) <= radius]
+        assert rare == pytest.approx(min(holding, default=np.inf))
+
+
+def test_copies_of_real_samples_do_not_make_realism_infinite() -> None:
+    real, fake = column(0, 1, 3, 8), column(0, 0.5, 4)
+    evidence = Evidence(EvidenceSet(features=torch.from_numpy(real)), EvidenceSet(features=torch.from_numpy(fake)))
+    with pytest.warns(UserWarning, match="1 of 3 generated samples are copies"):
+        assert Realism(k=1)(evidence) == {"realism": pytest.approx((100 + 2 + 1 / 3) / 3)}
+    copies = Evidence(EvidenceSet(features=torch.from_numpy(real)), EvidenceSet(features=torch.from_numpy(real[:2])))
+    with pytest.warns(UserWarning, match="2 of 2 generated samples are copies"):
+        assert Realism(k=1)(copies) == {"realism": 100}
+    far = Evidence(EvidenceSet(features=torch.from_numpy(real)), EvidenceSet(features=torch.from_numpy(real + 99)))
+    with pytest.warns(UserWarning, match="no generated sample lies in the real manifold"):
+        assert Rarity(k=1)(far) == {"rarity": 0}
+    with pytest.raises(UsageError, match="at least half of the radii are equal"):
+        realism(np.ones((6, 2)), fake=np.zeros((3, 2)), k=2)
 
 
 def test_blocks_stay_small() -> None:
@@ -98,7 +228,7 @@ def test_blocks_stay_small() -> None:
 
 
 def test_memory_does_not_grow_with_the_square(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrays, "BLOCK_BYTES", 2**18)
+    monkeypatch.setattr(balls, "TILE", 256)
     x = np.random.default_rng(0).normal(size=(3000, 4))
     tracemalloc.start()
     precision_recall(x, x)

@@ -27,7 +27,7 @@ def model(trained_run: Path) -> Model:
 
 
 class Echo(nn.Module):
-    """A generator whose image is its latent, so that what it is given can be seen."""
+    """A generator whose datum is its latent, so that what it is given can be seen: points, which nobody clamps."""
 
     def __init__(self, prior: str = "normal") -> None:
         super().__init__()
@@ -35,11 +35,23 @@ class Echo(nn.Module):
         self.conditional = False
 
     def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
-        return latent.reshape(-1, 1, 4, 4)
+        return latent.flatten(1)
 
 
 def echo(prior: str = "normal") -> Model:
-    return Model({"sampler": {"use": "plain"}}, DataSpec((1, 4, 4)), {"generator": Echo(prior)})
+    return Model({"sampler": {"use": "plain"}}, DataSpec((16,), modality="points"), {"generator": Echo(prior)})
+
+
+class Loud(Echo):
+    """A generator of images that does not end in a tanh."""
+
+    def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
+        return 9 * latent.reshape(-1, 1, 4, 4)
+
+
+def test_images_lie_in_their_range_whatever_the_generator_ends_in() -> None:
+    images = Model({"sampler": {"use": "plain"}}, DataSpec((1, 4, 4)), {"generator": Loud()}).sample(20, seed=0)
+    assert images.min() == -1 and images.max() == 1
 
 
 # -------------------------------------------------------------------------------------------------- one seed, one image

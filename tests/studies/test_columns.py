@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ganvas import study
+from ganvas import study, tables
 from ganvas.errors import RecipeError
 
 
@@ -18,7 +18,7 @@ def test_columns_know_which_way_is_better_and_where_values_end(tmp_path: Path) -
     known = study.columns(of(tmp_path, "[frechet_distance, class_agreement]"))
     assert known["frechet_distance"].lower_is_better and not known["class_agreement"].lower_is_better
     assert known["class_agreement"].limits == (0, 1)
-    assert study.shown([0.99, 1.0, 0.98], (0, 1)).endswith(", 1]")
+    assert tables.shown(tables.Series((0.99, 1.0, 0.98)), (0, 1)).endswith(", 1]")
 
 
 def test_a_value_that_the_protocol_has_not_is_refused_with_the_nearest(tmp_path: Path) -> None:

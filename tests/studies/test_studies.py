@@ -43,10 +43,10 @@ def test_every_cell_is_trained_and_a_diverging_one_is_a_result(small: Path, tmp_
     plan = study.load(small)
     failed = study.execute(plan, out, jobs=1, threads=1, tell=lambda done, total, text: said.append((done, total)))
     assert said == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
-    found = study.cells(plan, out, failed)
+    found = study.lines(plan, out, failed)
     assert [cell.labels for cell in found] == [("hinge",), ("poison",)]
-    assert len(found[0].values["frechet_distance"]) == 2 and not found[0].failures
-    assert not found[1].values["frechet_distance"] and len(found[1].failures) == 2
+    assert len(found[0].values["frechet_distance"].values) == 2 and not found[0].failures
+    assert not found[1].values["frechet_distance"].values and len(found[1].failures) == 2
     written = study.table(plan, found)
     assert "| hinge |" in written and "≈ best" in written and "not finite" in written
 
@@ -75,12 +75,6 @@ def test_a_mistake_in_a_cell_is_told_before_anything_is_trained(small: Path, tmp
     with pytest.raises(RecipeError, match="Did you mean 'hinge'"):
         study.execute(study.load(small), tmp_path / "out", jobs=1, threads=1, tell=lambda *_: None)
     assert not (tmp_path / "out").exists()
-
-
-def test_ties_are_overlapping_intervals() -> None:
-    assert study.tied([1.0, 1.1, 1.2], [1.15, 1.2, 1.3])
-    assert not study.tied([1.0, 1.01, 1.02], [2.0, 2.01, 2.02])
-    assert study.tied([1.0], [2.0])  # one seed tells nothing apart
 
 
 def test_the_command_writes_its_table(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

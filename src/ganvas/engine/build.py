@@ -19,8 +19,9 @@ from ganvas.engine.trainer import Hooks, Trainer
 from ganvas.errors import BadValue, CheckpointError, GanvasError
 from ganvas.files import model_file, read_tensors
 from ganvas.numerics import settle_kernels
-from ganvas.recipe import Ema, Train, Weights
-from ganvas.types import Dataset, DataSpec
+from ganvas.recipe import Ema, Train
+from ganvas.trained import Weights
+from ganvas.types import Batchwise, Dataset, DataSpec
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,29 @@ def build_trainer(plan: Plan, folder: Path, hooks: Hooks, *, fresh: bool) -> Tra
 
 def build_task(resolved: Mapping[str, Any], nets: Mapping[str, nn.Module], spec: DataSpec) -> Any:
     try:
-        return parts.build("task", resolved["task"], nets, spec)
+        task = parts.build("task", resolved["task"], nets, spec)
     except GanvasError as error:
         error.where = error.where or "task"
         raise
+    check_passes(task, resolved["train"])
+    return task
+
+
+def check_passes(task: Any, train: Mapping[str, Any]) -> None:
+    """Refuse passes of fewer data than the task can compare.
+
+    Raises
+    ------
+    BadValue : `accumulate` cuts the batch too small, or it is so from the start.
+    """
+    batch, least = train["batch"], task.least_batch if isinstance(task, Batchwise) else 1
+    smallest = batch // min(train["accumulate"], batch)  # of the micro-batches
+    if smallest >= least:
+        return
+    cut = f" of {train['accumulate']} pieces" if train["accumulate"] > 1 else ""
+    raise BadValue(
+        f"a part of this task compares {least} or more data of one pass, and a batch of {batch}{cut} has passes of"
+        f" {smallest}",
+        where="train.accumulate" if batch >= least else "train.batch",
+        hint=f"train.accumulate={batch // least}" if batch >= least else f"train.batch={16 * train['accumulate']}",
+    )

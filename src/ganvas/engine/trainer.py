@@ -23,7 +23,7 @@ from ganvas.engine.precision import autocast, seed_from
 from ganvas.errors import DivergenceError, ResumeMismatch
 from ganvas.files import cut_after, sweep
 from ganvas.recipe import Train
-from ganvas.types import Batch, Task, Update
+from ganvas.types import Batch, Metered, Task, Update
 
 State = dict[str, dict[str, Tensor]]
 
@@ -159,7 +159,10 @@ class Trainer:
         """Rows, pictures, scores and checkpoints that are due after this step, in this order."""
         settings, last = self.settings, self.step == self.settings.steps
         if last or self.step % settings.log_every == 0:
-            row = self.logbook.row(self.step, {"images": self.step * settings.batch, **self.optim.rates()})
+            extra = {"images": self.step * settings.batch, **self.optim.rates()}
+            if isinstance(self.task, Metered):
+                extra |= self.task.readings()
+            row = self.logbook.row(self.step, extra)
             self.hooks.row(self.step, row)
         save = last or self.step % settings.checkpoint_every == 0
         picture = last or self.step % (settings.sample_every or settings.checkpoint_every) == 0

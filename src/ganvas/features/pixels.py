@@ -52,6 +52,24 @@ def rgb(images: Tensor) -> Tensor:
     return images if images.shape[1] == 3 else grey(images).expand(-1, 3, -1, -1)
 
 
+def with_channels(images: Tensor, channels: int, background: float) -> Tensor:
+    """(N, C, H, W) -> (N, channels, H, W): itself where it fits, else composited on the background, then grey or RGB.
+
+    Raises
+    ------
+    UsageError : neither grey (1) nor RGB (3) is asked for, and the images have another number of channels.
+    """
+    if images.shape[1] == channels:
+        return images
+    if channels not in (1, 3):
+        raise UsageError(
+            f"images of {images.shape[1]} channels cannot be made ones of {channels}",
+            hint="an extractor for grey or RGB images takes any",
+        )
+    opaque = over(images, background)
+    return grey(opaque) if channels == 1 else rgb(opaque)
+
+
 def square(images: Tensor, side: int) -> Tensor:
     """(N, C, H, W) -> (N, C, side, side) by bilinear resampling with antialiasing; untouched where it fits already.
 

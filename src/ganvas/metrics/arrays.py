@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ganvas.errors import DataError, UsageError
+from ganvas.errors import UsageError
+from ganvas.moments import Double, Features, Rows, rows
 from ganvas.types import Evidence
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Rows = npt.NDArray[np.floating[Any]]
-Double = npt.NDArray[np.float64]
-Features: TypeAlias = "npt.ArrayLike | Tensor"
+__all__ = ["Distances", "Double", "Features", "Rows", "blocks", "features_of", "rows", "same_width"]
 
 BLOCK_BYTES = 2**25  # of one block of distances or kernel values
 BLOCK_ROWS = 2048
@@ -34,32 +32,6 @@ def features_of(evidence: Evidence) -> tuple[Tensor, Tensor]:
     if real is None or fake is None:
         raise UsageError("the evidence holds no features", hint="name an extractor")
     return real, fake
-
-
-def rows(features: Features, name: str, *, at_least: int = 1) -> Rows:
-    """Features as a NumPy array (N, D), float32 or float64, checked.
-
-    Raises
-    ------
-    UsageError : not two axes, no columns, or fewer than `at_least` rows.
-    DataError : NaN or infinite values.
-    """
-    array = np.asarray(features)
-    if array.dtype not in (np.float32, np.float64):
-        array = array.astype(np.float64)
-    if array.ndim != 2 or array.shape[1] == 0:
-        raise UsageError(f"{name} must be (N, D) with D > 0, not {array.shape}")
-    if len(array) < at_least:
-        raise UsageError(
-            f"{len(array)} {name}, and at least {at_least} are needed", hint="sample more, or take a larger split"
-        )
-    finite = np.isfinite(array).all(axis=1)
-    if not finite.all():
-        raise DataError(
-            f"{len(array) - int(finite.sum())} of {len(array)} {name} hold NaN or infinite values",
-            hint="the samples themselves are probably not finite: the model may have diverged",
-        )
-    return array
 
 
 def same_width(real: Rows, fake: Rows) -> None:

@@ -20,7 +20,7 @@ class ClassAgreement:
     accuracy on real data, its floor for a model that ignores labels about 1 / classes.
     """
 
-    needs = frozenset({"logits", "label"})
+    needs = frozenset({"fake:logits", "fake:label"})
     lower_is_better: Mapping[str, bool] = {"class_agreement": False}
     limits: Mapping[str, tuple[float, float]] = {"class_agreement": (0, 1)}
 

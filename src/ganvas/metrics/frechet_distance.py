@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import math
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-import scipy.linalg
+import torch
+from torch import Tensor
 
 from ganvas.errors import DataError, UsageError
-from ganvas.metrics.arrays import Double, Features, Rows, blocks, features_of, rows, same_width
+from ganvas.metrics.arrays import same_width
+from ganvas.moments import Double, Features, Rows, checked_moments, moments_of, rows
 from ganvas.parts import metric
-from ganvas.types import Evidence
+from ganvas.types import Evidence, EvidenceSet, Moments
+
+_EPSILON = float(np.finfo(np.float64).eps)
+_TOLERANCE = 5e-9  # of tr S1 + tr S2: the most that the fast way may be off by
+_NEGATIVE = 1e-4  # of the largest eigenvalue: more than rounding makes of a 0
 
 
 @metric("frechet-distance", paper="Heusel et al. 2017, eq. 6; Dowson and Landau 1982")
@@ -25,72 +33,29 @@ class FrechetDistance:
     counts, data and extractor. Warns where a set has too few samples for a covariance of full rank.
     """
 
-    needs = frozenset({"features"})
+    needs = frozenset({"moments"})
     lower_is_better: Mapping[str, bool] = {"frechet_distance": True}
     limits: Mapping[str, tuple[float, float]] = {"frechet_distance": (0, math.inf)}
 
     def __call__(self, evidence: Evidence) -> dict[str, float]:
-        real, fake = features_of(evidence)
-        return {"frechet_distance": frechet_distance_of_features(real, fake)}
+        real, fake = gaussian_of_evidence(evidence.real), gaussian_of_evidence(evidence.fake)
+        warn_of_few_samples(real, fake)
+        return {"frechet_distance": squared_distance(real, fake)}
 
 
-class Moments:
-    """Mean and covariance of features that arrive in pieces, in float64 (Chan et al. 1979)."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._mean: Double = np.zeros(0)
-        self._scatter: Double = np.zeros((0, 0))
-
-    def add(self, features: Features) -> None:
-        """Count in the rows of `features` (N, D); N may be 1.
-
-        Raises
-        ------
-        UsageError : another D than before.
-        DataError : NaN or infinite values.
-        """
-        piece = rows(features, "features")
-        if not self.count:
-            self._mean, self._scatter = np.zeros(piece.shape[1]), np.zeros((piece.shape[1], piece.shape[1]))
-        if piece.shape[1] != len(self._mean):
-            raise UsageError(f"features of {piece.shape[1]} dimensions after ones of {len(self._mean)}")
-        for here in blocks(len(piece), piece.shape[1]):
-            block = piece[here].astype(np.float64)
-            n, m = self.count, len(block)
-            mean = block.mean(axis=0)
-            shift = mean - self._mean
-            centred = block - mean
-            self._scatter += centred.T @ centred + np.outer(shift, shift) * (n * m / (n + m))
-            self._mean = self._mean + shift * (m / (n + m))
-            self.count = n + m
-
-    def result(self) -> tuple[Double, Double]:
-        """(mean (D,), unbiased covariance (D, D)).
-
-        Raises
-        ------
-        UsageError : fewer than 2 rows so far.
-        """
-        if self.count < 2:
-            raise UsageError(f"{self.count} features have no covariance", hint="give at least 2 samples")
-        return self._mean, self._scatter / (self.count - 1)
+# --------------------------------------------------------------------------------------------------- of arrays
 
 
 def statistics(*features: Features) -> tuple[Double, Double]:
     """Mean (D,) and unbiased covariance (D, D) in float64 of features (N, D), in one piece or several.
-
-    `Moments` does the same for pieces that are never all in memory.
 
     Raises
     ------
     UsageError : fewer than 2 rows in all, or pieces of different D.
     DataError : NaN or infinite values.
     """
-    moments = Moments()
-    for piece in features:
-        moments.add(piece)
-    return moments.result()
+    moments = moments_of(*features)
+    return moments.mean, moments.covariance
 
 
 def frechet_distance(mean1: npt.ArrayLike, cov1: npt.ArrayLike, mean2: npt.ArrayLike, cov2: npt.ArrayLike) -> float:
@@ -98,21 +63,28 @@ def frechet_distance(mean1: npt.ArrayLike, cov1: npt.ArrayLike, mean2: npt.Array
 
     Raises
     ------
-    UsageError : shapes that do not fit.
-    DataError : NaN or infinite values, or a covariance with a negative eigenvalue.
+    UsageError : different dimensions.
+    DataError : arrays that are no moments: other shapes, NaN or infinite values, or a covariance that is not symmetric
+        or has a negative eigenvalue.
     """
-    m1, m2 = _moment(mean1, 1), _moment(mean2, 1)
-    S1, S2 = _moment(cov1, 2), _moment(cov2, 2)
-    if not m1.shape == m2.shape == S1.shape[:1] == S2.shape[:1] or S1.shape != S2.shape or S1.shape[0] != S1.shape[1]:
-        raise UsageError(
-            f"means {m1.shape} and {m2.shape} and covariances {S1.shape} and {S2.shape} do not fit together",
-            hint="embed both sets with the same extractor",
-        )
-    return _distance(m1, _root(S1), float(np.trace(S1)), m2, _root(S2), float(np.trace(S2)))
+    return frechet_distance_of_moments(checked_moments(mean1, cov1), checked_moments(mean2, cov2))
+
+
+def frechet_distance_of_moments(real: Moments, fake: Moments) -> float:
+    """Squared Fréchet distance between the Gaussians with these moments, >= 0; warns of fewer than D + 1 samples.
+
+    Raises
+    ------
+    UsageError : different dimensions.
+    DataError : a covariance with a negative eigenvalue.
+    """
+    gaussians = DenseGaussian(real), DenseGaussian(fake)
+    warn_of_few_samples(*gaussians)
+    return squared_distance(*gaussians)
 
 
 def frechet_distance_of_features(real: Features, fake: Features) -> float:
-    """Squared Fréchet distance between Gaussians fitted to two sets of features (N, D) and (M, D).
+    """Squared Fréchet distance between Gaussians fitted to two sets of features (N, D) and (M, D), >= 0.
 
     The same number as `frechet_distance(*statistics(real), *statistics(fake))`; a set of at most D samples is used as
     its own factor of the covariance, which is cheaper and more exact. Warns where N or M is below D + 1.
@@ -124,55 +96,183 @@ def frechet_distance_of_features(real: Features, fake: Features) -> float:
     """
     x, y = rows(real, "real features", at_least=2), rows(fake, "fake features", at_least=2)
     same_width(x, y)
-    smallest, d = min(len(x), len(y)), x.shape[1]
-    if smallest < d + 1:
+    gaussians = gaussian_of_features(x), gaussian_of_features(y)
+    warn_of_few_samples(*gaussians)
+    return squared_distance(*gaussians)
+
+
+# --------------------------------------------------------------------------------------------------- of Gaussians
+
+
+class Gaussian(ABC):
+    """N(m, S), ready for distances to others: what costs O(D^3) on one side is done once.
+
+    Attributes
+    ----------
+    mean : m, (D,).
+    trace : tr S.
+    scale : the Frobenius norm of S.
+    count : how many samples it was fitted to; 0 where nobody knows.
+    """
+
+    mean: Double
+    trace: float
+    scale: float
+    count: int
+
+    @property
+    def rank_bound(self) -> int:
+        """The most that the rank of S can be."""
+        return min(len(self.mean), self.count - 1) if self.count else len(self.mean)
+
+    @property
+    @abstractmethod
+    def factor(self) -> Tensor:
+        """F (R, D) with F^T F = S and R no more than `rank_bound`; upper triangular where S is positive definite."""
+
+    @abstractmethod
+    def congruence(self, factor: Tensor) -> Tensor:
+        """F S F^T (R, R) for another Gaussian's F (R, D); only the lower triangle means something."""
+
+    def refuse_negative(self) -> None:  # noqa: B027  # nothing to refuse where S is F^T F
+        """Raise a DataError if S has a negative eigenvalue."""
+
+
+class DenseGaussian(Gaussian):
+    """Known by its covariance."""
+
+    def __init__(self, moments: Moments) -> None:
+        self.mean = moments.mean
+        self.count = moments.count
+        self.covariance = torch.from_numpy(np.ascontiguousarray(moments.covariance))  # (D, D)
+        self.trace = float(self.covariance.trace())
+        self.scale = float(torch.linalg.matrix_norm(self.covariance))
+
+    @cached_property
+    def factor(self) -> Tensor:
+        S = self.covariance
+        if self.rank_bound == len(S):
+            lower, failed = torch.linalg.cholesky_ex(S)
+            if not failed:
+                return torch.as_tensor(lower.T)
+        values, vectors = self._spectrum
+        self.refuse_negative()
+        # Rounding leaves values of this size where the exact ones are 0; their roots would not be small any more.
+        kept = values > float(values[-1]) * len(S) * _EPSILON
+        return (vectors[:, kept] * values[kept].sqrt()).T
+
+    @cached_property
+    def _spectrum(self) -> tuple[Tensor, Tensor]:
+        values, vectors = torch.linalg.eigh(self.covariance)
+        return values, vectors
+
+    def congruence(self, factor: Tensor) -> Tensor:
+        F, S = factor, self.covariance
+        if len(F) < len(S):
+            return F @ S @ F.T
+        # F is upper triangular: in halves, 10 of 16 products are neither with zeros nor above the diagonal.
+        h = len(F) // 2
+        M = torch.zeros_like(S)
+        above = S @ F[:h].T  # (D, h)
+        M[:h, :h] = F[:h] @ above
+        M[h:, :h] = F[h:, h:] @ above[h:]
+        M[h:, h:] = F[h:, h:] @ (S[h:, h:] @ F[h:, h:].T)
+        return M
+
+    def refuse_negative(self) -> None:
+        values, _ = self._spectrum
+        if values[0] < -_NEGATIVE * values.abs().max():
+            raise DataError(
+                f"a covariance has the negative eigenvalue {float(values[0]):.3g}",
+                hint="covariances are X^T X / (N - 1) of centred features X (N, D)",
+            )
+
+
+class SampledGaussian(Gaussian):
+    """Known by features (N, D), 2 <= N <= D, that it is fitted to; S is never made."""
+
+    def __init__(self, features: Rows) -> None:
+        n = self.count = len(features)
+        self.mean = features.mean(axis=0, dtype=np.float64)
+        centred = features - self.mean
+        # A reflection that takes (1, ..., 1) to the first axis makes the first row 0 and leaves as many as S has rank.
+        contrasts = (centred[1:] + centred[0] / (math.sqrt(n) - 1)) / math.sqrt(n - 1)
+        self._factor = torch.from_numpy(contrasts)  # (N - 1, D)
+        self.trace = float((contrasts**2).sum())
+        self.scale = float(torch.linalg.matrix_norm(self._factor @ self._factor.T))
+
+    @property
+    def factor(self) -> Tensor:
+        return self._factor
+
+    def congruence(self, factor: Tensor) -> Tensor:
+        G = factor @ self._factor.T  # (R, N - 1)
+        return G @ G.T
+
+
+def gaussian_of_features(features: Rows) -> Gaussian:
+    """Fitted to features (N, D), N >= 2; at most D of them are kept as they are, which loses no digits."""
+    return SampledGaussian(features) if len(features) <= features.shape[1] else DenseGaussian(moments_of(features))
+
+
+def gaussian_of_evidence(evidence: EvidenceSet) -> Gaussian:
+    """Of the features where they are at hand and so few that their moments are known better from them, else of moments.
+
+    Raises
+    ------
+    UsageError : there are neither.
+    """
+    features, moments = evidence.features, evidence.moments
+    if features is not None and (moments is None or len(features) <= features.shape[1]):
+        return gaussian_of_features(rows(features, "features", at_least=2))
+    if moments is None:
+        raise UsageError("the evidence holds no features and no moments of any", hint="name an extractor")
+    return DenseGaussian(moments)
+
+
+def warn_of_few_samples(*gaussians: Gaussian) -> None:
+    """Warn where one was fitted to too few samples for a covariance of full rank."""
+    fewest, d = min((each.count for each in gaussians if each.count), default=0), len(gaussians[0].mean)
+    if 0 < fewest < d + 1:
         warnings.warn(
-            f"{smallest} samples cannot fill a covariance of {d} dimensions (at least {d + 1} would): this Fréchet "
+            f"{fewest} samples cannot fill a covariance of {d} dimensions (at least {d + 1} would): this Fréchet "
             "distance depends strongly on the number of samples"
         )
-    return _distance(*_factor(x), *_factor(y))
 
 
-def _factor(features: Rows) -> tuple[Double, Double, float]:
-    """The mean, some F with F^T F = S, and tr S, of the covariance S of features."""
-    n, d = features.shape
-    if n > d:
-        mean, S = statistics(features)
-        return mean, _root(S), float(np.trace(S))
-    mean = features.mean(axis=0, dtype=np.float64)
-    F = (features - mean) / np.sqrt(n - 1)
-    return mean, F, float((F**2).sum())
+def squared_distance(one: Gaussian, other: Gaussian) -> float:
+    """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), at least 0.
 
-
-def _distance(m1: Double, F1: Double, trace1: float, m2: Double, F2: Double, trace2: float) -> float:
-    """d^2 from means, factors F with F^T F = S, and traces.
-
-    The eigenvalues of S1 S2 are the squared singular values of F1 F2^T, so tr (S1 S2)^(1/2) is the sum of those. Roots
-    of eigenvalues would lose half the digits.
+    Raises
+    ------
+    UsageError : different dimensions.
+    DataError : a covariance with a negative eigenvalue.
     """
-    cross = float(scipy.linalg.svdvals(F1 @ F2.T).sum())
-    return max(0.0, float(((m1 - m2) ** 2).sum()) + trace1 + trace2 - 2 * cross)
-
-
-def _root(S: Double) -> Double:
-    """The symmetric square root of a covariance."""
-    values, vectors = scipy.linalg.eigh(S)
-    # Rounding leaves values of this size where the exact ones are 0; their roots would not be small any more.
-    noise = values[-1] * len(S) * np.finfo(np.float64).eps
-    if values[0] < -1e-4 * abs(values[-1]):
-        raise DataError(
-            f"a covariance has the negative eigenvalue {values[0]:.3g}", hint="covariances are X^T X / (n - 1)"
-        )
-    root: Double = (vectors * np.sqrt(np.where(values > noise, values, 0))) @ vectors.T
-    return root
-
-
-def _moment(values: npt.ArrayLike, axes: int) -> Double:
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != axes:
+    if len(one.mean) != len(other.mean):
         raise UsageError(
-            f"a {'mean' if axes == 1 else 'covariance'} must have {axes} axes, not the shape {array.shape}"
+            f"moments of {len(one.mean)} and of {len(other.mean)} dimensions do not fit together",
+            hint="embed both sets with the same extractor",
         )
-    if not np.isfinite(array).all():
-        raise DataError("a mean or covariance holds NaN or infinite values", hint="look at the features it comes from")
-    return array
+    apart, traces = float(((one.mean - other.mean) ** 2).sum()), one.trace + other.trace
+    return max(0.0, apart + traces - 2 * _trace_of_root(one, other, _TOLERANCE * traces / 2))
+
+
+def _trace_of_root(one: Gaussian, other: Gaussian, tolerance: float) -> float:
+    """tr (S1 S2)^(1/2), the sum of the roots of the eigenvalues of S1 S2.
+
+    Those are the eigenvalues of the symmetric F1 S2 F1^T, which is small where one side has few samples. A root loses
+    half the digits near 0. Where the bound on that is too large, the singular values of F1 F2^T are taken instead: they
+    are the same numbers and lose none, in several times the time.
+    """
+    left, right = (one, other) if one.rank_bound <= other.rank_bound else (other, one)
+    F = left.factor  # (R, D)
+    if not len(F):
+        return 0.0
+    values = torch.linalg.eigvalsh(right.congruence(F))  # (R,), ascending
+    size = left.scale * right.scale
+    if float(values[0]) < -_NEGATIVE * size:
+        right.refuse_negative()
+    roots, noise = values.clamp_min(0).sqrt(), _EPSILON * size
+    if float((noise / (roots + math.sqrt(noise))).sum()) > tolerance:
+        roots = torch.linalg.svdvals(F @ right.factor.T)
+    return float(roots.sum())

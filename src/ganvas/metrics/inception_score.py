@@ -8,10 +8,10 @@ from typing import Annotated
 
 import numpy as np
 import scipy.special
-from annotated_types import Gt
+from annotated_types import Ge, Gt
 
 from ganvas.errors import UsageError
-from ganvas.metrics.arrays import Features, rows
+from ganvas.moments import Double, Features, rows
 from ganvas.parts import metric
 from ganvas.types import Evidence
 
@@ -26,14 +26,16 @@ class InceptionScore:
     Parameters
     ----------
     splits : parts that the samples are cut into; the score is the mean of theirs.
+    seed : decides which samples share a part.
     """
 
-    needs = frozenset({"logits"})
+    needs = frozenset({"fake:logits"})
     lower_is_better: Mapping[str, bool] = {"inception_score": False}
     limits: Mapping[str, tuple[float, float]] = {"inception_score": (1, math.inf)}
 
-    def __init__(self, *, splits: Annotated[int, Gt(0)] = 1) -> None:
+    def __init__(self, *, splits: Annotated[int, Gt(0)] = 1, seed: Annotated[int, Ge(0)] = 0) -> None:
         self.splits = splits
+        self.seed = seed
 
     def __call__(self, evidence: Evidence) -> dict[str, float]:
         if evidence.fake.logits is None:
@@ -41,7 +43,10 @@ class InceptionScore:
                 "inception-score needs logits, and the extractor has none",
                 hint="choose an extractor that is a classifier",
             )
-        return {"inception_score": inception_score(evidence.fake.logits, splits=self.splits)}
+        # Samples may come sorted by class, and one class has no diversity.
+        order = np.random.default_rng(self.seed).permutation(len(evidence.fake.logits))
+        logits = np.asarray(evidence.fake.logits)[order]
+        return {"inception_score": inception_score(logits, splits=self.splits)}
 
 
 def inception_score(logits: Features, *, splits: int = 1) -> float:
@@ -52,9 +57,23 @@ def inception_score(logits: Features, *, splits: int = 1) -> float:
     UsageError : fewer samples than splits.
     DataError : NaN or infinite logits.
     """
+    return float(inception_scores(logits, splits=splits).mean())
+
+
+def inception_scores(logits: Features, *, splits: int) -> Double:
+    """The score (S,) of each of `splits` pieces, as near to equal as can be, of logits (N, K) in their order.
+
+    Raises
+    ------
+    UsageError : fewer samples than splits.
+    DataError : NaN or infinite logits.
+    """
+    if splits < 1:
+        raise UsageError(f"splits must be at least 1, not {splits}")
     log_p = scipy.special.log_softmax(rows(logits, "logits", at_least=splits).astype(np.float64), axis=1)  # (N, K)
     found = []
-    for piece in np.array_split(log_p, splits):
+    for i in range(splits):
+        piece = log_p[i * len(log_p) // splits : (i + 1) * len(log_p) // splits]
         log_mean = scipy.special.logsumexp(piece, axis=0) - np.log(len(piece))  # log p(y), (K,)
         found.append(np.exp((np.exp(piece) * (piece - log_mean)).sum(1).mean()))
-    return float(np.mean(found))
+    return np.array(found)

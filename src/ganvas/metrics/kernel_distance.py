@@ -4,31 +4,46 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt
 
 from ganvas.errors import UsageError
-from ganvas.metrics.arrays import Double, Features, Rows, blocks, features_of, rows, same_width
+from ganvas.metrics.arrays import blocks, features_of, same_width
+from ganvas.moments import Double, Features, Rows, rows
 from ganvas.parts import metric
 from ganvas.types import Evidence
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """k(x, y) = (gamma x.y + coef0)^degree; `gamma` None means 1 / D."""
+
+    degree: int = 3
+    gamma: float | None = None
+    coef0: float = 1.0
+
+
+CUBIC = Polynomial()  # of the published kernel inception distance
 
 
 @metric("kernel-distance", paper="Bińkowski et al. 2018, sec. 4; Gretton et al. 2012, eq. 3")
 class KernelDistance:
     """Unbiased squared kernel distance between real and generated features (KID with Inception features).
 
-    MMD^2 = mean k(x, x') + mean k(y, y') - 2 mean k(x, y) over pairs of two samples, k(x, y) = (x.y / D + 1)^3, as an
-    average over random subsets without replacement. Sets of at most `subset_size` samples are used whole, where the
-    estimate is the same for every order. In the unit of the kernel; unbiased: about 0, and as often below, for the
-    same distribution.
+    MMD^2 = mean k(x, x') + mean k(y, y') - 2 mean k(x, y) over pairs of two samples, with the polynomial kernel
+    k(x, y) = (gamma x.y + coef0)^degree, as an average over random subsets without replacement. Sets of at most
+    `subset_size` samples are used whole, where the estimate is the same for every order. In the unit of the kernel;
+    unbiased: about 0, and as often below, for the same distribution.
 
     Parameters
     ----------
     subsets : how many subsets are averaged.
-    subset_size : samples of each side in a subset.
+    subset_size : samples of each side in a subset; "all" uses both sets whole, whatever their sizes.
     seed : decides the subsets.
+    degree, gamma, coef0 : of the kernel; gamma None is 1 / D, for features of D dimensions.
     """
 
     needs = frozenset({"features"})
@@ -39,44 +54,70 @@ class KernelDistance:
         self,
         *,
         subsets: Annotated[int, Gt(0)] = 100,
-        subset_size: Annotated[int, Gt(1)] = 1000,
+        subset_size: Annotated[int, Gt(1)] | Literal["all"] = 1000,
         seed: Annotated[int, Ge(0)] = 0,
+        degree: Annotated[int, Gt(0)] = 3,
+        gamma: Annotated[float, Gt(0)] | None = None,
+        coef0: Annotated[float, Ge(0)] = 1.0,
     ) -> None:
         self.subsets = subsets
         self.subset_size = subset_size
         self.seed = seed
+        self.kernel = Polynomial(degree, gamma, coef0)
 
     def __call__(self, evidence: Evidence) -> dict[str, float]:
         real, fake = features_of(evidence)
-        if max(len(real), len(fake)) <= self.subset_size:
-            return {"kernel_distance": kernel_distance(real, fake)}
+        if self.subset_size == "all" or max(len(real), len(fake)) <= self.subset_size:
+            return {"kernel_distance": kernel_distance(real, fake, self.kernel)}
         size = min(self.subset_size, len(real), len(fake))
-        values = subset_kernel_distances(real, fake, subsets=self.subsets, subset_size=size, seed=self.seed)
+        values = subset_kernel_distances(
+            real, fake, self.kernel, subsets=self.subsets, subset_size=size, seed=self.seed
+        )
         return {"kernel_distance": float(values.mean())}
 
 
 def kernel_distance(
-    real: Features, fake: Features, *, degree: int = 3, gamma: float | None = None, coef0: float = 1.0
+    real: Features,
+    fake: Features,
+    kernel: Polynomial = CUBIC,
+    *,
+    estimator: Literal["unbiased", "biased", "u-statistic"] = "unbiased",
 ) -> float:
-    """Unbiased squared MMD between features (N, D) and (M, D) under k(x, y) = (gamma x.y + coef0)^degree.
+    """Squared MMD between features (N, D) and (M, D) under a polynomial kernel, in float64 and bounded memory.
 
-    Computed in float64, a block of rows at a time. `gamma` None means 1 / D.
+    Parameters
+    ----------
+    estimator : "unbiased" leaves out pairs of a sample with itself (Gretton et al. 2012, eq. 3); "biased" keeps them
+        (eq. 5), and is never negative; "u-statistic" also leaves out (x_i, y_i), for N = M (eq. 4).
 
     Raises
     ------
-    UsageError : fewer than 2 samples on a side, or different dimensions.
+    UsageError : fewer than 2 samples on a side, different dimensions, or a u-statistic of different counts.
     DataError : NaN or infinite values.
     """
     x, y = rows(real, "real features", at_least=2), rows(fake, "fake features", at_least=2)
     same_width(x, y)
     n, m = len(x), len(y)
-    scale = 1 / x.shape[1] if gamma is None else gamma
-    (xx, xx_same), (yy, yy_same) = (_kernel_sums(each, each, degree, scale, coef0) for each in (x, y))
-    xy, _ = _kernel_sums(x, y, degree, scale, coef0)
-    return (xx - xx_same) / (n * (n - 1)) + (yy - yy_same) / (m * (m - 1)) - 2 * xy / (n * m)
+    (xx, xx_same), (yy, yy_same), (xy, xy_same) = (_kernel_sums(*each, kernel) for each in ((x, x), (y, y), (x, y)))
+    if estimator == "biased":
+        return xx / n**2 + yy / m**2 - 2 * xy / (n * m)
+    within = (xx - xx_same) / (n * (n - 1)) + (yy - yy_same) / (m * (m - 1))
+    if estimator == "unbiased":
+        return within - 2 * xy / (n * m)
+    if n != m:
+        raise UsageError(f"a u-statistic pairs samples, which {n} real and {m} fake ones cannot be")
+    return within - 2 * (xy - xy_same) / (n * (n - 1))
 
 
-def subset_kernel_distances(real: Features, fake: Features, *, subsets: int, subset_size: int, seed: int) -> Double:
+def subset_kernel_distances(
+    real: Features,
+    fake: Features,
+    kernel: Polynomial = CUBIC,
+    *,
+    subsets: int,
+    subset_size: int,
+    seed: int,
+) -> Double:
     """`kernel_distance` of `subsets` random subsets of `subset_size` samples of each side: (subsets,).
 
     Raises
@@ -94,19 +135,20 @@ def subset_kernel_distances(real: Features, fake: Features, *, subsets: int, sub
     def draw(features: Rows) -> Rows:
         return features[rng.choice(len(features), subset_size, replace=False)]
 
-    return np.array([kernel_distance(draw(x), draw(y)) for _ in range(subsets)])
+    return np.array([kernel_distance(draw(x), draw(y), kernel) for _ in range(subsets)])
 
 
-def _kernel_sums(x: Rows, y: Rows, degree: int, gamma: float, coef0: float) -> tuple[float, float]:
-    """The sum of the kernel over all pairs, and over the pairs (x_i, y_i) (which only means something for x = y)."""
+def _kernel_sums(x: Rows, y: Rows, kernel: Polynomial) -> tuple[float, float]:
+    """The sum of the kernel over all pairs, and over the pairs (x_i, y_i)."""
+    gamma = 1 / x.shape[1] if kernel.gamma is None else kernel.gamma
     total = same = 0.0
-    right = y.astype(np.float64)
-    for here in blocks(len(x), len(y)):
-        left = x[here].astype(np.float64)
-        base = gamma * (left @ right.T) + coef0
-        kernel = np.ones_like(base)
-        for _ in range(degree):  # several times faster than a power
-            kernel *= base
-        total += float(kernel.sum())
-        same += float(np.diagonal(kernel, here.start).sum())
+    for there in blocks(len(y), x.shape[1]):
+        right = y[there].astype(np.float64)
+        for here in blocks(len(x), max(x.shape[1], len(right))):
+            values = gamma * (x[here].astype(np.float64) @ right.T) + kernel.coef0
+            base = values.copy()
+            for _ in range(kernel.degree - 1):  # several times faster than a power
+                values *= base
+            total += float(values.sum())
+            same += float(np.diagonal(values, here.start - there.start).sum())
     return total, same

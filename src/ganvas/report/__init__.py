@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ganvas.files import write_bytes
-from ganvas.report.page import page
+from ganvas.report.page import page, simple_page
 from ganvas.report.record import Record
+
+__all__ = ["Record", "page", "simple_page", "write"]
 
 
 def write(folder: Path) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ganvas.report.charts import Point, line_chart, numbers
 from ganvas.report.embedding import embed
+from ganvas.report.figures import figure
 from ganvas.report.markup import Html, join, table, tag
 from ganvas.report.record import Record, Row, how_made
 
@@ -28,8 +29,10 @@ def page(record: Record) -> str:
     body = tag(
         "main",
         _head(record),
+        _alarms(record),
         _hero(record),
         _timeline(record),
+        *_inspection(record),
         _score_charts(record),
         _loss_charts(record),
         _score_tables(record),
@@ -38,12 +41,28 @@ def page(record: Record) -> str:
         _provenance(record),
         tag("footer", "Written by Ganvas. Everything shown is in this one file."),
     )
+    return _document(f"{record.name} · Ganvas report", body)
+
+
+def simple_page(title: str, summary: str, pieces: Sequence[Html]) -> str:
+    """A page of the same looks with a title, a sentence and whatever follows."""
+    header = tag(
+        "header",
+        tag("p", "Ganvas", class_="kicker"),
+        tag("h1", title),
+        tag("p", summary, class_="summary") if summary else None,
+    )
+    footer = tag("footer", "Written by Ganvas. Everything shown is in this one file.")
+    return _document(f"{title} · Ganvas", tag("main", header, *pieces, footer))
+
+
+def _document(title: str, body: Html) -> str:
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
-        tag("title", f"{record.name} · Ganvas report"),
+        tag("title", title),
         tag("style", Html(_STYLE.read_text(encoding="utf-8"))),
     )
     return "<!doctype html>\n" + tag("html", head, tag("body", body), lang="en") + "\n"
@@ -157,6 +176,46 @@ def _value(row: Row) -> tuple[str, str]:
 
 def _better(row: Row) -> str:
     return "↓ lower is better" if row.get("lower_is_better") else "↑ higher is better"
+
+
+def _alarms(record: Record) -> Html | None:
+    """What metrics say is wrong with the images, before anything that looks well."""
+    told = dict.fromkeys(str(row["alarm"]) for row in record.last_scores if row.get("alarm"))
+    return tag("ul", *(tag("li", text) for text in told), class_="alarms", role="alert") if told else None
+
+
+# --------------------------------------------------------------------------------------------------- inspection
+
+
+def _inspection(record: Record) -> Iterator[Html]:
+    """The sections that `ganvas inspect` left."""
+    for i, panel in enumerate(record.panels):
+        sheets = []
+        for caption, file in panel.sheets:
+            picture = embed(file, **_SHEET)
+            if picture is not None:
+                image = tag("img", src=picture.uri, width=picture.width, height=picture.height, alt=caption)
+                sheets.append(tag("figure", tag("figcaption", caption), image))
+        yield _section(
+            panel.title,
+            tag(
+                "div",
+                tag("p", panel.text, class_="note"),
+                tag("div", *sheets, class_="sheets") if sheets else None,
+                tag("div", *map(figure, panel.charts), class_="charts") if panel.charts else None,
+                class_="panels",
+            ),
+            id_=f"panel-{i}",
+        )
+    if record.panels:
+        facts = record.panel_facts
+        yield tag(
+            "p",
+            f"Looked at by ganvas inspect at step {facts.get('step', 0):,}: {facts.get('samples')} samples, "
+            f"{facts.get('reference')} images of the reference of protocol {facts.get('protocol')} and "
+            f"{facts.get('training')} training images, features of {facts.get('extractor')}.",
+            class_="note",
+        )
 
 
 # --------------------------------------------------------------------------------------------------- over time
@@ -365,6 +424,7 @@ def _commands(record: Record) -> Html:
         rows = [
             ("Draw 64 samples", f"ganvas sample {place} --n 64 --seed 1"),
             ("Score again", f"ganvas eval {place}"),
+            ("Look closer", f"ganvas inspect {place}"),
             *rows,
             ("In Python", f"ganvas.load({str(record.folder)!r}).sample(64, seed=1)"),
         ]

@@ -6,15 +6,17 @@ import contextlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ganvas import parts, yaml12
-from ganvas.bench import load_protocol
+from ganvas import yaml12
+from ganvas.bench import MADE_BY, columns, load_protocol
 from ganvas.errors import CheckpointError, GanvasError
 from ganvas.files import model_metadata, read_rows
 from ganvas.recipe import Recipe, flatten
+from ganvas.report import panels
+from ganvas.report.panels import Kept
 
 Row = Mapping[str, Any]
 
@@ -36,6 +38,8 @@ class Record:
     scores: Sequence[Row]
     samples: Sequence[tuple[int, Path]]  # in the order of their steps
     step: int  # the last one that left a trace
+    panels: Sequence[Kept] = ()  # what `ganvas inspect` found
+    panel_facts: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> Record:
@@ -46,6 +50,7 @@ class Record:
         scores = _rows(folder / "scores.jsonl", "metric", "value")
         samples = _by_step((folder / "samples").glob("step-*.png"))
         checkpoints = _by_step((folder / "checkpoints").glob("step-*"))
+        kept, facts = panels.read(folder)
         class_names: tuple[str, ...] = ()
         with contextlib.suppress(CheckpointError, KeyError, TypeError):
             class_names = tuple(str(name) for name in model_metadata(folder)["class_names"])
@@ -61,6 +66,8 @@ class Record:
             scores=scores,
             samples=samples,
             step=max([0, *(row["step"] for row in log), *(step for step, _ in [*samples, *checkpoints])]),
+            panels=kept,
+            panel_facts=facts,
         )
 
     def setting(self, section: str, key: str) -> Any:
@@ -95,10 +102,7 @@ class Record:
         """What each value of a protocol's metrics says, in a sentence."""
         found: dict[str, str] = {}
         with contextlib.suppress(GanvasError):  # a protocol or part that is no longer at hand explains nothing
-            for node in load_protocol(protocol)["metrics"].values():
-                part = parts.find("metric", node["use"])
-                metric: Any = part.load()
-                found |= dict.fromkeys(getattr(metric, "lower_is_better", ()), part.summary)
+            found = {name: column.summary for name, column in columns(load_protocol(protocol)).items()}
         return found
 
     def changed_settings(self) -> list[tuple[str, Any, Any]]:
@@ -125,9 +129,7 @@ class Record:
 
 def how_made(row: Row) -> tuple[Any, ...]:
     """Equal for scores that may be compared with each other and stand in one table."""
-    return tuple(
-        json.dumps(row.get(key)) for key in ("protocol", "n_fake", "n_real", "reference", "extractor", "sha256")
-    )
+    return tuple(json.dumps(row.get(key)) for key in MADE_BY)
 
 
 def _resolved(flat: Row, key: str, otherwise: Any) -> Any:

@@ -1,0 +1,56 @@
+"""What the critic says of training, unseen and generated images."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganvas.parts import analysis
+from ganvas.types import Chart, Critic, Evidence, EvidenceSet, Panel, Subject
+
+
+@analysis("critic")
+class CriticScores:
+    """The critic's logits of training images, unseen real ones and samples.
+
+    Where unseen images score like samples and unlike training images, the critic has learnt the training set by heart.
+    """
+
+    needs = frozenset({"images", "model"})
+
+    def __call__(self, evidence: Evidence) -> Panel | None:
+        model = evidence.model
+        assert model is not None
+        if not any(isinstance(net, Critic) for net in model.nets.values()):
+            return None
+        sets = {"training": evidence.training, "unseen": evidence.real, "generated": evidence.fake}
+        logits = {
+            name: critic_logits(model, each)
+            for name, each in sets.items()
+            if each is not None and each.images is not None
+        }
+        told = ", ".join(f"{name} {np.mean(values):.3g} ± {np.std(values):.2g}" for name, values in logits.items())
+        gap = ""
+        if "training" in logits and np.std(logits["training"]) > 0:
+            distance = (np.mean(logits["training"]) - np.mean(logits["unseen"])) / np.std(logits["training"])
+            gap = (
+                f" Training images score {distance:+.2f} standard deviations against unseen ones: near 0 the critic "
+                "has not memorised them."
+            )
+        chart = Chart("Logits", "histogram", {name: (values,) for name, values in logits.items()}, "logit", "share")
+        return Panel("What the critic says", f"Mean and standard deviation: {told}.{gap}", charts=(chart,))
+
+
+def critic_logits(model: Subject, images: EvidenceSet, block: int = 256) -> np.ndarray:
+    """Logits (N,) of the critic's own view, without augmentation."""
+    assert images.images is not None
+    device = next(iter(model.critic.parameters())).device if isinstance(model.critic, torch.nn.Module) else "cpu"
+    found: list[Tensor] = []
+    with torch.inference_mode():
+        for start in range(0, len(images.images), block):
+            piece = images.images[start : start + block].to(device).float() / 127.5 - 1
+            label = None if images.label is None else images.label[start : start + block].to(device)
+            found.append(model.critic(piece, label).logits.float().cpu())
+    result: np.ndarray = torch.cat(found).numpy()
+    return result

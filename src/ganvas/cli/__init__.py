@@ -1,0 +1,106 @@
+"""The command line: verbs only. Exit codes: 0 done, 2 a user's mistake, 130 interrupted and saved, 1 a bug of ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from ganvas.cli import bench, evaluate, inspect, look_up, sample, train  # noqa: F401
+from ganvas.cli.frame import cli, say, tell
+from ganvas.errors import GanvasError, RecipeError, UsageError
+
+# How torch says that a tensor is larger than any memory.
+_NO_MEMORY = re.compile("can't allocate memory|Storage size calculation overflowed")
+
+
+def main() -> NoReturn:
+    """Run the command line and leave with its exit code."""
+    import warnings
+
+    # People want the sentence, not the line of ours that it came from.
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; the exit code."""
+    as_json = "--json" in arguments
+    try:
+        code = cli.main(args=list(arguments), prog_name="ganvas", standalone_mode=False)
+        return code if isinstance(code, int) else 0  # click returns the code of its Exit, and what a command returns
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return 2
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        say("stopped at once; what the last checkpoint holds is safe")
+        return leave("Interrupted", "stopped at once; what the last checkpoint holds is safe", 130, as_json)
+    except BrokenPipeError:  # `ganvas list | head`
+        # Python flushes once more as it leaves; that must find somewhere to write to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if type(error).__name__ == "Interrupted":  # the engine's; importing it here would load torch
+            return leave("Interrupted", str(error), 130, as_json)  # `train` has said how to go on
+        mistake = as_mistake(error)
+        if mistake is None:
+            import traceback
+
+            traceback.print_exc()
+            if theirs := part_file_of(error):
+                say(f"{type(error).__name__}: {theirs}\n  {error}\n  this is in a part of your own; mend it there")
+                return leave(type(error).__name__, f"{theirs}: {error}", 2, as_json)
+            say("This is a bug of ours. Please report it with the lines above and the command that you typed.")
+            return leave("Bug", f"{type(error).__name__}: {error}", 1, as_json)
+        say(str(mistake))
+        if as_json:
+            told = mistake.problems if isinstance(mistake, RecipeError) else (mistake,)
+            rows = [
+                {"type": type(each).__name__, "where": each.where, "problem": each.problem, "hint": each.hint}
+                for each in told
+            ]
+            tell(json.dumps({"errors": rows}, indent=1))
+        return 2
+
+
+def leave(kind: str, problem: str, code: int, as_json: bool) -> int:
+    """The exit code; with `--json`, standard output says why in the form that mistakes have."""
+    if as_json:
+        tell(json.dumps({"errors": [{"type": kind, "where": "", "problem": problem, "hint": ""}]}, indent=1))
+    return code
+
+
+def part_file_of(error: Exception) -> str:
+    """`file:line` where an error was raised by code of a `--parts` file."""
+    trace, place = error.__traceback__, ""
+    while trace is not None:
+        if str(trace.tb_frame.f_globals.get("__name__", "")).startswith("ganvas_parts_"):
+            place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
+
+
+def as_mistake(error: Exception) -> GanvasError | None:
+    """What a user can do about an error, or None where it is a bug of ours."""
+    if isinstance(error, GanvasError):
+        return error
+    if isinstance(error, click.ClickException):
+        text = error.format_message()
+        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "ganvas"
+        return UsageError(text[:1].lower() + text[1:], where=command, hint=f"{command} --help")
+    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or _NO_MEMORY.search(str(error)):
+        return UsageError(
+            f"there is not enough memory: {str(error).splitlines()[0] if str(error) else 'none is left'}",
+            hint="a smaller train.batch, data.size or network needs less",
+        )
+    if isinstance(error, OSError):
+        return UsageError(
+            error.strerror or str(error), where=str(error.filename or ""),
+            hint="check the path, its permissions and the space on the disk",
+        )  # fmt: skip
+    return None

@@ -1,0 +1,157 @@
+"""`ganvas list`, `show`, `check` and `diff`: what there is, and what is wrong with a recipe."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from typing import Any
+
+import click
+
+from ganvas.cli.frame import cli, json_option, parts_option, say, tell
+from ganvas.errors import GanvasError, RecipeError, UsageError
+
+
+@cli.command("list")
+@click.argument("kind", required=False)
+@click.argument("pattern", required=False)
+@parts_option
+@json_option
+def list_(kind: str | None, pattern: str | None, as_json: bool) -> None:
+    """List parts, recipes or systems.
+
+    KIND is a shelf of parts, `recipes` or `systems`; PATTERN is any piece of a name, summary or paper.
+
+    \b
+    ganvas list objectives
+    ganvas list networks attention
+    ganvas list recipes
+    """
+    from ganvas import catalogue, parts
+
+    if kind in ("recipes", "recipe"):
+        entries = catalogue.recipes()
+    elif kind in ("systems", "system"):
+        entries = catalogue.systems()
+    else:
+        entries = [catalogue.describe(part) for part in parts.every(parts.kind_of(kind) if kind else None)]
+    if pattern:
+        entries = [entry for entry in entries if catalogue.matches(entry, pattern)]
+    if as_json:
+        tell(json.dumps(entries, indent=1, ensure_ascii=False))
+        return
+    if not entries:
+        say(f"nothing matches; ganvas list{' ' + kind if kind else ''} shows everything")
+    width = max((len(entry.get("name") or entry["id"]) for entry in entries), default=0)
+    # A terminal gets one line an entry; a pipe gets everything.
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    heading = None
+    for entry in entries:
+        if not kind and entry["kind"] != heading:
+            tell(f"{'' if heading is None else chr(10)}{parts.SHELVES[entry['kind']]}")
+            heading = entry["kind"]
+        paper = f"  ({entry['paper']})" if entry.get("paper") else ""
+        line = f"{entry.get('name') or entry['id']:{width}}  {entry.get('summary') or entry.get('title', '')}{paper}"
+        tell(line.rstrip() if len(line) <= room else f"{line[: room - 1]}…")
+
+
+@cli.command()
+@click.argument("kind")
+@click.argument("name", required=False)
+@parts_option
+@json_option
+def show(kind: str, name: str | None, as_json: bool) -> None:
+    """Everything about one part, recipe or system.
+
+    \b
+    ganvas show regularizer r1     keys, equation, paper, source, recipes that use it
+    ganvas show recipe digits      the recipe with every default filled in
+    ganvas show recipe             every key that a recipe may have
+    ganvas show recipe --json      the same as JSON Schema
+    """
+    from ganvas import catalogue, parts, recipe, yaml12
+
+    if kind in ("recipe", "recipes"):
+        if name is None:
+            from ganvas.recipe_schema import json_schema
+
+            tell(json.dumps(json_schema(), indent=1, ensure_ascii=False) if as_json else catalogue.recipe_keys())
+            return
+        resolved = recipe.Recipe.load(name).resolve()
+        tell(json.dumps(resolved, indent=1, ensure_ascii=False) if as_json else yaml12.write(resolved).rstrip())
+        return
+    if kind in ("system", "systems"):
+        system = catalogue.system(name or "")
+        tell(json.dumps(system, indent=1, ensure_ascii=False) if as_json else yaml12.write(system).rstrip())
+        return
+    kind = parts.kind_of(kind)
+    if name is None:
+        raise UsageError(f"which {kind}?", where="ganvas show", hint=f"ganvas list {parts.SHELVES[kind]}")
+    part = parts.find(kind, name)
+    details = catalogue.details(part)
+    tell(json.dumps(details, indent=1, ensure_ascii=False) if as_json else catalogue.as_text(details))
+
+
+@cli.command()
+@click.argument("words", nargs=-1, required=True, metavar="RECIPE... [KEY=VALUE]...")
+@parts_option
+@json_option
+def check(words: tuple[str, ...], as_json: bool) -> None:
+    """Find every mistake in recipes, without training.
+
+    Builds each at tiny size and takes one step; no file is written. KEY=VALUE changes all of them.
+    """
+    from ganvas.recipe import DEFAULT, Recipe
+
+    names = [word for word in words if "=" not in word]
+    overrides = [word for word in words if "=" in word]
+    outcome: list[dict[str, Any]] = []
+    for name in names or [DEFAULT]:
+        notes: list[str] = []
+        problems: list[str] = []
+        try:
+            recipe = Recipe.load(name, overrides)
+            recipe.resolve()
+            from ganvas import run as running
+
+            running.check(recipe, notes.append)
+        except RecipeError as error:
+            problems = [str(each) for each in error.problems]
+        except GanvasError as error:
+            problems = [str(error)]
+        outcome.append({"recipe": name, "ok": not problems, "problems": problems, "notes": notes})
+    if as_json:
+        tell(json.dumps(outcome, indent=1))
+    for each in outcome:
+        for problem in each["problems"]:
+            say(problem)
+        for note in each["notes"]:
+            say(f"note: {note}")
+        if not as_json:
+            tell(f"{each['recipe']}: {'ok' if each['ok'] else str(len(each['problems'])) + ' to mend'}")
+    if not all(each["ok"] for each in outcome):
+        raise click.exceptions.Exit(2)
+
+
+@cli.command()
+@click.argument("one", metavar="A")
+@click.argument("other", metavar="B")
+@parts_option
+@json_option
+def diff(one: str, other: str, as_json: bool) -> None:
+    """Say what differs between two recipes or runs.
+
+    Defaults are filled in first; null stands for a key that is not there.
+    """
+    from ganvas.recipe import Recipe, differences
+
+    changed = differences(Recipe.load(one).resolve(), Recipe.load(other).resolve())
+    if as_json:
+        tell(json.dumps({key: {"a": a, "b": b} for key, (a, b) in changed.items()}, indent=1))
+        return
+    width = max((len(key) for key in changed), default=0)
+    for key, (a, b) in changed.items():
+        tell(f"{key:{width}}  {json.dumps(a, ensure_ascii=False)} -> {json.dumps(b, ensure_ascii=False)}")
+    if not changed:
+        say("no difference")

@@ -1,0 +1,78 @@
+"""`ganvas train`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from ganvas.cli.frame import cli, device_option, json_option, parts_option, say, score_table, tell
+from ganvas.errors import ResumeMismatch, UsageError
+
+
+@cli.command()
+@click.argument("words", nargs=-1, metavar="[RECIPE] [KEY=VALUE]...")
+@click.option("--out", metavar="DIR", help="The run folder. [default: a new runs/RECIPE]")
+@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint of the run folder.")
+@click.option("--allow-changes", is_flag=True, help="Resume although the recipe or the data have changed.")
+@device_option
+@parts_option
+@json_option
+def train(
+    words: tuple[str, ...], out: str | None, resume: bool, allow_changes: bool, device: str | None, as_json: bool
+) -> None:
+    """Train a recipe into a run folder.
+
+    RECIPE is a shipped name (ganvas list recipes), a .yaml file or a run folder; without one it is `digits`. KEY=VALUE
+    changes it: a value is YAML, a part's name replaces the part, ~ drops the key.
+
+    \b
+    ganvas train digits train.steps=500 optim.lr=2e-4
+    ganvas train digits task.objective=wasserstein task.regularizers.gradient-penalty.weight=10
+    ganvas train --resume --out runs/digits
+    """
+    names = [word for word in words if "=" not in word]
+    overrides = [word for word in words if "=" in word]
+    if len(names) > 1:
+        raise UsageError(
+            f"{names[1]!r} is neither the recipe nor key=value", where="ganvas train", hint="one recipe, then key=value"
+        )
+    source = names[0] if names else None
+    if source is None and resume and out:
+        if not (Path(out) / "recipe.yaml").is_file():  # or a typing error would train the default recipe
+            raise ResumeMismatch(f"there is no run at {out}", where="--resume", hint="give the run's folder as --out")
+        source = out
+    from ganvas.recipe import Recipe
+
+    recipe = Recipe.load(source, overrides)
+    recipe.resolve()  # every mistake in it is told before torch has to be loaded for long work
+    from ganvas import run as running
+    from ganvas.engine.trainer import Interrupted
+    from ganvas.progress import Progress
+
+    folder = running.run_folder(recipe.name, out, resume=resume)
+    try:
+        model = running.train(
+            recipe, out=folder, resume=resume, allow_changes=allow_changes, device=device, watcher=Progress()
+        )
+    except Interrupted as stop:
+        say(f"Stopped and saved at step {stop.step}. Go on with: ganvas train --resume --out {folder}")
+        raise
+    pictures = sorted((folder / "samples").glob("*.png"))
+    found = {
+        "run": str(folder), "step": model.step, "model": str(folder / "model.safetensors"),
+        "samples": str(pictures[-1]) if pictures else None, "report": str(folder / "report.html"),
+        "scores": str(folder / "scores.jsonl") if (folder / "scores.jsonl").is_file() else None,
+    }  # fmt: skip
+    if as_json:
+        tell(json.dumps(found))
+        return
+    from ganvas.files import read_rows
+
+    rows = [row for row in read_rows(folder / "scores.jsonl") if row.get("step") == model.step]
+    if rows:
+        say(score_table(rows))
+    for name in ("samples", "report", "scores", "model"):
+        if found[name]:
+            say(f"{name:8} {found[name]}")

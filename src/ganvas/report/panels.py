@@ -1,0 +1,100 @@
+"""What `ganvas inspect` found, kept in the run's folder so that every later report shows it, too.
+
+`inspection/panels.json` holds texts and the numbers of charts; pictures lie beside it as PNG files.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ganvas import pictures
+from ganvas.files import write_bytes
+from ganvas.types import Chart, Panel
+
+FOLDER = "inspection"
+_DIGITS = 5  # of each number of a chart
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One section as it was written: pictures are files."""
+
+    title: str
+    text: str
+    sheets: tuple[tuple[str, Path], ...]  # (caption, picture)
+    charts: tuple[Chart, ...]
+
+
+def write(folder: Path, panels: Mapping[str, Panel], facts: Mapping[str, Any]) -> None:
+    """Write sections by their analysis' name, and what they were made of, in place of earlier ones.
+
+    Raises
+    ------
+    CheckpointError : the disk is full or the folder cannot be written.
+    """
+    target = folder / FOLDER
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for name, panel in panels.items():
+        files = []
+        for i, sheet in enumerate(panel.sheets):
+            file = f"{name}-{i}.png"
+            data = sheet.images.float() / 127.5 - 1 if sheet.images.dtype == torch.uint8 else sheet.images
+            pictures.save(pictures.grid(data, sheet.columns), target / file)
+            files.append({"caption": sheet.caption, "file": file})
+        charts = [
+            {
+                "caption": chart.caption, "kind": chart.kind, "x": chart.x, "y": chart.y,
+                "series": {key: [_plain(part) for part in parts] for key, parts in chart.series.items()},
+            }
+            for chart in panel.charts
+        ]  # fmt: skip
+        rows.append({"name": name, "title": panel.title, "text": panel.text, "sheets": files, "charts": charts})
+    # Last: without it, the folder is not read.
+    write_bytes(target / "panels.json", json.dumps({"facts": dict(facts), "panels": rows}).encode())
+
+
+def read(folder: Path) -> tuple[Sequence[Kept], Mapping[str, Any]]:
+    """The sections that are there, and what they were made of; nothing where there are none or they are damaged."""
+    try:
+        content = json.loads((folder / FOLDER / "panels.json").read_text(encoding="utf-8"))
+        kept = [
+            Kept(
+                title=str(row["title"]),
+                text=str(row["text"]),
+                sheets=tuple((str(each["caption"]), folder / FOLDER / _name(each["file"])) for each in row["sheets"]),
+                charts=tuple(
+                    Chart(
+                        str(each["caption"]), each["kind"],
+                        {name: tuple(np.asarray(xy, float) for xy in xys) for name, xys in each["series"].items()},
+                        str(each["x"]), str(each["y"]),
+                    )
+                    for each in row["charts"]
+                ),
+            )
+            for row in content["panels"]
+        ]  # fmt: skip
+        return kept, dict(content["facts"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return (), {}
+
+
+def _name(file: object) -> str:
+    """A file of this folder and of no other."""
+    if not re.fullmatch(r"[\w-]+\.png", str(file)):
+        raise ValueError(f"{file} is no picture of ours")
+    return str(file)
+
+
+def _plain(values: np.ndarray) -> list[float | None]:
+    return [float(f"{value:.{_DIGITS}g}") if np.isfinite(value) else None for value in np.asarray(values, float)]
