@@ -17,7 +17,7 @@ from ganvas.errors import MissingCapability, UsageError
 from ganvas.numerics import derive_seed, settle_kernels
 from ganvas.recipe import check_node
 from ganvas.trained import read_trained
-from ganvas.types import Critic, DataSpec, Generator, Latent, LatentSpec, Nets, Sampler
+from ganvas.types import Critic, DataSpec, Generator, Latent, LatentSpec, Nets, Sampler, SpacedGenerator
 
 _BLOCK = 64  # latents and labels are drawn in blocks, so that image i is the same whatever n is
 
@@ -126,19 +126,29 @@ class Model:
 
     # ------------------------------------------------------------------ sampling
 
-    def draw(self, n: int, *, seed: int, space: str | None = None) -> Latent:
-        """n latents of a space from its prior: values (n, *shape). Point i depends on (seed, i) alone.
+    def draw(self, n: int, *, seed: int, space: str | None = None, label: Tensor | None = None) -> Latent:
+        """n latents of a space: values (n, *shape). Point i depends on (seed, i) alone.
+
+        They are drawn from the space's prior; in a space without one, such as w, they are where the generator takes
+        points of its first space, with `label` (n,), or with the labels that `labels` gives for the seed.
 
         Raises
         ------
-        MissingCapability : no latent space, or none of this name that can be drawn.
+        MissingCapability : no latent space, or none of this name that can be reached.
         """
         self.require(HasLatents)
-        space = space or next(iter(self.latents))
-        if space not in self.latents or self.latents[space].prior == "none":
+        first = next(iter(self.latents))
+        space = space or first
+        mapped = space in self.latents and self.latents[space].prior == "none"
+        if space not in self.latents or (mapped and not isinstance(self.generator, SpacedGenerator)):
             raise MissingCapability(
                 f"there is no latent space {space!r} to draw from; the model has {', '.join(self.latents)}"
             )
+        if mapped:
+            assert isinstance(self.generator, SpacedGenerator)
+            own = self.labels(n, seed=seed) if label is None else label
+            with torch.no_grad():
+                return self.generator.to_space(self.draw(n, seed=seed, space=first), space, own)
         spec = self.latents[space]
         blocks = []
         for block in range(-(-n // _BLOCK)):
@@ -149,6 +159,11 @@ class Model:
                 blocks.append(torch.randn(_BLOCK, *spec.shape, generator=generator))
         values = torch.cat(blocks)[:n] if blocks else torch.empty(0, *spec.shape)
         return Latent(values.to(self.device), space)
+
+    def statistics(self, space: str, *, n: int = 10_000, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """(mean, standard deviation), (*shape) each, of n points of a space; see `draw`."""
+        values = self.draw(n, seed=seed, space=space).values
+        return values.mean(0), values.std(0)
 
     def labels(self, n: int, *, seed: int, label: int | Sequence[int] | Tensor | None = None) -> Tensor | None:
         """(n,) int64 class labels: the given one or ones, else uniform ones; None for a model without classes.
@@ -197,7 +212,16 @@ class Model:
         """
         self.require(HasLatents)
         assert self.generator is not None
-        return self.generator(latent.values.to(self.device), label).float()
+        if latent.space not in self.latents:
+            raise MissingCapability(
+                f"there is no latent space {latent.space!r}; the model has {', '.join(self.latents)}"
+            )
+        values = latent.values.to(self.device)
+        if latent.space != next(iter(self.latents)):
+            if not isinstance(self.generator, SpacedGenerator):
+                raise MissingCapability(f"nothing can be made of points of {latent.space!r}")
+            return self.generator.from_space(Latent(values, latent.space), label).float()
+        return self.generator(values, label).float()
 
     def sample(
         self,

@@ -155,6 +155,26 @@ class SpacedGenerator(Generator, Protocol):
         ...
 
 
+@runtime_checkable
+class Centred(SpacedGenerator, Protocol):
+    """A generator that knows the mean of its mapped space, which truncation goes towards."""
+
+    @property
+    def centre(self) -> Latent: ...  # one point (1, *shape) of a space that is mapped to
+
+
+@runtime_checkable
+class Movable(Generator, Protocol):
+    """A generator whose images can be moved at their source, before any of its layers have seen them."""
+
+    def moved(self, latent: Latent, move: Tensor, label: Tensor | None = None) -> Tensor:
+        """Images (N, C, H, W) of points in any of the spaces, with their content moved.
+
+        `move` (3, 3) says where a place (x, y, 1) goes, in shorter sides of the image from its middle, y down.
+        """
+        ...
+
+
 class CodeShape(Protocol):
     """Which codes the end of a latent holds (InfoGAN)."""
 
@@ -526,7 +546,7 @@ class Subject(Synthesizer, Protocol):
     @property
     def latents(self) -> Mapping[str, LatentSpec]: ...
 
-    def draw(self, n: int, *, seed: int, space: str | None = None) -> Latent: ...
+    def draw(self, n: int, *, seed: int, space: str | None = None, label: Tensor | None = None) -> Latent: ...
 
     def labels(self, n: int, *, seed: int, label: int | Sequence[int] | Tensor | None = None) -> Tensor | None: ...
 

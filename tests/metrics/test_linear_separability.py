@@ -84,7 +84,7 @@ class Twisted:
     def __init__(self, turns: float) -> None:
         self.turns = turns
 
-    def draw(self, n: int, *, seed: int, space: str | None = None) -> Latent:
+    def draw(self, n: int, *, seed: int, space: str | None = None, label: Tensor | None = None) -> Latent:
         return Latent(torch.randn(n, 2, generator=torch.Generator().manual_seed(seed)), "z")
 
     def labels(self, n: int, *, seed: int, label: object = None) -> Tensor | None:

@@ -39,7 +39,7 @@ class Linear:
         self.latents = {"z": LatentSpec((D,), prior), "w": LatentSpec((D,), "none")}
         self.asked: list[Tensor] = []
 
-    def draw(self, n: int, *, seed: int, space: str | None = None) -> Latent:
+    def draw(self, n: int, *, seed: int, space: str | None = None, label: Tensor | None = None) -> Latent:
         if space == "w":
             raise MissingCapability("w cannot be drawn")
         rng = torch.Generator().manual_seed(seed)

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import torch
 from annotated_types import Gt
-from torch import Tensor
 
+from ganvas.nn.paths import lerp, slerp
 from ganvas.parts import analysis
 from ganvas.types import Evidence, Latent, Panel, Sheet
 
@@ -36,15 +36,14 @@ class Interpolation:
         space, spec = next(iter(model.latents.items()))
         ends = model.draw(2 * self.rows, seed=evidence.seed).values
         share = torch.linspace(0, 1, self.columns, device=ends.device)
-        between = slerp if spec.prior == "normal" else torch.lerp
+        between = slerp if spec.prior == "normal" else lerp
         labels = model.labels(self.rows, seed=evidence.seed)
-        way = [
-            between(ends[2 * i][None], ends[2 * i + 1][None], share.view(-1, *[1] * len(spec.shape)))
-            for i in range(self.rows)
-        ]
+        # Every pair at every share: (rows * columns, *shape).
+        starts, stops = (half.repeat_interleave(self.columns, 0) for half in (ends[: self.rows], ends[self.rows :]))
+        way = between(starts, stops, share.repeat(self.rows))
         label = None if labels is None else labels.repeat_interleave(self.columns)
         with torch.inference_mode():
-            data = model.synthesize(Latent(torch.cat(way), space), label).cpu()
+            data = model.synthesize(Latent(way, space), label).cpu()
         images = ((data.clamp(-1, 1) + 1) * 127.5).round().byte()
         kept = " The class stays the same within a row." if labels is not None else ""
         return Panel(
@@ -52,16 +51,3 @@ class Interpolation:
             f"Each row goes from one latent to another in {self.columns - 1} equal steps.{kept}",
             (Sheet("From latent to latent", images, self.columns),),
         )
-
-
-def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """Spherical interpolation of a and b (1, *shape) at t (T, 1, …) in [0, 1]: (T, *shape).
-
-    sin((1 - t) Ω) / sin Ω a + sin(t Ω) / sin Ω b, with Ω the angle between them; lerp where they are (anti)parallel.
-    """
-    cosine = (a.flatten() @ b.flatten()) / (a.norm() * b.norm()).clamp_min(1e-12)
-    omega = torch.acos(cosine.clamp(-1, 1))
-    if torch.sin(omega) < 1e-4:
-        return torch.lerp(a, b, t)
-    mixed: Tensor = (torch.sin((1 - t) * omega) * a + torch.sin(t * omega) * b) / torch.sin(omega)
-    return mixed

@@ -17,7 +17,7 @@ from ganvas.errors import UsageError
 @parts_option
 @json_option
 def bench_(names: tuple[str, ...], jobs: int, out: str | None, as_json: bool) -> None:
-    """Train a grid of recipes by seeds into one table of scores, or put runs that are scored into one.
+    """Train a grid of recipes by seeds or take runs, into one table.
 
     STUDY is a shipped name or a .yaml file. Running it again trains only what is missing or has changed. Scores that
     were made in different ways are refused.
@@ -39,7 +39,7 @@ def bench_(names: tuple[str, ...], jobs: int, out: str | None, as_json: bool) ->
         data = {"cells": tables.as_data(("run",), lines, columns)}
         tell(json.dumps(data, indent=1) if as_json else text)
         if out:
-            page = tables.html("Scores", "", ("run",), lines, columns, ())
+            page = tables.html("Scores", "", ("run",), lines, columns)
             say(f"table    {tables.write(Path(out), text, data, page)['html']}")
         return
     if len(names) > 1:

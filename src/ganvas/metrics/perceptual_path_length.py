@@ -10,11 +10,11 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from annotated_types import Gt
-from torch import Tensor
 
 from ganvas.errors import DataError, UsageError
 from ganvas.metrics.latents import space_of
 from ganvas.moments import Double
+from ganvas.nn.paths import lerp, slerp
 from ganvas.parts import metric
 from ganvas.types import Evidence, Extractor, Latent, Subject
 
@@ -94,8 +94,8 @@ def path_distances(
     DataError : features that are not finite.
     """
     name, spec = space_of(model, space)
-    ends = model.draw(2 * samples, seed=seed, space=name)
     label = model.labels(samples, seed=seed)
+    ends = model.draw(2 * samples, seed=seed, space=name, label=None if label is None else label.repeat(2))
     rng = torch.Generator().manual_seed(seed)
     t = torch.rand(samples, generator=rng, dtype=torch.float64) * (1.0 if full else 0.0)
     along = slerp if spec.prior == "normal" else lerp
@@ -116,29 +116,6 @@ def path_distances(
             "features along the path hold NaN or infinite values", hint="the model has probably diverged in training"
         )
     return distances
-
-
-def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """Points of the great circles from a to b, two (N, *shape), at t (N,); lengths go linearly from |a| to |b|.
-
-    The direction is the official one, of unit vectors; there all lengths are 1, as the mapping network divides them
-    out, but other generators expect latents as long as the prior draws them.
-    """
-    flat_a, flat_b, t = a.flatten(1), b.flatten(1), t[:, None]
-    long_a, long_b = (each.norm(dim=1, keepdim=True).clamp_min(1e-30) for each in (flat_a, flat_b))
-    u, v = flat_a / long_a, flat_b / long_b
-    cosine = (u * v).sum(1, keepdim=True).clamp(-1, 1)
-    across = v - cosine * u  # at a right angle to u
-    across = across / across.norm(dim=1, keepdim=True).clamp_min(1e-30)
-    angle = t * cosine.acos()
-    direction = u * angle.cos() + across * angle.sin()
-    points: Tensor = direction * ((1 - t) * long_a + t * long_b)
-    return points.view_as(a)
-
-
-def lerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """Points of the straight lines from a to b, two (N, *shape), at t (N,)."""
-    return a + (b - a) * t.view(-1, *[1] * (a.ndim - 1))
 
 
 def trimmed_mean(distances: Double) -> float:

@@ -1,0 +1,1 @@
+"""`ganvas export`."""
