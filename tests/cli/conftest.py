@@ -89,7 +89,9 @@ def refused(ganvas: Ganvas, workplace: Path, tmp_path: Path, monkeypatch: pytest
         for snippet in snippets:
             assert snippet in said.err, said.err
         assert contents(workplace) == before
-        assert not [each for each in cache.rglob("*") if each.is_file()]
+        # Features of a set that was embedded before the mistake showed are whole, and of use later.
+        left = [each for each in cache.rglob("*") if each.is_file() and each.suffix != ".safetensors"]
+        assert not left
         assert took < 2  # it fails before anything long begins; imports are done by the fixtures
 
     return look

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from annotated_types import Gt
 
-from ganvas.metrics.nearest_neighbours import nearest_neighbours
+from ganvas.metrics.neighbourhoods import realism
 from ganvas.parts import analysis
 from ganvas.types import Chart, Evidence, Panel, Sheet
 
@@ -37,8 +37,8 @@ class Extremes:
         assert real is not None and fake is not None and images is not None
         if len(real) <= self.k + 1:
             return None
-        realism = realism_of(real.numpy(), fake.numpy(), self.k)
-        order = np.argsort(-realism, kind="stable")
+        scores = realism(real, fake, self.k)
+        order = np.argsort(-scores, kind="stable")
         count = min(self.count, len(order))
         columns = min(10, count)
         sheets = tuple(
@@ -46,22 +46,9 @@ class Extremes:
             for caption, chosen in (("The most realistic samples", order[:count]), ("The least", order[::-1][:count]))
         )
         text = (
-            f"Realism is {np.median(realism):.3g} in the median, {realism[order[0]]:.3g} at best and "
-            f"{realism[order[-1]]:.3g} at worst; {float((realism >= 1).mean()):.0%} of the samples reach 1, which is "
+            f"Realism is {np.median(scores):.3g} in the median, {scores[order[0]]:.3g} at best and "
+            f"{scores[order[-1]]:.3g} at worst; {float((scores >= 1).mean()):.0%} of the samples reach 1, which is "
             "inside the neighbourhood of some real image."
         )
-        chart = Chart("Realism of samples", "histogram", {"generated": (realism,)}, "realism", "share")
+        chart = Chart("Realism of samples", "histogram", {"generated": (scores,)}, "realism", "share")
         return Panel("Best and worst samples", text, sheets, (chart,))
-
-
-def realism_of(real: np.ndarray, fake: np.ndarray, k: int) -> np.ndarray:
-    """Realism (M,) of features `fake` (M, D) against `real` (N, D)."""
-    _, own = nearest_neighbours(real, real, k, among_themselves=True)
-    radius = own[:, -1]  # (N,)
-    kept = radius <= np.median(radius)
-    found = np.empty(len(fake))
-    for start in range(0, len(fake), 256):
-        piece = fake[start : start + 256]
-        distance = np.sqrt(np.maximum(((piece[:, None] - real[None, kept]) ** 2).sum(-1), 1e-24))  # (m, N')
-        found[start : start + len(piece)] = (radius[kept] / distance).max(axis=1)
-    return found
