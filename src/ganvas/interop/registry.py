@@ -185,6 +185,17 @@ def carry_over(
     CheckpointError : a tensor is left over, missing or of another shape.
     """
     net: nn.Module = parts.build("network", node, spec)
+    fill(net, case, rename)
+    return Imported(net.eval(), spec, node, rename, call)
+
+
+def fill(net: nn.Module, case: OfficialCase, rename: Callable[[str], str]) -> None:
+    """Set every tensor of our network from the official ones, as `carry_over` does.
+
+    Raises
+    ------
+    CheckpointError : a tensor is left over, missing or of another shape.
+    """
     ours = net.state_dict()
     given = {rename(_parametrized(key)): value for key, value in case.state.items()}
     optional = {key for key in ours if key.endswith(".num_batches_tracked")}
@@ -200,7 +211,6 @@ def carry_over(
     if problems:
         raise CheckpointError(f"official weights do not fit: {'; '.join(problems)}", where=f"{case.repo} {case.cls}")
     net.load_state_dict({**ours, **given})
-    return Imported(net.eval(), spec, node, rename, call)
 
 
 # torch.nn.utils.spectral_norm's names of a tensor -> those of its successor, torch.nn.utils.parametrizations

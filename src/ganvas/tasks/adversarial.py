@@ -18,9 +18,11 @@ from ganvas.parts import Entry, Slot, Slots, task
 from ganvas.types import (
     Augment,
     Batch,
+    Batchwise,
     Constraint,
     Critic,
     DataSpec,
+    Gauge,
     Generator,
     Latent,
     LatentMover,
@@ -71,12 +73,16 @@ class Adversarial:
         self.objective = objective
         self.critic_steps = critic_steps
         self.augment = augment
-        self.terms = {name: entry for name, entry in regularizers.items() if not isinstance(entry.part, Constraint)}
+        self.regularizers = regularizers
         self.constraints = {name: entry for name, entry in regularizers.items() if isinstance(entry.part, Constraint)}
-        for name, entry in self.constraints.items():
+        self.gauges = {name: entry for name, entry in regularizers.items() if isinstance(entry.part, Gauge)}
+        beside = {**self.constraints, **self.gauges}
+        self.terms = {name: entry for name, entry in regularizers.items() if name not in beside}
+        for name, entry in beside.items():
             if entry.extra != Term():
+                does = "acts on the weights after every update" if name in self.constraints else "is only read"
                 raise BadValue(
-                    f"{name!r} acts on the weights after every update; it has no weight and no every",
+                    f"{name!r} {does}; it has no weight and no every",
                     where=f"task.regularizers.{name}", hint=f"ganvas show regularizer {name}",
                 )  # fmt: skip
         self.generator = cast("Generator", nets["generator"])
@@ -120,7 +126,7 @@ class Adversarial:
         turn = self.turn(batch, step, for_generator=False)
         losses = {}
         if not self.by_head:
-            losses["adversarial"] = self.objective.critic(turn.real_scores.logits, turn.fake_scores.logits)
+            losses["adversarial"] = self.objective.critic(turn.real_scores.judged, turn.fake_scores.judged)
         losses |= self.discriminator.head.critic_losses(turn, self.objective)
         losses |= self.term_losses("discriminator", turn)
         for part in self.named_parts().values():
@@ -132,10 +138,10 @@ class Adversarial:
         turn = self.turn(batch, step, for_generator=True)
         losses = {}
         if not self.by_head:
-            fake_logits = turn.fake_scores.logits
+            fake_logits = turn.fake_scores.judged
             # An objective that does not say is taken to look at the real side.
             reads_real = getattr(self.objective, "reads_real", True)
-            real_logits = turn.real_scores.logits if reads_real else fake_logits.new_empty(0)
+            real_logits = turn.real_scores.judged if reads_real else fake_logits.new_empty(0)
             losses["adversarial"] = self.objective.generator(real_logits, fake_logits)
         losses |= self.discriminator.head.generator_losses(turn, self.objective)
         losses |= self.term_losses("generator", turn)
@@ -172,6 +178,22 @@ class Adversarial:
                 self.discriminator.head.after_step()
 
         return apply
+
+    # ------------------------------------------------------------------ what the engine may ask
+
+    def readings(self) -> dict[str, float]:
+        """What the gauges say of their networks, as `<role>.<gauge>.<name>`."""
+        return {
+            f"{entry.part.side}.{name}.{key}": value
+            for name, entry in self.gauges.items()
+            for key, value in entry.part.readings(self.nets[entry.part.side]).items()
+        }
+
+    @property
+    def least_batch(self) -> int:
+        """The fewest data of one pass that every part can work with."""
+        asked = [*self.named_parts().values(), *self.nets["discriminator"].modules()]
+        return max((part.least_batch for part in asked if isinstance(part, Batchwise)), default=1)
 
     # ------------------------------------------------------------------ one turn
 
@@ -210,13 +232,14 @@ class Adversarial:
         if level is not None:
             scores = cast("LevelHead", self.discriminator.head).at_level(scores, level)
         # Losses are taken in float32, whatever the precision of the passes.
-        return dataclasses.replace(scores, logits=scores.logits.float())
+        pieces = None if scores.pieces is None else scores.pieces.float()
+        return dataclasses.replace(scores, logits=scores.logits.float(), pieces=pieces)
 
     # ------------------------------------------------------------------ resume
 
     def named_parts(self) -> dict[str, Any]:
         named: dict[str, Any] = {"objective": self.objective, "augment": self.augment}
-        named |= {f"regularizers.{name}": entry.part for name, entry in {**self.terms, **self.constraints}.items()}
+        named |= {f"regularizers.{name}": entry.part for name, entry in self.regularizers.items()}
         return named
 
     def stateful(self) -> dict[str, Stateful]:
