@@ -22,9 +22,17 @@ def adam(
     lr: Rate = 2e-4,
     betas: tuple[Beta, Beta] = (0.0, 0.9),
     eps: Rate = 1e-8,
+    lazy_every: Annotated[int, Gt(0)] | None = None,
 ) -> torch.optim.Optimizer:
-    """Adam; the betas are those that most GANs use, (0, 0.9)."""
-    return torch.optim.Adam(parameters, lr=lr, betas=betas, eps=eps, fused=True)
+    """Adam; the betas are those that most GANs use, (0, 0.9).
+
+    Parameters
+    ----------
+    lazy_every : k, where a lazy term takes a step of its own after each k steps. Then k + 1 steps are to do what k
+        would: the rate is c · lr and the betas are β^c, c = k / (k + 1) (Karras et al. 2020, StyleGAN2, appendix B).
+    """
+    c = 1.0 if lazy_every is None else lazy_every / (lazy_every + 1)
+    return torch.optim.Adam(parameters, lr=c * lr, betas=(betas[0] ** c, betas[1] ** c), eps=eps, fused=True)
 
 
 @optimizer("adamw", paper="Loshchilov & Hutter 2019, algorithm 2")

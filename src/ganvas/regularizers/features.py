@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from ganvas.parts import regularizer
-from ganvas.types import Side, Turn
+from ganvas.errors import BadValue, UsageError
+from ganvas.parts import Slot, regularizer
+from ganvas.types import Critic, Latent, Objective, Side, SpacedGenerator, Turn
 
 
 @regularizer("feature-matching", paper="Salimans et al. 2016, section 3.1", system="improved-techniques-gan")
@@ -29,29 +31,64 @@ class AdaptiveMix:
     """Features of mixed data are pulled to the mix of their features: dist(F(x_m), sg[λF(x_a) + (1 − λ)F(x_b) + ε]).
 
     λ ~ Beta(1, 1) a pair, pairs are within real and within generated data, ε ~ N(0, noise²), sg is stop-gradient.
+
+    Parameters
+    ----------
+    distance : "mse", or minus the cosine.
+    noise : the standard deviation of ε.
+    objective : also judges the mixed data by their logits J(λF(x_a) + (1 − λ)F(x_b)) + J(F(x_m)), J the critic's head,
+        as the released code does in place of the data's own; here it adds to them. None leaves it out.
+    side : "generator" gives the generated data's terms to the generator, as the released code does beside the critic's.
+
+    Raises
+    ------
+    BadValue : an objective that leaves the logits alone.
     """
 
-    side: Side = "discriminator"
+    least_batch = 2
 
-    def __init__(self, *, distance: Literal["mse", "cosine"] = "mse", noise: Annotated[float, Ge(0)] = 0.05) -> None:
+    def __init__(
+        self,
+        *,
+        distance: Literal["mse", "cosine"] = "mse",
+        noise: Annotated[float, Ge(0)] = 0.05,
+        objective: Annotated[Objective, Slot("objective")] | None = None,
+        side: Side = "discriminator",
+    ) -> None:
+        if getattr(objective, "absent", False):
+            raise BadValue("objective 'by-head' says nothing of mixed logits", key="objective", hint="objective=hinge")
         self.distance = distance
         self.noise = noise
+        self.objective = objective
+        self.side = side
 
     def __call__(self, turn: Turn) -> Tensor:
-        real = self.term(turn, turn.real, turn.real_scores.features, turn.label)
-        return real + self.term(turn, turn.fake, turn.fake_scores.features, turn.fake_label)
+        judge, for_critic = self.objective, self.side == "discriminator"
+        real, real_logits = turn.real.new_zeros(()), turn.real.new_empty(0)
+        if for_critic or (judge is not None and judge.reads_real):
+            real, real_logits = self.term(turn, turn.real, turn.real_scores.features, turn.label)
+        fake, fake_logits = self.term(turn, turn.fake, turn.fake_scores.features, turn.fake_label)
+        total = real + fake if for_critic else fake
+        if judge is None:
+            return total
+        return total + (judge.critic if for_critic else judge.generator)(real_logits, fake_logits)
 
-    def term(self, turn: Turn, data: Tensor, features: Tensor, label: Tensor | None) -> Tensor:
+    def term(self, turn: Turn, data: Tensor, features: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(the distance, logits (N,) of the mixed data as they are judged)."""
         share = torch.rand(len(data), 1, device=data.device)  # λ, Beta(1, 1) is uniform
         data, features = data.float(), features.float()  # whatever the precision of training
         partner = torch.arange(len(data), device=data.device).roll(1)
         mixed = torch.lerp(data[partner], data, share.view(-1, *[1] * (data.dim() - 1)))
-        target = torch.lerp(features[partner], features, share).detach()
+        mix = torch.lerp(features[partner], features, share)  # (N, D)
+        target = mix.detach()
         target = target + self.noise * torch.randn_like(target)
-        found = turn.critic(mixed, label).features
+        scores = turn.critic(mixed, label)
+        logits = scores.logits
+        if self.objective is not None:
+            logits = logits + cast("Critic", turn.nets["discriminator"]).head(mix, label).logits.float()
         if self.distance == "cosine":
-            return -F.cosine_similarity(found, target).mean()
-        return F.mse_loss(found, target)
+            return -F.cosine_similarity(scores.features, target).mean(), logits
+        return F.mse_loss(scores.features, target), logits
 
 
 @regularizer("lecam", paper="Tseng et al. 2021, eq. 3-4")
@@ -93,24 +130,58 @@ class LeCam:
 class PathLength:
     """A step in latent space moves images by a constant length: E (‖Jᵀ y‖₂ − a)², y ~ N(0, I) / √(H·W).
 
-    a is a moving average of the lengths; it is saved for resume.
+    a is a moving average of the lengths; it is saved for resume. Where a point has several rows, as in w+, the squared
+    length is the mean of its rows', as released with StyleGAN2. Its weight there is 2, every 4 steps.
+
+    Parameters
+    ----------
+    decay : of a, an update.
+    space : the latent space in which steps are taken. None: w+ where the generator has it, else the one that is drawn.
+    batch_shrink : the term looks at the batch's first 1 / batch_shrink, to save memory; released: 2.
     """
 
     side: Side = "generator"
 
-    def __init__(self, *, decay: Annotated[float, Gt(0)] = 0.01) -> None:
+    def __init__(
+        self,
+        *,
+        decay: Annotated[float, Gt(0)] = 0.01,
+        space: str | None = None,
+        batch_shrink: Annotated[int, Gt(0)] = 1,
+    ) -> None:
         self.decay = decay
+        self.space = space
+        self.batch_shrink = batch_shrink
         self.mean = 0.0
 
     def __call__(self, turn: Turn) -> Tensor:
-        latent = type(turn.latent)(turn.latent.values.detach().requires_grad_(True), turn.latent.space)
-        images = turn.generate(latent, turn.fake_label)
+        n = max(1, len(turn.latent) // self.batch_shrink)
+        label = None if turn.fake_label is None else turn.fake_label[:n]
+        latent, generate = self.start(turn, Latent(turn.latent.values[:n], turn.latent.space), label)
+        images = generate(latent, label)
         noise = torch.randn_like(images) / images[0, 0].numel() ** 0.5  # / √(H·W)
-        (pulled,) = torch.autograd.grad((images * noise).sum(), latent.values, create_graph=True)  # Jᵀ y, (N, ...)
+        (pulled,) = torch.autograd.grad((images * noise).sum(), latent.values, create_graph=True)  # Jᵀ y, (N, ..., D)
         # The square root has no gradient at zero, where a latent meets dead units alone.
-        lengths = (pulled.flatten(1).square().sum(1) + 1e-12).sqrt()
+        lengths = (pulled.square().sum(-1).view(n, -1).mean(1) + 1e-12).sqrt()
         self.mean += self.decay * (lengths.detach().mean().item() - self.mean)
         return (lengths - self.mean).square().mean()
+
+    def start(
+        self, turn: Turn, latent: Latent, label: Tensor | None
+    ) -> tuple[Latent, Callable[[Latent, Tensor | None], Tensor]]:
+        """Where the steps are taken from, with a gradient, and what makes images there."""
+        generator = turn.nets["generator"]
+        generate = turn.generate
+        if isinstance(generator, SpacedGenerator):
+            usual = "w+" if "w+" in generator.latents else latent.space
+            latent, generate = generator.to_space(latent, self.space or usual, label), generator.from_space
+        elif self.space not in (None, latent.space):
+            raise UsageError(
+                f"this generator cannot be driven from {self.space!r}", hint="leave space out of path-length"
+            )
+        if not latent.values.requires_grad:
+            latent = Latent(latent.values.detach().requires_grad_(True), latent.space)
+        return latent, generate
 
     def state_dict(self) -> dict[str, float]:
         return {"mean": self.mean}

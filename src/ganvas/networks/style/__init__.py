@@ -1,0 +1,1 @@
+"""Generators that are driven by a style, and their critics."""

@@ -1,0 +1,90 @@
+"""What generators with a mapping network share: one w from z, as many as there are layers, and the way to an image."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from ganvas.errors import UsageError
+from ganvas.nn.mapping import MappingNetwork, as_condition
+from ganvas.types import Latent, LatentSpec
+
+
+class MappedGenerator(nn.Module, ABC):
+    """A generator that is told what to make by one w for each of its L layers.
+
+    Spaces: z (z_dim,), drawn; w (w_dim,); w+ (L, w_dim). Each follows from the one before, see `to_space`.
+
+    Parameters
+    ----------
+    mapping : from z to w; in training its running mean of w follows.
+    z_dim, w_dim : lengths of z and w.
+    layers : L.
+    """
+
+    def __init__(self, mapping: MappingNetwork, z_dim: int, w_dim: int, layers: int) -> None:
+        super().__init__()
+        self.mapping = mapping
+        self.layers = layers
+        self.conditional = mapping.classes > 0
+        self.latents = {
+            "z": LatentSpec((z_dim,), "normal"),
+            "w": LatentSpec((w_dim,), "none"),
+            "w+": LatentSpec((layers, w_dim), "none"),
+        }
+
+    @abstractmethod
+    def draw(self, ws: Tensor) -> Tensor:
+        """ws (N, L, w_dim) -> images (N, C, H, W)."""
+
+    def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
+        """z (N, z_dim) -> images (N, C, H, W) float32, near [−1, 1] but not limited to it."""
+        w = self.map(latent, label)  # (N, w_dim)
+        if self.training:
+            self.mapping.track(w)
+        return self.draw(self.broadcast(w))
+
+    def map(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """z (N, z_dim) -> w (N, w_dim).
+
+        Raises
+        ------
+        UsageError : labels are needed and there are none.
+        """
+        if not self.conditional:
+            return self.mapping(z)  # type: ignore[no-any-return]
+        if label is None:
+            raise UsageError("a conditional generator was given no labels", hint="pass label=(N,) int64")
+        return self.mapping(z, as_condition(label, self.mapping.classes))  # type: ignore[no-any-return]
+
+    def broadcast(self, w: Tensor) -> Tensor:
+        """w (N, w_dim) -> ws (N, L, w_dim), the same for every layer."""
+        return w[:, None].expand(-1, self.layers, -1)
+
+    def to_space(self, latent: Latent, space: str, label: Tensor | None = None) -> Latent:
+        """The same points in a later space, in the order z, w, w+.
+
+        Raises
+        ------
+        UsageError : there is no such space, or it comes before the one that the points are in.
+        """
+        order = list(self.latents)
+        if space not in order or latent.space not in order or order.index(space) < order.index(latent.space):
+            raise UsageError(
+                f"there is no way from latent space {latent.space!r} to {space!r}",
+                hint=f"each of {', '.join(order)} leads to those after it",
+            )
+        values = latent.values
+        for at in order[order.index(latent.space) : order.index(space)]:
+            values = self.map(values, label) if at == "z" else self.broadcast(values)
+        return Latent(values, space)
+
+    def from_space(self, latent: Latent, label: Tensor | None = None) -> Tensor:
+        """Images (N, C, H, W) of points in any of the spaces; the running mean of w stays.
+
+        Raises
+        ------
+        UsageError : there is no such space.
+        """
+        return self.draw(self.to_space(latent, "w+", label).values)
