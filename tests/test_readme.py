@@ -49,7 +49,7 @@ def test_every_command_of_the_readme_works(tmp_path: Path, monkeypatch: pytest.M
                 assert program == "ganvas"
                 assert cli.run(quicker(words)) == 0, line
                 ran += 1
-    assert ran == 13
+    assert ran == 17
     assert (tmp_path / "grid.png").is_file()
     assert len(list((tmp_path / "fakes").rglob("*.png"))) == 200
 
