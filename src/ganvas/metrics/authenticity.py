@@ -11,6 +11,8 @@ from ganvas.metrics.nearest_neighbours import distances_to_nearest, features_of_
 from ganvas.parts import metric
 from ganvas.types import Evidence
 
+_ALARMING = -30.0  # percentage points
+
 
 @metric("authenticity", paper="Alaa et al. 2022")
 class Authenticity:
@@ -19,7 +21,7 @@ class Authenticity:
     A sample y is authentic where |y - t| > |t - t'|, with t the training sample nearest to y and t' the other training
     sample nearest to t. `authpct`, in percent, higher is better. Its value for fresh data depends on the data, so
     `authpct_gap` takes that of the held-out reference off: about 0 for an honest model, far below 0 for one that
-    copies.
+    copies. Alarm: a gap below -30, which is 4 standard deviations for fresh samples where both sets hold 100.
     """
 
     needs = frozenset({"training:features", "real:features", "fake:features"})
@@ -30,6 +32,14 @@ class Authenticity:
         training, held_out, fake = features_of_three(evidence)
         found = authpct(training, fake)
         return {"authpct": found, "authpct_gap": found - authpct(training, held_out)}
+
+    def alarm(self, values: Mapping[str, float]) -> str:
+        if values["authpct_gap"] >= _ALARMING:
+            return ""
+        return (
+            f"{100 - values['authpct']:.0f} % of the samples are not new, {-values['authpct_gap']:.0f} points more "
+            "than of held-out images: they lie nearer to a training image than its own neighbour does"
+        )
 
 
 def authpct(training: Features, fake: Features) -> float:

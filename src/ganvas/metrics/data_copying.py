@@ -17,6 +17,7 @@ from ganvas.metrics.ordering import in_canonical_order
 from ganvas.parts import metric
 from ganvas.types import Evidence
 
+_ALARMING = -4.0  # standard deviations, where a single cell counts; of several, their mean varies less
 LEAST_IN_CELL = 20  # generated samples; a cell with no more says too little (tau = 20 / m in the paper)
 
 
@@ -29,7 +30,7 @@ class DataCopying:
     `data_copying_z` takes all samples together, `data_copying_p` is the share of honest models that would come out as
     low or lower, and `ct_score` (C_T) is the mean of Z_U within the cells of a k-means partition of the training data,
     which finds copying in one region that hides behind underfitting in another. An honest model has a z below -3 once
-    in 700 times.
+    in 700 times. Alarm: C_T below -4, at most once in 30,000.
 
     The reference must be data that the model was not trained on.
 
@@ -61,6 +62,15 @@ class DataCopying:
             "data_copying_z": z,
             "data_copying_p": probability_below(z),
         }
+
+    def alarm(self, values: Mapping[str, float]) -> str:
+        score = values["ct_score"]
+        if score >= _ALARMING:
+            return ""
+        return (
+            f"samples lie nearer to the training images than held-out images do (C_T = {score:.1f}): the model copies, "
+            "or makes variations of a few of them"
+        )
 
 
 def data_copying_z(training: Features, held_out: Features, fake: Features) -> float:

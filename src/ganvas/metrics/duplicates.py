@@ -18,6 +18,9 @@ from ganvas.metrics.ordering import in_canonical_order
 from ganvas.parts import metric
 from ganvas.types import Evidence, EvidenceSet
 
+_ALARMING = 10  # times the false positive rate
+_REPEATING = 0.5  # of the samples
+
 
 @metric("duplicates")
 class Duplicates:
@@ -28,7 +31,9 @@ class Duplicates:
     other held-out one in as large a set. Both are about `false_positive_rate` (on average at most, for the first) for a
     model that draws fresh data, and near 1 for one that copies. In [0, 1], lower is better.
 
-    The reference must be data that the model was not trained on.
+    The reference must be data that the model was not trained on. Alarms: more copies of training images than ten times
+    `false_positive_rate`, which fresh data come to once in 20,000 times at most; else more than half of the samples
+    repeating each other. `duplicates_within` is left out with fewer than 1 / `false_positive_rate` - 1 samples.
 
     Parameters
     ----------
@@ -57,8 +62,25 @@ class Duplicates:
             for side, name in ((evidence.training, "training"), (evidence.real, "real"), (evidence.fake, "fake"))
         )
         copies = copies_of_training(training, held_out, fake, self.false_positive_rate)
-        within = copies_within(held_out, fake, self.false_positive_rate)
-        return {"duplicates_of_training": float(copies.mean()), "duplicates_within": within}
+        found = {"duplicates_of_training": float(copies.mean())}
+        if len(fake) < _least(self.false_positive_rate):
+            warnings.warn(f"duplicates_within is left out: it needs {_least(self.false_positive_rate)} samples")
+        else:
+            found["duplicates_within"] = copies_within(held_out, fake, self.false_positive_rate)
+        return found
+
+    def alarm(self, values: Mapping[str, float]) -> str:
+        copies, within = values["duplicates_of_training"], values.get("duplicates_within", 0.0)
+        # The threshold is the distance of the r-th nearest of n held-out samples, r <= rate (n + 1). That more than ten
+        # times the rate of fresh data lies below it has a binomial probability of at most about e^-10.
+        if copies > _ALARMING * self.false_positive_rate:
+            return (
+                f"{copies:.0%} of the samples are copies of training images, exactly or nearly; of fresh ones about "
+                f"{self.false_positive_rate:.0%} would look so"
+            )
+        if within > _REPEATING:
+            return f"the model repeats itself: {within:.0%} of the samples have a copy among the others"
+        return ""
 
     def _points(self, side: EvidenceSet | None, name: str) -> Rows:
         found = side and (side.features if self.space == "features" else side.images)
@@ -113,9 +135,13 @@ def _threshold(distances: npt.NDArray[np.float64], false_positive_rate: float) -
     if rank < 1:
         raise UsageError(
             f"{len(distances)} held-out samples cannot set a threshold that one in {1 / false_positive_rate:g} passes",
-            hint=f"give at least {math.ceil(1 / false_positive_rate) - 1}, or allow a higher false_positive_rate",
+            hint=f"give at least {_least(false_positive_rate)}, or allow a higher false_positive_rate",
         )
     return float(np.partition(distances, rank - 1)[rank - 1])
+
+
+def _least(false_positive_rate: float) -> int:
+    return math.ceil(1 / false_positive_rate) - 1
 
 
 def _some(points: Rows, count: int) -> Rows:

@@ -74,9 +74,9 @@ class TranslationEquivariance:
 class RotationEquivariance:
     """How exactly images turn with their source, by any angle (EQ-R): PSNR in dB.
 
-    As for translations; what a turn of the image does to its corners in the spectrum is done to the other side, too.
-    Images below 32 pixels have too little left that is known after turning. Angles are uniform and the same for up to
-    16 images; published numbers use 50,000 images.
+    As for translations; what a turn of the image does to the corners of its spectrum is done to the other side, too.
+    Of images below 13 pixels nothing is known after a turn, and of small ones little. Angles are uniform and the same
+    for up to 16 images; published numbers use 50,000 images.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ class Errors:
         DataError : images that are not finite.
         """
         if not self.count:
-            raise UsageError("images are too small to know what moves in", hint="rotations need 32 pixels or more")
+            raise UsageError("images are too small to know what moves in", hint="rotations need 13 pixels or more")
         if not math.isfinite(self.total):
             raise DataError("the images hold NaN or infinite values", hint="the model has probably diverged")
         return 10 * math.log10(_PEAK**2 / max(self.total / self.count, _LEAST))
@@ -222,13 +222,14 @@ def turn_filter(angle: float, fine: int) -> Tensor:
 
 def _convolved(a: Tensor, b: Tensor) -> Tensor:
     """Periodic convolution of two (K, K)."""
-    return torch.fft.ifftn(torch.fft.fftn(a) * torch.fft.fftn(b)).real
+    found: Tensor = torch.fft.ifftn(torch.fft.fftn(a) * torch.fft.fftn(b)).real
+    return found
 
 
 def rotated(images: Tensor, angle: float) -> tuple[Tensor, Tensor]:
-    """Images (N, C, H, W) turned around their middle, and the pixels (H, W) that are known and that `turned_band` keeps.
+    """Images (N, C, H, W) turned around their middle, and which of their pixels (H, W) are known.
 
-    Where the filter of the turn or that of `turned_band` leaves the image, nothing is known.
+    Those are not for which the filter of the turn, or that of `turned_band`, leaves the image.
     """
     H, W = images.shape[2:]
     taps = turn_filter(angle, _FINE)

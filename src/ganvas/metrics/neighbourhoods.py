@@ -17,6 +17,7 @@ from ganvas.moments import Double, Features, rows
 from ganvas.parts import metric
 from ganvas.types import Evidence
 
+_NOISE, _FAITHFUL, _FEW_MODES = 0.2, 0.5, 0.3  # precision, precision, recall
 _MOST_REALISTIC = 100  # times nearer to a real sample than that one's neighbours are: as good as a copy
 
 
@@ -27,6 +28,9 @@ class PrecisionRecall:
     The manifold of a set is the union of balls around its samples that reach to their k-th nearest neighbour.
     precision = share of generated samples inside the real manifold, recall = share of real samples inside the generated
     one; both in [0, 1], higher is better. An outlier among the real samples makes a large ball and raises precision.
+
+    Alarms: a precision below 0.2, as noise has; a recall below 0.3 at a precision of 0.5 or more, as a model has that
+    makes few of the modes. Neither depends on how many samples there are, as coverage does.
 
     Parameters
     ----------
@@ -47,6 +51,17 @@ class PrecisionRecall:
         real, fake = features_of(evidence)
         precision, recall = precision_recall(real, fake, self.k, rim=self.rim)
         return {"precision": precision, "recall": recall}
+
+    def alarm(self, values: Mapping[str, float]) -> str:
+        precision, recall = values["precision"], values["recall"]
+        if precision < _NOISE:
+            return f"the samples do not look like the data: to this extractor, {precision:.0%} of them lie where real images do"
+        if precision >= _FAITHFUL and recall < _FEW_MODES:
+            return (
+                f"modes are missing: samples lie where real images do (precision {precision:.2f}), but reach only a "
+                f"share of {recall:.2f} of them (recall)"
+            )
+        return ""
 
 
 @metric("density-coverage", paper="Naeem et al. 2020")
