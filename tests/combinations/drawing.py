@@ -120,7 +120,7 @@ class Drawer:
 
     def regularizer(self, name: str) -> dict[str, Any]:
         node = self.part("regularizer", name)
-        if not hasattr(parts.find("regularizer", name).load(), "apply"):  # which acts on weights, and has no weight
+        if "__call__" in dir(parts.find("regularizer", name).load()):  # others act on weights, or are only read
             node |= {"weight": self.random.choice(WEIGHTS), "every": self.random.choice((1, 1, 2))}
         return node
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from ganvas import parts
 from ganvas.conditioning.classes import activation_maximisation, crammer_singer, label_gan
+from ganvas.conditioning.classifier import class_hinge
 from ganvas.conditioning.contrastive import conditional_contrastive, data_to_data_cross_entropy
 from ganvas.errors import BadValue, UsageError
 from ganvas.types import DataSpec, Latent, Scores, Turn
@@ -104,6 +105,46 @@ def test_normalising_a_classifier_reaches_its_weights(name: str) -> None:
 
 
 # ---------------------------------------------------------------------------------------- contrastive
+
+
+# ADC-GAN's code: each pair of a datum and a wrong class is one term
+@pytest.mark.parametrize("margin", [True, False])
+def test_class_hinge_is_the_mean_over_wrong_classes_of_the_margin_missed(margin: bool) -> None:
+    logits = features(3)[:, :K]
+    terms = []
+    for n, y in enumerate(Y.tolist()):
+        gaps = [logits[n, k] - logits[n, y] for k in range(K) if k != y]
+        terms += [max(torch.zeros(()), 1 + gap) if margin else gap for gap in gaps]
+    torch.testing.assert_close(class_hinge(logits, Y, margin), torch.stack(terms).mean())
+
+
+def test_class_hinge_of_a_sure_critic_is_0_and_has_no_slope() -> None:
+    logits = (5 * F.one_hot(Y, K)).double().requires_grad_()
+    loss = class_hinge(logits, Y, margin=True)
+    assert loss.item() == 0
+    assert torch.autograd.grad(loss, logits)[0].abs().max() == 0
+    assert torch.autograd.gradcheck(lambda x: class_hinge(x, Y, margin=False), features(3)[:, :K].requires_grad_())
+
+
+@pytest.mark.parametrize("name", ["auxiliary-classifier", "twin-auxiliary-classifier", "adc"])
+def test_hinge_takes_the_place_of_cross_entropy(name: str) -> None:
+    turn = played(build(name, loss="hinge", weight=0.7, generator_weight=0.3))
+    head = build(name, loss="hinge", weight=0.7, generator_weight=0.3)
+    real, fake = turn.real_scores.extra["class_logits"], turn.fake_scores.extra["class_logits"]
+    critic, generator = head.critic_losses(turn, HINGE), head.generator_losses(turn, HINGE)
+    if name == "adc":
+        expected = class_hinge(real, 2 * Y, True) + class_hinge(fake, 2 * Y + 1, True)
+        torch.testing.assert_close(critic["classification"], 0.7 * expected)
+        # The wrong classes of both terms are all but one, so that only the two logits of the label are left.
+        own = fake.gather(1, 2 * Y[:, None]) - fake.gather(1, 2 * Y[:, None] + 1)
+        torch.testing.assert_close(generator["classification"], -0.3 * own.mean() * (1 + 1 / (2 * K - 1)))
+        return
+    torch.testing.assert_close(critic["classification"], 0.7 * class_hinge(real, Y, True))
+    torch.testing.assert_close(generator["classification"], 0.3 * class_hinge(fake, Y, False))
+    if name == "twin-auxiliary-classifier":
+        twin = turn.fake_scores.extra["twin_logits"]
+        torch.testing.assert_close(critic["twin"], 0.7 * class_hinge(twin, Y, True))
+        torch.testing.assert_close(generator["twin"], -0.3 * class_hinge(twin, Y, False))
 
 
 def brute_2c(embedding: Tensor, proxy: Tensor, y: Tensor, t: float) -> Tensor:

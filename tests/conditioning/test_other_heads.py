@@ -17,6 +17,8 @@ from ganvas.errors import BadValue, UsageError
 from ganvas.nn.codes import codes_of
 from ganvas.nn.maxout import Maxout
 from ganvas.nn.san import SANConv, SANEmbedding, SANLinear
+from ganvas.recipe import Recipe
+from ganvas.run import check
 from ganvas.types import DataSpec, Latent, LatentSpec, Scores, Turn
 
 K, D, N = 4, 6, 8
@@ -250,6 +252,45 @@ def test_direction_of_a_non_saturating_san_is_weighted_by_the_generators_slope()
 
     t_real, t_fake = turn.real_scores.logits, turn.fake_scores.logits
     torch.testing.assert_close(found[0], pull(features(1), t_real) - pull(features(2), t_fake))
+
+
+@pytest.mark.parametrize("of", ["hinge", "non-saturating"])
+def test_leaving_generated_data_out_of_the_generators_loss_is_nothing_to_the_direction(of: str) -> None:
+    """Top-k's critic sees the whole batch (Sinha et al. 2020, algorithm 1); the direction learns with it."""
+    head = build("san")
+    top_k = parts.build("objective", {"use": "top-k", "of": {"use": of}, "floor": 0.25, "decay": 0.25, "every": 1})
+    plain = parts.build("objective", {"use": of})
+    turn = turn_of(head(features(1)), head(features(2)))
+    turn.step = 1
+    top_k.observe(turn)
+    assert top_k.k(N) == 2
+    head.check(top_k)
+    for objective in (top_k, plain):
+        found = head.critic_losses(turn, objective)["direction"]
+        torch.testing.assert_close(found, head.critic_losses(turn, plain)["direction"], rtol=0, atol=0)
+    with pytest.raises(BadValue, match="compares pairs"):
+        head.check(parts.build("objective", {"use": "top-k", "of": {"use": "relativistic-average"}}))
+
+
+COMPARING = [
+    "{use: mmd, dim: 4}", "{use: level, head: mmd}", "{use: minibatch-std, head: mmd}", "{use: 2c, embedding_dim: 4}",
+    "{use: d2d-ce, embedding_dim: 4}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("head", COMPARING)
+def test_passes_of_one_datum_are_refused_at_check_where_data_are_compared(head: str) -> None:
+    objective = "by-head" if "mmd" in head else "hinge"
+    keys = (f"networks.discriminator.conditioning={head}", f"task.objective={objective}", "train.batch=8", "eval=~")
+    recipe = Recipe.load("tiny/digits").override(*keys)
+    check(recipe)
+    with pytest.raises(BadValue, match="compares 2 or more data of one pass") as refused:
+        check(recipe.override("train.accumulate=5"))  # pieces of 2 and of 1
+    assert "train.accumulate" in refused.value.where
+    assert refused.value.hint == "train.accumulate=4"
+    check(recipe.override("train.accumulate=4"))
+    with pytest.raises(BadValue, match="compares 2 or more"):
+        check(recipe.override("train.batch=1"))
 
 
 def test_what_san_cannot_normalise_is_refused() -> None:

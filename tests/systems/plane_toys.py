@@ -55,6 +55,7 @@ def train_pair(
     steps: int,
     critic_steps: int = 1,
     lr: float = 1e-3,
+    generator_lr: float | None = None,
     betas: tuple[float, float] | None = (0.5, 0.9),
     data: Callable[[int], Tensor] = points,
     batch: int = 128,
@@ -73,8 +74,10 @@ def train_pair(
     task = parts.build("task", check_node("task", node), nets, SPEC)
     optim: dict[str, torch.optim.Optimizer] = {}
     for role, net in nets.items():
-        own = net.parameters()
-        optim[role] = torch.optim.RMSprop(own, lr=lr) if betas is None else torch.optim.Adam(own, lr=lr, betas=betas)
+        own, rate = net.parameters(), lr if role == "discriminator" else generator_lr or lr
+        optim[role] = (
+            torch.optim.RMSprop(own, lr=rate) if betas is None else torch.optim.Adam(own, lr=rate, betas=betas)
+        )
     for step in range(steps):
         for update in task.updates():
             (role,) = update.nets

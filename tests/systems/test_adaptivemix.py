@@ -1,8 +1,8 @@
 """AdaptiveMix (Liu et al. 2023): features of mixed data are held at the mix of their features.
 
 The released code draws one λ for a batch and partners by a permutation; ours draws a λ for each pair. On the same λ and
-partners both are the same function, which is what is compared here. The paper's other change, that the critic is also
-scored on mixed features, is not in ours: the term adds to the adversarial loss and leaves its logits alone.
+partners both are the same function, which is what is compared here. The paper's other change, that the critic is scored
+by logits of mixed features and of mixed data in place of the data's own, is the key `objective`, which adds that loss.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganvas import parts
+from ganvas.errors import BadValue
 from ganvas.metrics.frechet_distance import frechet_distance_of_features
 from ganvas.recipe import check_node
 from ganvas.types import Batch, DataSpec, Latent, Scores, Turn
@@ -103,6 +104,57 @@ def test_value_and_gradients_are_the_released_formula_s(
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
     for mine, theirs in zip(found, torch.autograd.grad(expected, list(net.parameters())), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-5)
+
+
+class Judging(nn.Module):
+    """J ∘ F with both at hand, F a layer with tanh and J the plain head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(D, 20), nn.Tanh())
+        self.head = parts.build("conditioning", {"use": "plain"}, 20, DataSpec((D,)), lambda layer: layer)
+
+    def forward(self, data: Tensor, label: Tensor | None = None) -> Scores:
+        return self.head(self.body(data), label)
+
+
+@pytest.mark.parametrize("objective", ["hinge", "non-saturating", "relativistic-average"])
+@pytest.mark.parametrize("side", ["discriminator", "generator"])
+def test_mixed_logits_are_judged_as_the_released_code_does(
+    objective: str, side: str, fixed_lambda: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """D(x_m) + J(λF(x_a) + (1 − λ)F(x_b)) under the objective: value, and gradients to the weights and to the fakes."""
+    torch.manual_seed(0)
+    fixed_lambda(0.3)
+    monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
+    net, real, fake = Judging(), torch.randn(N, D), torch.randn(N, D, requires_grad=True)
+    node = {"use": "adaptivemix", "objective": objective, "side": side, "noise": 0.0}
+    part = parts.build("regularizer", check_node("regularizer", node))
+    turn = Turn({"discriminator": net}, 0, real, None, Latent(fake), None, net, lambda latent, label: latent.values)
+    ours = part(turn)
+
+    def mixed(x_a: Tensor) -> tuple[Tensor, Tensor]:
+        x_b, F_a = x_a.roll(1, 0), net.body(x_a)
+        mix, F_m = 0.3 * F_a + 0.7 * F_a.roll(1, 0), net.body(0.3 * x_a + 0.7 * x_b)
+        logits = (net.head(mix, None).logits, net.head(F_m, None).logits)
+        return F.mse_loss(F_m, mix.detach()), logits[0] + logits[1]
+
+    pair = parts.build("objective", {"use": objective})
+    (of_real, real_logits), (of_fake, fake_logits) = mixed(real), mixed(fake)
+    if side == "discriminator":
+        expected = of_real + of_fake + pair.critic(real_logits, fake_logits)
+    else:
+        expected = of_fake + pair.generator(real_logits, fake_logits)
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)
+    wanted = [fake, *net.parameters()]
+    found = torch.autograd.grad(ours, wanted, retain_graph=True)
+    for mine, theirs in zip(found, torch.autograd.grad(expected, wanted), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_what_judges_nothing_is_refused() -> None:
+    with pytest.raises(BadValue, match="says nothing of mixed logits"):
+        parts.build("regularizer", check_node("regularizer", {"use": "adaptivemix", "objective": "by-head"}))
 
 
 # ------------------------------------------------------------------------------------------- a toy

@@ -7,6 +7,7 @@ tests/samplers/test_guided_samplers.py.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 
 import numpy as np
@@ -16,6 +17,7 @@ from plane_toys import RING, STD, Z_DIM, pair, points
 from torch import Tensor, nn
 
 from ganvas import parts
+from ganvas.errors import BadValue, MissingCapability, UsageError
 from ganvas.model import Model
 from ganvas.recipe import check_node
 from ganvas.types import Batch, DataSpec, Latent, LatentSpec, Scores
@@ -95,6 +97,65 @@ def test_steps_between_two_known_gaussians_are_the_closed_form(rate: float) -> N
         torch.testing.assert_close(found[inside], x[inside], rtol=0, atol=1e-5)
 
 
+# ------------------------------------------------------------------------------------------- in the generator
+
+
+def image_pair(name: str) -> tuple[dict[str, nn.Module], DataSpec]:
+    spec = DataSpec((1, 16, 16))
+    torch.manual_seed(0)
+    nodes = {
+        "generator": {"use": name, **parts.find("network", name).tiny},
+        "discriminator": {"use": "sngan-discriminator", "width": 16},
+    }
+    nets = {role: parts.build("network", check_node("network", node), spec) for role, node in nodes.items()}
+    return nets, spec
+
+
+STAGED = [
+    "sngan-generator", "biggan-generator", "biggan-deep-generator", "dcgan-generator", "dcgan-deep-generator",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STAGED)
+def test_a_map_half_way_is_refined_as_images_are(name: str) -> None:
+    """h ← h − rate · ∇_h softplus(−D(G_{>1}(h))), by hand on the generator's own layers."""
+    model = model_of(*image_pair(name))
+    plain = model.sample(8, seed=1)
+    assert torch.equal(model.sample(8, seed=1, sampler=collaborative(steps=0, stage=1)), plain)
+    net, latent = model.nets["generator"], model.draw(8, seed=1)
+    half = net.front(latent.values, None, stages=1)
+    h = half.map
+    for _ in range(3):
+        h = h.detach().requires_grad_()
+        logits = model.critic(net.back(dataclasses.replace(half, map=h))).logits
+        (slope,) = torch.autograd.grad(nn.functional.softplus(-logits).sum(), h)
+        h = h.detach() - 0.5 * slope
+    expected = net.back(dataclasses.replace(half, map=h))
+    found = model.sample(8, seed=1, sampler=collaborative(steps=3, rate=0.5, stage=1))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert (found - plain).abs().max() > 1e-5
+
+
+def test_scores_rise_with_the_steps_half_way_too() -> None:
+    model = model_of(*image_pair("sngan-generator"))
+    for stage in range(model.nets["generator"].stages + 1):
+        scores = [
+            model.critic(model.sample(64, seed=0, sampler=collaborative(steps=steps, rate=0.2, stage=stage))).logits
+            for steps in (0, 5, 20)
+        ]
+        rising = torch.stack([later >= earlier for earlier, later in itertools.pairwise(scores)])
+        assert rising.all(0).float().mean() >= 0.95, stage
+
+
+def test_a_generator_without_stages_or_with_fewer_is_told_of() -> None:
+    with pytest.raises(MissingCapability, match="made of stages"):
+        model_of(frozen_pair()).sample(4, sampler=collaborative(stage=1))
+    with pytest.raises(UsageError, match="no map after 9"):
+        model_of(*image_pair("sngan-generator")).sample(4, sampler=collaborative(stage=9))
+    with pytest.raises(BadValue, match="no stages"):
+        shaping(frozen_pair(), stage=1)
+
+
 # ------------------------------------------------------------------------------------------- shaping
 
 
@@ -124,6 +185,22 @@ def test_shaping_teaches_the_critic_alone_on_samples_along_the_way() -> None:
     update.losses(Batch(points(64)), 0)["adversarial"].backward()
     assert all(parameter.grad is None for parameter in nets["generator"].parameters())
     assert all(parameter.grad is not None for parameter in nets["discriminator"].parameters())
+
+
+def test_shaping_half_way_is_along_the_sampler_s_way() -> None:
+    nets, spec = image_pair("sngan-generator")
+    model = model_of(copy.deepcopy(nets), spec)
+    node = {"use": "shape-critic", "steps": 4, "rate": 0.5, "stage": 1}
+    for net in nets.values():
+        net.eval()
+    task = parts.build("task", check_node("task", node), nets, spec)
+    latent = model.draw(40, seed=2)
+    refined = task.generate(latent, None)
+    assert not refined.requires_grad
+    way = torch.stack([model.sample(40, seed=2, sampler=collaborative(steps=k, rate=0.5, stage=1)) for k in range(4)])
+    distance = (refined - way).flatten(2).abs().amax(2)  # (4, N)
+    assert distance.min(0).values.max() < 1e-5
+    assert len(distance.argmin(0).unique()) == 4
 
 
 def test_shaping_along_no_way_is_the_critic_s_plain_loss() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from plane_toys import RING, modes_of, network, pair, points, samples, train_pair
 from scipy.optimize import linear_sum_assignment
-from scipy.stats import spearmanr
+from scipy.stats import pearsonr, spearmanr
 from torch import Tensor, nn
 
 from ganvas import parts
@@ -133,9 +133,15 @@ class Curve:
                 self.exact.append(exact_w1(samples(nets["generator"], 256), self.real))
 
 
+def smooth_estimates(losses: list[float], steps: list[int]) -> list[float]:
+    """−L_D at these steps, each a mean of the 25 up to it."""
+    smooth = np.convolve(-np.array(losses), np.ones(25) / 25, mode="valid")
+    return [smooth[step - 24] for step in steps]
+
+
 # The correlation is that of ranks, as above: 0.95, 0.90, 0.89 a seed with 10 critic steps, 0.90, 0.70, 0.88 with 5.
-# Pearson's was 0.70, 0.85, 0.70: the Lipschitz constant, which scales the estimate, still grows while the weights move
-# to their bounds; 100 critic steps in each of the first 25 steps, as in the released code, only shorten that.
+# Pearson's was 0.70, 0.85, 0.70 in this run: the Lipschitz constant, which scales the estimate, still grows while the
+# weights move to their bounds, and the generator is quicker than the critic. See the test after this one.
 @pytest.mark.slow
 def test_eight_gaussians_are_covered_where_the_saturating_pair_collapses_and_the_loss_follows_the_distance() -> None:
     modes: dict[str, list[int]] = {"wasserstein": [], "saturating": []}
@@ -147,11 +153,27 @@ def test_eight_gaussians_are_covered_where_the_saturating_pair_collapses_and_the
             betas=None, warm_up=(25, 100), watch=curve,
         )  # fmt: skip
         modes["wasserstein"].append(modes_of(nets["generator"])[0])
-        smooth = np.convolve(-np.array(losses), np.ones(25) / 25, mode="valid")  # mean of the 25 steps up to each
-        correlations.append(spearmanr([smooth[step - 24] for step in curve.steps], curve.exact).statistic)
+        correlations.append(spearmanr(smooth_estimates(losses, curve.steps), curve.exact).statistic)
         nets, _ = train_pair("saturating", {}, seed=seed, steps=2000)
         modes["saturating"].append(modes_of(nets["generator"])[0])
     print(f"modes {modes}, rank correlations {np.round(correlations, 3).tolist()}")  # noqa: T201
     assert min(modes["wasserstein"]) >= 6, modes
     assert min(modes["saturating"]) <= len(RING) / 2, modes
     assert min(correlations) >= 0.8, correlations
+
+
+@pytest.mark.slow
+def test_loss_is_in_proportion_to_the_distance_where_the_critic_is_kept_near_its_optimum() -> None:
+    """Algorithm 1 trains the critic till it is optimal: 800 steps ahead, then at fifty times the generator's rate."""
+    correlations, falls = [], []
+    for seed in range(3):
+        curve = Curve()
+        _, losses = train_pair(
+            "wasserstein", {"weight-clipping": {"limit": 0.2}}, seed=seed, steps=1500, critic_steps=5, lr=1e-3,
+            generator_lr=2e-5, betas=None, warm_up=(1, 800), watch=curve,
+        )  # fmt: skip
+        correlations.append(float(pearsonr(smooth_estimates(losses, curve.steps), curve.exact).statistic))
+        falls.append((curve.exact[0], curve.exact[-1]))
+    print(f"Pearson {np.round(correlations, 3).tolist()}, distance from and to {np.round(falls, 2).tolist()}")  # noqa: T201
+    assert min(correlations) >= 0.8, correlations
+    assert all(last < 0.6 * first for first, last in falls)  # there is something to follow

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ganvas.conditioning.head import Head, classes_of, given
+from ganvas.conditioning.head import LinearHead, classes_of, given
 from ganvas.parts import conditioning
 from ganvas.types import DataSpec, Objective, Scores, Turn
 
@@ -23,17 +23,14 @@ def crammer_singer(logits: Tensor, y: Tensor) -> Tensor:
 
 
 @conditioning("multi-hinge", paper="Kavalerov et al. 2021")
-class MultiHingeHead(Head):
+class MultiHingeHead(LinearHead):
     """K + 1 scores, the last one for "fake", under the multi-class hinge loss; brings the whole adversarial loss.
 
     The logit, which penalties and samplers read, is the score of the datum's class minus that of "fake".
 
     Parameters
     ----------
-    features : D, the length of the critic's feature vector.
-    spec : what the data look like; must have classes.
-    wrap : what the critic does to its layers: first values, and its weight normalisation.
-    bias : whether the linear layer has one.
+    features, spec, wrap, bias : see `LinearHead`; the data must have classes.
 
     Raises
     ------
@@ -46,9 +43,9 @@ class MultiHingeHead(Head):
     def __init__(
         self, features: int, spec: DataSpec, wrap: Callable[[nn.Module], nn.Module], bias: bool = True
     ) -> None:
-        super().__init__()
-        self.fake = classes_of(spec, "multi-hinge")  # the number of the class "fake"
-        self.linear = wrap(nn.Linear(features, self.fake + 1, bias=bias))
+        K = classes_of(spec, "multi-hinge")
+        super().__init__(features, spec, wrap, bias, K + 1)
+        self.fake = K  # the number of the class "fake"
 
     def forward(self, features: Tensor, label: Tensor | None = None) -> Scores:
         """(N, D) and label (N,) int64 -> logits (N,), extra "class_scores" (N, K + 1)."""
@@ -82,17 +79,14 @@ def label_gan(logits: Tensor) -> Tensor:
 
 
 @conditioning("am-gan", paper="Zhou et al. 2018", system="am-gan")
-class ActivationMaximisationHead(Head):
+class ActivationMaximisationHead(LinearHead):
     """K real classes and "fake" in one softmax; the generator maximises one of them. Brings the whole adversarial loss.
 
     The logit, which penalties and samplers read, is log(1 − D_fake) − log D_fake.
 
     Parameters
     ----------
-    features : D, the length of the critic's feature vector.
-    spec : what the data look like; must have classes.
-    wrap : what the critic does to its layers: first values, and its weight normalisation.
-    bias : whether the linear layer has one.
+    features, spec, wrap, bias : see `LinearHead`; the data must have classes.
     target : the class that a generated datum is pushed to. "label" is the one that it was made for, "likeliest" the
         real class that the critic finds likeliest (for generators that ignore labels), "any" the sum of them all, which
         is LabelGAN of Salimans et al. 2016.
@@ -114,10 +108,10 @@ class ActivationMaximisationHead(Head):
         *,
         target: Literal["label", "likeliest", "any"] = "label",
     ) -> None:
-        super().__init__()
-        self.fake = classes_of(spec, "am-gan")  # the number of the class "fake"
+        K = classes_of(spec, "am-gan")
+        super().__init__(features, spec, wrap, bias, K + 1)
+        self.fake = K  # the number of the class "fake"
         self.target = target
-        self.linear = wrap(nn.Linear(features, self.fake + 1, bias=bias))
 
     def forward(self, features: Tensor, label: Tensor | None = None) -> Scores:
         """(N, D) -> logits (N,), extra "class_scores" (N, K + 1)."""
@@ -141,15 +135,12 @@ class ActivationMaximisationHead(Head):
 
 
 @conditioning("multi-discriminator", paper="Choi et al. 2020")
-class MultiDiscriminatorHead(Head):
+class MultiDiscriminatorHead(LinearHead):
     """One linear logit per class; each datum is judged by that of its own.
 
     Parameters
     ----------
-    features : D, the length of the critic's feature vector.
-    spec : what the data look like; must have classes.
-    wrap : what the critic does to its layers: first values, and its weight normalisation.
-    bias : whether the linear layer has one.
+    features, spec, wrap, bias : see `LinearHead`; the data must have classes.
 
     Raises
     ------
@@ -159,13 +150,8 @@ class MultiDiscriminatorHead(Head):
     def __init__(
         self, features: int, spec: DataSpec, wrap: Callable[[nn.Module], nn.Module], bias: bool = True
     ) -> None:
-        super().__init__()
-        self.linear = wrap(nn.Linear(features, classes_of(spec, "multi-discriminator"), bias=bias))
+        super().__init__(features, spec, wrap, bias, classes_of(spec, "multi-discriminator"))
 
     def pick(self, outputs: Tensor, label: Tensor | None) -> Tensor:
         """(N, K) -> (N,)."""
         return outputs.gather(1, given(label, "multi-discriminator")[:, None]).squeeze(1)
-
-    def forward(self, features: Tensor, label: Tensor | None = None) -> Scores:
-        """(N, D) and label (N,) int64 -> logits (N,)."""
-        return Scores(self.logit(features, label), features)

@@ -22,10 +22,7 @@ class ConcatenationHead(Head):
 
     Parameters
     ----------
-    features : D, the length of the critic's feature vector.
-    spec : what the data look like; must have classes.
-    wrap : what the critic does to its layers: first values, and its weight normalisation.
-    bias : whether the layer of the logit has one.
+    features, spec, wrap, bias : see `LinearHead`; the data must have classes.
     label_width, label_pieces : units and linear maps per unit of the label's own maxout layer.
     width, pieces : units and linear maps per unit of the joint one.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganvas.conditioning.classifier import fake_of, real_of
-from ganvas.conditioning.head import Head, classes_of, given, in_full
-from ganvas.parts import conditioning
+from ganvas.conditioning.head import LinearHead, classes_of, given, in_full
+from ganvas.parts import Flat, conditioning
 from ganvas.types import DataSpec, Objective, Scores, Turn
 
 
@@ -87,34 +88,47 @@ def data_to_data_cross_entropy(
     return (torch.cat([attraction[:, None], negatives], 1).logsumexp(1) - attraction).mean()
 
 
-class ContrastiveHead(Head, ABC):
+@dataclass(frozen=True)
+class Contrast:
+    """Keys that both heads have.
+
+    Parameters
+    ----------
+    embedding_dim : E, the length of embeddings and proxies.
+    weight : of the loss in the critic's update.
+    generator_weight : of that in the generator's update; None means as `weight`.
+    auxiliary : a twin embedding of fakes as in TAC-GAN, or a second proxy per class for fakes as in ADC-GAN.
+    """
+
+    embedding_dim: Annotated[int, Gt(0)] = 512
+    weight: Annotated[float, Ge(0)] = 1.0
+    generator_weight: Annotated[float, Ge(0)] | None = None
+    auxiliary: Literal["twin", "adc"] | None = None
+
+
+_DEFAULTS = Contrast()
+
+
+class ContrastiveHead(LinearHead, ABC):
     """What both heads share: embeddings, proxies, and ADC-GAN's or TAC-GAN's correction on top."""
 
     pairing = "optional"
+    least_batch = 2  # one datum has none to be compared with
     name: ClassVar[str]
 
     def __init__(
-        self,
-        features: int,
-        spec: DataSpec,
-        wrap: Callable[[nn.Module], nn.Module],
-        bias: bool,
-        embedding_dim: int,
-        weight: float,
-        generator_weight: float | None,
-        auxiliary: Literal["twin", "adc"] | None,
+        self, features: int, spec: DataSpec, wrap: Callable[[nn.Module], nn.Module], bias: bool, options: Contrast
     ) -> None:
-        super().__init__()
-        K = classes_of(spec, self.name)
-        self.weight = weight
-        self.generator_weight = weight if generator_weight is None else generator_weight
-        self.auxiliary = auxiliary
-        self.linear = wrap(nn.Linear(features, 1, bias=bias))
-        self.embed = wrap(nn.Linear(features, embedding_dim))
-        self.proxies = wrap(nn.Embedding(2 * K if auxiliary == "adc" else K, embedding_dim))
-        if auxiliary == "twin":
-            self.twin_embed = wrap(nn.Linear(features, embedding_dim))
-            self.twin_proxies = wrap(nn.Embedding(K, embedding_dim))
+        K, E = classes_of(spec, self.name), options.embedding_dim
+        super().__init__(features, spec, wrap, bias)
+        self.weight = options.weight
+        self.generator_weight = options.weight if options.generator_weight is None else options.generator_weight
+        self.auxiliary = options.auxiliary
+        self.embed = wrap(nn.Linear(features, E))
+        self.proxies = wrap(nn.Embedding(2 * K if self.auxiliary == "adc" else K, E))
+        if self.auxiliary == "twin":
+            self.twin_embed = wrap(nn.Linear(features, E))
+            self.twin_proxies = wrap(nn.Embedding(K, E))
 
     def forward(self, features: Tensor, label: Tensor | None = None) -> Scores:
         """(N, D) and label (N,) int64 -> logits (N,), extra "embedding" and "proxy", both (N, E).
@@ -165,15 +179,9 @@ class ConditionalContrastiveHead(ContrastiveHead):
 
     Parameters
     ----------
-    features : D, the length of the critic's feature vector.
-    spec : what the data look like; must have classes.
-    wrap : what the critic does to its layers: first values, and its weight normalisation.
-    bias : whether the layer of the logit has one.
-    embedding_dim : E, the length of embeddings and proxies.
+    features, spec, wrap, bias : see `LinearHead`; the data must have classes.
     temperature : t; low ones look at the nearest pairs only.
-    weight : of the loss in the critic's update.
-    generator_weight : of that in the generator's update; None means as `weight`.
-    auxiliary : a twin embedding of fakes as in TAC-GAN, or a second proxy per class for fakes as in ADC-GAN.
+    embedding_dim, weight, generator_weight, auxiliary : see `Contrast`.
 
     Raises
     ------
@@ -189,13 +197,10 @@ class ConditionalContrastiveHead(ContrastiveHead):
         wrap: Callable[[nn.Module], nn.Module],
         bias: bool = True,
         *,
-        embedding_dim: Annotated[int, Gt(0)] = 512,
         temperature: Annotated[float, Gt(0)] = 1.0,
-        weight: Annotated[float, Ge(0)] = 1.0,
-        generator_weight: Annotated[float, Ge(0)] | None = None,
-        auxiliary: Literal["twin", "adc"] | None = None,
+        options: Annotated[Contrast, Flat()] = _DEFAULTS,
     ) -> None:
-        super().__init__(features, spec, wrap, bias, embedding_dim, weight, generator_weight, auxiliary)
+        super().__init__(features, spec, wrap, bias, options)
         self.temperature = temperature
 
     def contrast(self, embedding: Tensor, proxy: Tensor, label: Tensor) -> Tensor:
@@ -208,17 +213,11 @@ class DataToDataHead(ContrastiveHead):
 
     Parameters
     ----------
-    features : D, the length of the critic's feature vector.
-    spec : what the data look like; must have classes.
-    wrap : what the critic does to its layers: first values, and its weight normalisation.
-    bias : whether the layer of the logit has one.
-    embedding_dim : E, the length of embeddings and proxies.
+    features, spec, wrap, bias : see `LinearHead`; the data must have classes.
     temperature : τ.
     margin : m_p, the cosine with its proxy from which on a datum is easy; pairs are easy below m_n = 1 − m_p.
     shifted : the authors' code, which weighs positives more than the paper's equation; see the function.
-    weight : of the loss in the critic's update.
-    generator_weight : of that in the generator's update; None means as `weight`.
-    auxiliary : a twin embedding of fakes as in TAC-GAN, or a second proxy per class for fakes as in ADC-GAN.
+    embedding_dim, weight, generator_weight, auxiliary : see `Contrast`.
 
     Raises
     ------
@@ -234,15 +233,12 @@ class DataToDataHead(ContrastiveHead):
         wrap: Callable[[nn.Module], nn.Module],
         bias: bool = True,
         *,
-        embedding_dim: Annotated[int, Gt(0)] = 512,
         temperature: Annotated[float, Gt(0)] = 0.5,
         margin: Annotated[float, Interval(ge=-1, le=1)] = 0.98,
         shifted: bool = True,
-        weight: Annotated[float, Ge(0)] = 1.0,
-        generator_weight: Annotated[float, Ge(0)] | None = None,
-        auxiliary: Literal["twin", "adc"] | None = None,
+        options: Annotated[Contrast, Flat()] = _DEFAULTS,
     ) -> None:
-        super().__init__(features, spec, wrap, bias, embedding_dim, weight, generator_weight, auxiliary)
+        super().__init__(features, spec, wrap, bias, options)
         self.temperature, self.margin, self.shifted = temperature, margin, shifted
 
     def contrast(self, embedding: Tensor, proxy: Tensor, label: Tensor) -> Tensor:

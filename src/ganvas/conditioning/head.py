@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Callable
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from ganvas import parts
 from ganvas.errors import BadValue, UsageError
-from ganvas.types import DataSpec, Objective, Turn
+from ganvas.parts import Factory
+from ganvas.types import CriticHead, DataSpec, Objective, Scores, Turn
 
+AnyHead = Annotated[Callable[..., CriticHead] | str, Factory("conditioning")]
 Pairing = Literal["needed", "optional", "own"]
 
 
@@ -69,6 +73,66 @@ class Head(nn.Module):
 
     def after_step(self) -> None:
         """What happens to the head's weights after each of the critic's updates; nothing here."""
+
+
+class LinearHead(Head):
+    """A head whose logit is made by one linear layer on the features.
+
+    Parameters
+    ----------
+    features : D, the length of the critic's feature vector.
+    spec : what the data look like.
+    wrap : what the critic does to its layers: first values, and its weight normalisation.
+    bias : whether the linear layer has one.
+    rows : of the layer.
+    """
+
+    def __init__(
+        self, features: int, spec: DataSpec, wrap: Callable[[nn.Module], nn.Module], bias: bool = True, rows: int = 1
+    ) -> None:
+        super().__init__()
+        self.linear = wrap(nn.Linear(features, rows, bias=bias))
+
+    def forward(self, features: Tensor, label: Tensor | None = None) -> Scores:
+        """(N, D) and perhaps label (N,) int64 -> logits (N,)."""
+        return Scores(self.logit(features, label), features)
+
+
+class HeadAround(nn.Module):
+    """A head around another one: what is not said here is the other's.
+
+    Parameters
+    ----------
+    head : the other one's name, or what makes it.
+    features, spec, wrap, bias : for it.
+    """
+
+    def __init__(
+        self, head: AnyHead, features: int, spec: DataSpec, wrap: Callable[[nn.Module], nn.Module], bias: bool
+    ) -> None:
+        super().__init__()
+        self.inner = build_inner(head, features, spec, wrap, bias)
+
+    def check(self, objective: Objective) -> None:
+        self.inner.check(objective)
+
+    def critic_losses(self, turn: Turn, objective: Objective) -> dict[str, Tensor]:
+        return self.inner.critic_losses(turn, objective)
+
+    def generator_losses(self, turn: Turn, objective: Objective) -> dict[str, Tensor]:
+        return self.inner.generator_losses(turn, objective)
+
+    def after_step(self) -> None:
+        self.inner.after_step()
+
+
+def build_inner(
+    head: AnyHead, features: int, spec: DataSpec, wrap: Callable[[nn.Module], nn.Module], bias: bool
+) -> CriticHead:
+    """The head inside another one, from its name or from what makes it."""
+    given = (features, spec, wrap, bias)
+    inner: CriticHead = parts.build("conditioning", {"use": head}, *given) if isinstance(head, str) else head(*given)
+    return inner
 
 
 def classes_of(spec: DataSpec, name: str) -> int:

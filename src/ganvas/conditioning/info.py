@@ -11,11 +11,11 @@ from annotated_types import Ge, Gt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ganvas.conditioning.head import Head
+from ganvas.conditioning.head import LinearHead
 from ganvas.errors import BadValue
 from ganvas.nn.codes import codes_of
 from ganvas.parts import conditioning
-from ganvas.types import DataSpec, Generator, Objective, Scores, Turn
+from ganvas.types import Coded, DataSpec, Generator, Objective, Scores, Turn
 
 
 # −log N(c; μ, σ²), summed over codes: the continuous part of −L_I
@@ -25,19 +25,17 @@ def normal_negative_log_likelihood(c: Tensor, mean: Tensor, variance: Tensor) ->
 
 
 @conditioning("info", paper="Chen et al. 2016")
-class InfoHead(Head):
+class InfoHead(LinearHead):
     """InfoGAN: an unconditional logit, and Q, which recovers from an image the codes in the tail of its latent.
 
     The last entries of the latent are the codes, whatever the generator (see `ganvas.nn.codes`): first the discrete,
-    then the continuous ones. Both players minimise −L_I, the bound on their mutual information with the image; Q shares
-    the critic's body and learns in its update.
+    then the continuous ones. A generator with `codes` of its own reads them as categories and values, and they must be
+    the same ones; any other takes these entries as part of its noise. Both players minimise −L_I, the bound on their
+    mutual information with the image; Q shares the critic's body and learns in its update.
 
     Parameters
     ----------
-    features : D, the length of the critic's feature vector.
-    spec : what the data look like.
-    wrap : what the critic does to its layers: first values, and its weight normalisation.
-    bias : whether the layer of the logit has one; Q's have none.
+    features, spec, wrap, bias : see `LinearHead`.
     discrete : number of categories of each discrete code.
     continuous : number of continuous codes, uniform in (-1, 1).
     weight : λ of the discrete codes.
@@ -62,12 +60,11 @@ class InfoHead(Head):
         weight: Annotated[float, Ge(0)] = 1.0,
         continuous_weight: Annotated[float, Ge(0)] = 0.1,
     ) -> None:
-        super().__init__()
         if not discrete and not continuous:
             raise BadValue("InfoGAN without codes is a plain critic", key="conditioning", hint="conditioning=plain")
+        super().__init__(features, spec, wrap, bias)
         self.discrete, self.continuous = tuple(discrete), continuous
         self.weight, self.continuous_weight = weight, continuous_weight
-        self.linear = wrap(nn.Linear(features, 1, bias=bias))
         if discrete:
             self.categories = wrap(nn.Linear(features, sum(discrete), bias=False))
         if continuous:
@@ -83,10 +80,27 @@ class InfoHead(Head):
             extra |= {"code_mean": self.mean(features), "code_log_variance": self.log_variance(features)}
         return Scores(self.logit(features, label), features, extra)
 
+    def compare(self, generator: Generator) -> None:
+        """Refuse a generator that reads other codes from the latent.
+
+        Raises
+        ------
+        BadValue : it does.
+        """
+        codes = generator.codes if isinstance(generator, Coded) else None
+        if codes and (tuple(codes.discrete), codes.continuous) != (self.discrete, self.continuous):
+            raise BadValue(
+                f"the generator reads codes {list(codes.discrete)} and {codes.continuous} continuous ones from its"
+                f" latent, the critic asks for {list(self.discrete)} and {self.continuous}",
+                where="networks.discriminator.conditioning",
+                hint=f"networks.generator.codes={{discrete: {list(self.discrete)}, continuous: {self.continuous}}}",
+            )
+
     # Chen et al. 2016: −L_I(G, Q) = E −log Q(c | G(z, c)), up to the constant H(c)
     def recovery(self, turn: Turn) -> dict[str, Tensor]:
         """ "discrete_codes" and "continuous_codes", as far as there are any."""
         generator = cast("Generator", turn.nets["generator"])
+        self.compare(generator)
         prior = generator.latents[turn.latent.space].prior
         c, values = codes_of(turn.latent.values, self.discrete, self.continuous, prior)
         extra, terms = turn.fake_scores.extra, {}

@@ -9,7 +9,7 @@ import torch
 from annotated_types import Gt
 from torch import Tensor, nn
 
-from ganvas.conditioning.head import Head, in_full
+from ganvas.conditioning.head import LinearHead, in_full
 from ganvas.errors import UsageError
 from ganvas.parts import conditioning
 from ganvas.types import DataSpec, Objective, Scores, Turn
@@ -54,7 +54,7 @@ def mmd2(x: Tensor, y: Tensor, name: Kernel) -> Tensor:
 
 
 @conditioning("mmd", paper="Li et al. 2017; Bińkowski et al. 2018")
-class KernelHead(Head):
+class KernelHead(LinearHead):
     """MMD-GAN: the critic gives vectors, and the players fight over the kernel distance of the two batches.
 
     Brings the whole adversarial loss. There is no logit: the mean of a datum's vector stands in where one is read.
@@ -62,16 +62,14 @@ class KernelHead(Head):
 
     Parameters
     ----------
-    features : D, the length of the critic's feature vector.
-    spec : what the data look like.
-    wrap : what the critic does to its layers: first values, and its weight normalisation.
-    bias : whether the linear layer has one.
+    features, spec, wrap, bias : see `LinearHead`.
     dim : length of the vectors that the kernel compares.
     kernel : "gaussian" sums five bandwidths, "rational-quadratic" five exponents; "energy" is the energy distance.
     """
 
     pairing = "own"
     linear_logit = False
+    least_batch = 2  # of each side
 
     def __init__(
         self,
@@ -83,9 +81,8 @@ class KernelHead(Head):
         dim: Annotated[int, Gt(0)] = 16,
         kernel: Kernel = "rational-quadratic",
     ) -> None:
-        super().__init__()
+        super().__init__(features, spec, wrap, bias, dim)
         self.kernel: Kernel = kernel
-        self.linear = wrap(nn.Linear(features, dim, bias=bias))
 
     def forward(self, features: Tensor, label: Tensor | None = None) -> Scores:
         """(N, D) -> logits (N,), extra "vector" (N, dim)."""

@@ -5,21 +5,19 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from functools import partial
-from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from ganvas import parts
-from ganvas.parts import Factory, conditioning
-from ganvas.types import CriticHead, DataSpec, Objective, Scores, Turn
+from ganvas.conditioning.head import AnyHead, HeadAround
+from ganvas.parts import conditioning
+from ganvas.types import DataSpec, Scores
 
 _FREQUENCIES = 32
 
 
 @conditioning("level", paper="Wang et al. 2022 (Diffusion-GAN), section 3; Miyato & Koyama 2018, eq. 3")
-class LevelConditioning(nn.Module):
+class LevelConditioning(HeadAround):
     """Another head, plus the inner product of the features with a learnt function of the noise level.
 
     D(y, t) = head(φ(y)) + ⟨ψ(t) − ψ(0), φ(y)⟩: at level 0, clean images, it is the other head to the bit. ψ sees t
@@ -27,10 +25,7 @@ class LevelConditioning(nn.Module):
 
     Parameters
     ----------
-    features : D, the length of the critic's feature vector.
-    spec : what the data look like.
-    wrap : what the critic does to its layers: first values, and its weight normalisation.
-    bias : whether the other head's linear layer has one.
+    features, spec, wrap, bias : see `LinearHead`.
     head : the other head, with its own loss terms.
     """
 
@@ -41,11 +36,9 @@ class LevelConditioning(nn.Module):
         wrap: Callable[[nn.Module], nn.Module],
         bias: bool = True,
         *,
-        head: Annotated[Callable[..., CriticHead], Factory("conditioning")] = "plain",  # type: ignore[assignment]
+        head: AnyHead = "plain",
     ) -> None:
-        super().__init__()
-        build = partial(parts.build, "conditioning", {"use": head}) if isinstance(head, str) else head
-        self.inner: CriticHead = build(features, spec, wrap, bias)
+        super().__init__(head, features, spec, wrap, bias)
         self.psi = nn.Sequential(
             wrap(nn.Linear(2 * _FREQUENCIES, features)), nn.SiLU(), wrap(nn.Linear(features, features, bias=False))
         )
@@ -59,20 +52,6 @@ class LevelConditioning(nn.Module):
         phi = scores.features
         psi = self.psi(_waves(torch.cat((level, torch.zeros_like(level))))).chunk(2)
         return dataclasses.replace(scores, logits=scores.logits + ((psi[0] - psi[1]) * phi).sum(1))
-
-    # ------------------------------------------------------------------ everything else is the other head's
-
-    def check(self, objective: Objective) -> None:
-        self.inner.check(objective)
-
-    def critic_losses(self, turn: Turn, objective: Objective) -> dict[str, Tensor]:
-        return self.inner.critic_losses(turn, objective)
-
-    def generator_losses(self, turn: Turn, objective: Objective) -> dict[str, Tensor]:
-        return self.inner.generator_losses(turn, objective)
-
-    def after_step(self) -> None:
-        self.inner.after_step()
 
 
 def _waves(t: Tensor) -> Tensor:

@@ -11,43 +11,34 @@ import torch
 from annotated_types import Gt
 from torch import Tensor, nn
 
-from ganvas import parts
+from ganvas.conditioning.head import AnyHead, HeadAround
 from ganvas.nn.minibatch import MinibatchDiscrimination, minibatch_std
-from ganvas.parts import Factory, conditioning
-from ganvas.types import CriticHead, DataSpec, Objective, Scores, Turn
+from ganvas.parts import conditioning
+from ganvas.types import DataSpec, Scores
 
 Count = Annotated[int, Gt(0)]
-AnyHead = Annotated[Callable[..., CriticHead] | str, Factory("conditioning")]
 
 
-class _Joined(nn.Module):
-    """Another head that reads the features and what `measure` makes of their batch; its terms are all there are."""
+class _Joined(HeadAround):
+    """Another head that reads the features and the B numbers that `measure` makes of their batch."""
 
-    def __init__(self, measure: Callable[[Tensor], Tensor], build: Callable[[], CriticHead]) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        measure: Callable[[Tensor], Tensor],
+        count: int,
+        head: AnyHead,
+        features: int,
+        spec: DataSpec,
+        wrap: Callable[[nn.Module], nn.Module],
+        bias: bool,
+    ) -> None:
+        super().__init__(head, features + count, spec, wrap, bias)
         self.measure = measure
-        self.inner: CriticHead = build()
 
     def forward(self, features: Tensor, label: Tensor | None = None) -> Scores:
         """(N, D) -> the other head's scores of (N, D + B); the features that are told stay (N, D)."""
         scores = self.inner(torch.cat([features, self.measure(features)], 1), label)
         return dataclasses.replace(scores, features=features)
-
-    def check(self, objective: Objective) -> None:
-        self.inner.check(objective)
-
-    def critic_losses(self, turn: Turn, objective: Objective) -> dict[str, Tensor]:
-        return self.inner.critic_losses(turn, objective)
-
-    def generator_losses(self, turn: Turn, objective: Objective) -> dict[str, Tensor]:
-        return self.inner.generator_losses(turn, objective)
-
-    def after_step(self) -> None:
-        self.inner.after_step()
-
-
-def _builder(head: Callable[..., CriticHead] | str) -> Callable[..., CriticHead]:
-    return partial(parts.build, "conditioning", {"use": head}) if isinstance(head, str) else head
 
 
 @conditioning("minibatch-discrimination", paper="Salimans et al. 2016, section 3.2", system="improved-techniques-gan")
@@ -58,10 +49,7 @@ class MinibatchDiscriminationHead(_Joined):
 
     Parameters
     ----------
-    features : D, the length of the critic's feature vector.
-    spec : what the data look like.
-    wrap : what the critic does to its layers.
-    bias : whether the other head's linear layer has one.
+    features, spec, wrap, bias : see `LinearHead`.
     head : the other head, with its own loss terms.
     kernels : B, how many measures of closeness.
     kernel_dim : C, the dimensions in which each is taken.
@@ -79,7 +67,7 @@ class MinibatchDiscriminationHead(_Joined):
         kernel_dim: Count = 5,
     ) -> None:
         measure = MinibatchDiscrimination(features, kernels, kernel_dim, wrap)
-        super().__init__(measure, lambda: _builder(head)(features + kernels, spec, wrap, bias))
+        super().__init__(measure, kernels, head, features, spec, wrap, bias)
 
 
 @conditioning("minibatch-std", paper="Karras et al. 2018 (ProGAN), section 3", system="progan")
@@ -90,10 +78,7 @@ class MinibatchStdHead(_Joined):
 
     Parameters
     ----------
-    features : D, the length of the critic's feature vector.
-    spec : what the data look like.
-    wrap : what the critic does to its layers.
-    bias : whether the other head's linear layer has one.
+    features, spec, wrap, bias : see `LinearHead`.
     head : the other head, with its own loss terms.
     group : data among which it is taken; a batch of a size that is no multiple of it is cut into the largest equal
         groups below.
@@ -109,4 +94,4 @@ class MinibatchStdHead(_Joined):
         head: AnyHead = "plain",
         group: Count = 4,
     ) -> None:
-        super().__init__(partial(minibatch_std, group=group), lambda: _builder(head)(features + 1, spec, wrap, bias))
+        super().__init__(partial(minibatch_std, group=group), 1, head, features, spec, wrap, bias)

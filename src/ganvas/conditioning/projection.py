@@ -6,23 +6,20 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from ganvas.conditioning.head import Head, classes_of, given
+from ganvas.conditioning.head import LinearHead, classes_of, given
 from ganvas.parts import conditioning
 from ganvas.types import DataSpec, Scores
 
 
 @conditioning("projection", paper="Miyato & Koyama 2018, eq. 3")
-class ProjectionHead(Head):
+class ProjectionHead(LinearHead):
     """A linear logit plus the inner product of the features with a learnt vector of the class.
 
     The class vectors are normalised as the critic's other weights are.
 
     Parameters
     ----------
-    features : D, the length of the critic's feature vector.
-    spec : what the data look like; must have classes.
-    wrap : what the critic does to its layers: first values, and its weight normalisation.
-    bias : whether the linear layer has one.
+    features, spec, wrap, bias : see `LinearHead`; the data must have classes.
 
     Raises
     ------
@@ -34,9 +31,8 @@ class ProjectionHead(Head):
     def __init__(
         self, features: int, spec: DataSpec, wrap: Callable[[nn.Module], nn.Module], bias: bool = True
     ) -> None:
-        super().__init__()
         K = classes_of(spec, "projection")
-        self.linear = wrap(nn.Linear(features, 1, bias=bias))
+        super().__init__(features, spec, wrap, bias)
         self.embedding = wrap(nn.Embedding(K, features))
 
     # Miyato & Koyama 2018, eq. 3: f(x, y) = y^T V phi(x) + psi(phi(x))

@@ -13,12 +13,11 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from ganvas import parts
-from ganvas.conditioning.head import Head
+from ganvas.conditioning.head import AnyHead, Head, build_inner
 from ganvas.errors import BadValue
 from ganvas.nn.san import SANLinear
-from ganvas.parts import Factory, conditioning
-from ganvas.types import CriticHead, DataSpec, Objective, Scores, Turn
+from ganvas.parts import conditioning
+from ganvas.types import DataSpec, Objective, Scores, Selecting, Turn
 
 
 @conditioning("san", paper="Takida et al. 2024", system="san")
@@ -52,14 +51,11 @@ class SANHead(Head):
         wrap: Callable[[nn.Module], nn.Module],
         bias: bool = True,
         *,
-        head: Annotated[Callable[..., CriticHead] | str, Factory("conditioning")] = "plain",
+        head: AnyHead = "plain",
         direction_weight: Annotated[float, Ge(0)] = 1.0,
     ) -> None:
         super().__init__()
-        if isinstance(head, str):
-            inner = parts.build("conditioning", {"use": head}, features, spec, wrap, bias)
-        else:
-            inner = head(features, spec, wrap, bias)
+        inner = build_inner(head, features, spec, wrap, bias)
         if not (isinstance(inner, Head) and inner.linear_logit):
             name = getattr(type(inner), "part_name", type(inner).__name__)
             raise BadValue(
@@ -96,7 +92,13 @@ class SANHead(Head):
     # Takida et al. 2024: the direction maximises E_real[ω·h] − E_fake[ω·h], data weighted by the derivative of the
     # generator's loss R_3. R_3(s ω·sg(h)) has that gradient in ω, for hinge and Wasserstein R_3(t) = −t.
     def critic_losses(self, turn: Turn, objective: Objective) -> dict[str, Tensor]:
-        """ "direction", and the inner head's terms."""
+        """ "direction", and the inner head's terms.
+
+        An objective that leaves generated data out does so in the generator's update alone: every datum of both sides
+        teaches the direction, by the loss that is taken of those that are left.
+        """
+        if isinstance(objective, Selecting):
+            objective = objective.of
         real, fake = turn.real_scores.extra["direction"], turn.fake_scores.extra["direction"]
         none = torch.empty_like(real[:0])
         loss = objective.generator(none, real) - objective.generator(none, fake)

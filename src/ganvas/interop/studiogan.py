@@ -74,8 +74,7 @@ def resnet_discriminator(case: OfficialCase) -> Imported:
         "conditioning": head_node(case),
         "attention": _attention(case, "attn_d_loc", [size >> min(i, halved) for i in range(1, blocks + 1)]),
     }
-    spec = DataSpec((_weight(case, "blocks.0.0.conv2d1").shape[1], size, size), _classes(case))
-    return carry_over(case, spec, node, rename=_renamer(head_names(case), RESIDUAL), call=critic_caller(case))
+    return carry_over(case, _scored(case, size), node, rename=_critic_renamer(case, RESIDUAL), call=critic_caller(case))
 
 
 @importer("models.deep_conv.Generator", repo=REPO)
@@ -170,13 +169,7 @@ def big_discriminator(case: OfficialCase) -> Imported:
         "attention": _attention(case, "attn_d_loc", [size >> min(i, halved) for i in range(1, blocks + 1)]),
         "skip": "input" if norm == "batch" else "relu",  # activations in place reach the input where no norm is between
     }
-    spec = DataSpec((_weight(case, "blocks.0.0.conv2d1").shape[1], size, size), _classes(case))
-    names = _renamer(head_names(case), BIG)
-
-    def rename(name: str) -> str:  # the first block's one norm is in the place of the others' second
-        return names(re.sub(r"^blocks\.0\.0\.bn1\b", "blocks.0.0.bn2", name))
-
-    return carry_over(case, spec, node, rename=rename, call=critic_caller(case))
+    return carry_over(case, _scored(case, size), node, rename=_critic_renamer(case, BIG), call=critic_caller(case))
 
 
 @importer("models.big_resnet_deep_legacy.Discriminator", "models.big_resnet_deep_studiogan.Discriminator", repo=REPO)
@@ -215,7 +208,22 @@ def _renamer(top: Mapping[str, str], block: Mapping[str, str]) -> Callable[[str]
     return rename
 
 
+def _critic_renamer(case: OfficialCase, block: Mapping[str, str]) -> Callable[[str], str]:
+    """Of residual critics, whose first block's one norm is in the place of the others' second."""
+    names = _renamer(head_names(case), block)
+
+    def rename(name: str) -> str:
+        return names(re.sub(r"^blocks\.0\.0\.bn1\b", "blocks.0.0.bn2", name))
+
+    return rename
+
+
 # ---------------------------------------------------------------------------------------------------- shapes
+
+
+def _scored(case: OfficialCase, size: int) -> DataSpec:
+    """What a residual critic scores."""
+    return DataSpec((_weight(case, "blocks.0.0.conv2d1").shape[1], size, size), _classes(case))
 
 
 def _weight(case: OfficialCase, module: str) -> Tensor:

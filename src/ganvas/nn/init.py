@@ -8,7 +8,9 @@ from functools import partial
 import torch
 from torch import nn
 
-from ganvas.nn.spectral import spectral
+from ganvas.errors import BadValue
+from ganvas.nn.spectral import PowerIteration, spectral
+from ganvas.nn.weight_norm import weight_norm as normalise_weight
 
 Treatment = Callable[[nn.Module], nn.Module]
 """What a network does to every layer with a weight matrix: gives it its first values, and perhaps a normalisation."""
@@ -26,16 +28,39 @@ def normal(module: nn.Module, std: float = 0.02) -> nn.Module:
     return _zero_bias(module)
 
 
-def treatment(start: Treatment, *, spectral_norm: bool) -> Treatment:
-    """`start`, followed by spectral normalisation where asked for.
+def treatment(
+    start: Treatment,
+    *,
+    spectral_norm: bool = False,
+    weight_norm: bool = False,
+    power_iteration: PowerIteration | None = None,
+) -> Treatment:
+    """`start`, followed by the normalisation that is asked for.
 
     The order matters: the power iteration's vectors are warmed up on the values that are there.
+
+    Parameters
+    ----------
+    start : first values.
+    spectral_norm, weight_norm : at most one of them.
+    power_iteration : how the largest singular value is followed; None takes the usual one.
+
+    Raises
+    ------
+    BadValue : a power iteration without spectral normalisation.
     """
-    return partial(_start_then_normalise, start) if spectral_norm else start
+    if power_iteration is not None and not spectral_norm:
+        raise BadValue(
+            "power_iteration is how spectral normalisation is computed, and this network has none",
+            key="power_iteration", hint="power_iteration=~",
+        )  # fmt: skip
+    if spectral_norm:
+        return partial(_start_then_normalise, start, partial(spectral, power=power_iteration))
+    return partial(_start_then_normalise, start, normalise_weight) if weight_norm else start
 
 
-def _start_then_normalise(start: Treatment, module: nn.Module) -> nn.Module:
-    return spectral(start(module))
+def _start_then_normalise(start: Treatment, normalise: Treatment, module: nn.Module) -> nn.Module:
+    return normalise(start(module))
 
 
 def _weight(module: nn.Module) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Batch normalisation, with a fixed affine map or with one that a condition gives. Both take the condition."""
+"""Batch normalisation, with a fixed affine map or with one that a condition gives, and none. All take the condition."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ class BatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
         return super().forward(x)
+
+
+class NoNorm(nn.Module):
+    """No normalisation, where a block hands a condition to its norms."""
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """x itself."""
+        return x
 
 
 class ConditionalBatchNorm2d(nn.Module):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import torch
 import torch.nn.functional as F
-from annotated_types import Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
 from ganvas.parts import objective
@@ -26,12 +27,23 @@ class Hinge:
     """Hinge: the critic stops pushing once data are on the right side by a margin of 1.
 
     L_D = E max(0, 1 − D(x)) + E max(0, 1 + D(G(z))),  L_G = −E D(G(z))
+
+    Parameters
+    ----------
+    jitter : each logit's margin is drawn from U(1 − jitter, 1); 0.2 is what FastGAN trains with.
     """
 
     reads_real = False
 
+    def __init__(self, *, jitter: Annotated[float, Ge(0), Lt(1)] = 0.0) -> None:
+        self.jitter = jitter
+
     def critic(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        return F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()
+        real_margin, fake_margin = self.margin(real_logits), self.margin(fake_logits)
+        return F.relu(real_margin - real_logits).mean() + F.relu(fake_margin + fake_logits).mean()
+
+    def margin(self, logits: Tensor) -> Tensor | float:
+        return 1 - self.jitter * torch.rand_like(logits) if self.jitter else 1.0
 
     def generator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         return -fake_logits.mean()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Gt
 from torch import Tensor, nn
 
+from ganvas.nn.spectral import learnt_weight, spectral_values
 from ganvas.parts import regularizer
 from ganvas.types import Side, Turn
 
@@ -28,12 +30,6 @@ class WeightClipping:
         torch._foreach_clamp_max_(own, self.limit)
 
 
-def raw_weight(layer: nn.Module) -> Tensor:
-    """A layer's learnt weight, before any parametrization such as spectral normalisation."""
-    named = dict(layer.named_parameters())
-    return named.get("parametrizations.weight.original", named.get("weight"))  # type: ignore[return-value]
-
-
 @regularizer("orthogonal", paper="Brock et al. 2019, eq. 3", system="biggan")
 class Orthogonal:
     """Filters of one layer kept at right angles: Σ ‖W Wᵀ ⊙ (1 − I)‖_F² over weight matrices.
@@ -49,7 +45,7 @@ class Orthogonal:
         total = turn.real.new_zeros(())
         for module in turn.nets[self.side].modules():
             if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)):
-                raw = raw_weight(module)
+                raw = learnt_weight(module)
                 W = (raw.transpose(0, 1) if isinstance(module, nn.ConvTranspose2d) else raw).flatten(1)
                 gram = W @ W.t()
                 total = total + gram.square().sum() - gram.diagonal().square().sum()
@@ -90,3 +86,35 @@ class HistoricalAveraging:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.count, self.means = state["count"], [mean.clone() for mean in state["means"]]
+
+
+@regularizer("spectral-values", paper="Miyato et al. 2018, algorithm 1; Brock et al. 2019, section 4.1")
+class SpectralValues:
+    """Nothing is penalised: the largest singular value of each layer goes to the log, as it is without spectral norm.
+
+    Where it grows without bound, training is about to collapse (Brock et al. 2019, figure 3).
+
+    Parameters
+    ----------
+    side : whose layers.
+    of : "network" logs the largest and the mean over layers, "layers" each layer's beside them.
+    iterations : power iterations a row of the log; the more, the closer from below.
+    """
+
+    def __init__(
+        self,
+        *,
+        side: Side = "discriminator",
+        of: Literal["network", "layers"] = "network",
+        iterations: Annotated[int, Gt(0)] = 20,
+    ) -> None:
+        self.side = side
+        self.of = of
+        self.iterations = iterations
+
+    def readings(self, net: nn.Module) -> Mapping[str, float]:
+        found = dict(spectral_values(net, self.iterations))
+        if not found:
+            return {}
+        overall = {"max": max(found.values()), "mean": sum(found.values()) / len(found)}
+        return overall if self.of == "network" else overall | found

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
+from ganvas.errors import MissingCapability
+from ganvas.nn.refine import refined
 from ganvas.parts import sampler
-from ganvas.types import Latent, Synthesizer
+from ganvas.types import Latent, Staged, Synthesizer
 
 Steps = Annotated[int, Ge(0)]
 Rate = Annotated[float, Gt(0)]
@@ -81,19 +83,51 @@ class LatentOptimisation:
 
 @sampler("collaborative", paper="Liu et al. 2020, eq. 4", system="collaborative-sampling")
 class Collaborative:
-    """Gradient steps on the images themselves: x ← x − rate · ∇ softplus(−D(x)), starting from x = G(z)."""
+    """Gradient steps on what the generator makes: x ← x − rate · ∇ softplus(−D(x)), starting from x = G(z).
+
+    Parameters
+    ----------
+    steps, rate : of the refinement.
+    stage : None refines images. A number refines the map after so many of the generator's stages instead, of which the
+        rest of the generator makes the image; attention counts as a stage. A middle one works best on images.
+
+    Raises
+    ------
+    MissingCapability : a stage is given, and the generator has none.
+    """
 
     stochastic = False
 
-    def __init__(self, *, steps: Steps = 50, rate: Rate = 0.1) -> None:
+    def __init__(self, *, steps: Steps = 50, rate: Rate = 0.1, stage: Annotated[int, Ge(0)] | None = None) -> None:
         self.steps = steps
         self.rate = rate
+        self.stage = stage
 
     def __call__(self, model: Synthesizer, latent: Latent, label: Tensor | None, generator: torch.Generator) -> Tensor:
+        if self.stage is not None:
+            return self.from_stage(model, latent, label, self.stage)
         x = model.synthesize(latent, label)
-        for _ in range(self.steps):
-            x = x - self.rate * _gradient(lambda data: F.softplus(-model.critic(data, label).logits), x)
-        return x.clamp(-1, 1) if self.steps else x
+        if not self.steps:
+            return x
+        x = refined(x, lambda data: model.critic(data, label).logits, steps=self.steps, rate=self.rate)
+        return x.clamp(-1, 1)
+
+    def from_stage(self, model: Synthesizer, latent: Latent, label: Tensor | None, stage: int) -> Tensor:
+        net = model.generator
+        if not isinstance(net, Staged):
+            raise MissingCapability(
+                "`stage` needs a generator that is made of stages, and this one is not",
+                hint="refine images instead: leave stage out",
+            )
+        half = net.front(latent.values, label, stages=stage)
+
+        def images(h: Tensor) -> Tensor:
+            return net.back(dataclasses.replace(half, map=h)).float()
+
+        def logits(h: Tensor) -> Tensor:
+            return model.critic(images(h), label).logits
+
+        return images(refined(half.map, logits, steps=self.steps, rate=self.rate))
 
 
 class _Proposals:

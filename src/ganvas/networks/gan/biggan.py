@@ -9,13 +9,13 @@ but for three details, and each can be had:
 - StudioGAN's batch norms have eps = 1e-4, the author's 1e-5: `norm_eps`.
 - StudioGAN's critic skips from relu(x), because its activations work in place, the author's from x: `skip`.
 
-BigGAN-deep is in `biggan_deep.py`. Where it makes no difference to the result, the cheaper order is used: a 1x1
-convolution commutes with nearest upsampling and with average pooling, so it always runs on the smaller map.
+BigGAN-deep is in `biggan_deep.py`, the blocks are in `nn/residual.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import torch
@@ -24,15 +24,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganvas.errors import BadValue, UsageError
-from ganvas.networks.gan.pyramid import attention_blocks, halvings, one_hot, require_classes, require_images
-from ganvas.networks.gan.sngan import BN_EPS, DEEPEST, GeneratorBlock, critic_channels
+from ganvas.networks.gan.pyramid import (
+    Attention,
+    attention_blocks,
+    bottom_of,
+    halvings,
+    one_hot,
+    require_classes,
+    with_attention,
+)
+from ganvas.networks.gan.sngan import DEEPEST, ResidualCritic
 from ganvas.networks.gan.sngan import GENERATOR_WIDTHS as SNGAN_WIDTHS
-from ganvas.networks.heads import build_head
 from ganvas.nn.attention import SelfAttention
-from ganvas.nn.init import Treatment, orthogonal, treatment
+from ganvas.nn.codes import CodeReader, Codes
+from ganvas.nn.init import orthogonal, treatment
 from ganvas.nn.norms import BatchNorm2d, ConditionalBatchNorm2d
+from ganvas.nn.residual import GeneratorBlock, Skip
+from ganvas.nn.spectral import PowerIteration
+from ganvas.nn.stages import StagedGenerator, Told
 from ganvas.parts import Factory, network
-from ganvas.types import CriticHead, DataSpec, LatentSpec, Scores
+from ganvas.types import CriticHead, DataSpec, LatentSpec
 
 Positive = Annotated[int, Gt(0)]
 Widths = Positive | tuple[Positive, ...]
@@ -57,18 +68,10 @@ def generator_plan(width: Widths, spec: DataSpec) -> tuple[list[int], tuple[int,
         n = halvings(spec, DEEPEST)
         channels = [max(1, width * part // 16) for part in GENERATOR_WIDTHS.get(n, (16,) * (n + 1))]
         return channels, (spec.height >> n, spec.width >> n)
-    require_images(spec)
     n = len(width) - 1
     if n < 1:
         raise BadValue("a list of widths needs one before the first block and one after each", key="width")
-    if spec.height % 2**n or spec.width % 2**n:
-        raise BadValue(
-            f"images of {spec.height}x{spec.width} cannot be halved {n} times, as these {n + 1} widths ask for;"
-            f" {2**n} must divide both sides",
-            key="width",
-            hint="data.size=32",
-        )
-    return list(width), (spec.height >> n, spec.width >> n)
+    return list(width), bottom_of(spec, n, key="width")
 
 
 def class_vector(embedding: nn.Embedding, label: Tensor | None) -> Tensor:
@@ -97,7 +100,7 @@ def shared_embedding(classes: int, dim: int) -> nn.Embedding:
     paper="Brock et al. 2019, appendix B, figure 15, tables 4a-6a",
     tiny={"width": 8, "z_dim": 8, "shared_dim": 4},
 )
-class BigGANGenerator(nn.Module):
+class BigGANGenerator(StagedGenerator):
     """Residual generator of BigGAN: each block's norms see the class and a chunk of the latent of their own.
 
     Images of any channel count whose sides are divisible by 2^n, n = floor(log2(min(H, W) / 4)), from 8 to 512 pixels;
@@ -112,12 +115,14 @@ class BigGANGenerator(nn.Module):
         n + 1.
     hierarchical : the latent is cut into n + 1 chunks. The first makes the first map; each block's norms get one of the
         others beside what they know of the class. Otherwise the whole latent makes the first map.
+    codes : InfoGAN's codes, whose entries come after those of `z_dim` and belong to no chunk; None has none.
     conditioning : "shared" gives all norms one learnt vector of the class; "batch-norm" gives every norm a table of its
         own, a gain and a bias per class; None ignores labels.
     shared_dim : length of that vector.
     attention : self-attention after the block with this feature resolution (shorter side in pixels), or several of
         them; "block2" names the second block. 64 in the paper.
     spectral_norm : normalise every weight matrix but those that are looked up by class.
+    power_iteration : how the largest singular value is followed, under `spectral_norm`; None takes one iteration.
     norm_eps : added to the variance in batch norms.
 
     Raises
@@ -133,10 +138,12 @@ class BigGANGenerator(nn.Module):
         width: Widths = 256,
         z_dim: Positive = 120,
         hierarchical: bool = True,
+        codes: Codes | None = None,
         conditioning: Literal["shared", "batch-norm"] | None = None,
         shared_dim: Positive = 128,
-        attention: int | str | tuple[int | str, ...] | None = None,
+        attention: Attention = None,
         spectral_norm: bool = True,
+        power_iteration: PowerIteration | None = None,
         norm_eps: Annotated[float, Gt(0)] = 1e-5,
     ) -> None:
         super().__init__()
@@ -150,12 +157,14 @@ class BigGANGenerator(nn.Module):
                 f"a latent of {z_dim} cannot be cut into {slots} chunks", key="z_dim", hint=f"z_dim={8 * slots}"
             )
         self.chunks = (slots, chunk)
-        self.latents = {"z": LatentSpec((slots * chunk,), "normal")}
         self.conditional = conditioning is not None
         self.classes = spec.num_classes if conditioning == "batch-norm" else 0
         self.shared = shared_embedding(spec.num_classes, shared_dim) if conditioning == "shared" else None
-        told = (shared_dim if self.shared else self.classes) + (chunk if hierarchical else 0)
-        treat = treatment(orthogonal, spectral_norm=spectral_norm)
+        treat = treatment(orthogonal, spectral_norm=spectral_norm, power_iteration=power_iteration)
+        self.reader = CodeReader(codes, slots * chunk, treat)
+        self.codes = codes
+        self.latents = {"z": LatentSpec((self.reader.latent_dim,), "normal")}
+        told = (shared_dim if self.shared else self.classes) + (chunk if hierarchical else 0) + self.reader.told
 
         def norm(channels: int) -> nn.Module:
             if told:
@@ -164,80 +173,30 @@ class BigGANGenerator(nn.Module):
             return BatchNorm2d(channels, eps=norm_eps)
 
         self.bottom = (channels[0], h, w)
-        attended = attention_blocks(attention, [(h << i, w << i) for i in range(1, n + 1)])
+        after = attention_blocks(attention, [(h << i, w << i) for i in range(1, n + 1)])
         self.project = treat(nn.Linear(chunk, channels[0] * h * w))
-        self.blocks = nn.ModuleList()
-        for i in range(n):
-            self.blocks.append(GeneratorBlock(channels[i], channels[i + 1], norm, treat))
-            if i + 1 in attended:
-                self.blocks.append(SelfAttention(channels[i + 1], treat))
+        blocks = (GeneratorBlock(in_, out, norm, treat) for in_, out in pairwise(channels))
+        self.blocks = with_attention(blocks, channels[1:], after, treat)
         self.norm = BatchNorm2d(channels[-1], eps=norm_eps)
         self.to_image = treat(nn.Conv2d(channels[-1], spec.channels, 3, padding=1))
 
-    def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
-        """z (N, z_dim) and label (N,) int64 -> images (N, C, H, W) in [-1, 1]."""
-        z, *chunks = latent.reshape(len(latent), *self.chunks).unbind(1)  # n + 1 times (N, chunk), or once (N, z_dim)
-        y: tuple[Tensor, ...] = ()
+    def begin(self, latent: Tensor, label: Tensor | None) -> tuple[Tensor, Told]:
+        z, codes = self.reader(latent)  # (N, z_dim)
+        z, *chunks = z.reshape(len(z), *self.chunks).unbind(1)  # n + 1 times (N, chunk), or once (N, z_dim)
+        y: tuple[Tensor, ...] = codes
         if self.shared is not None:
-            y = (class_vector(self.shared, label),)  # (N, shared_dim)
+            y = (class_vector(self.shared, label), *codes)  # (N, shared_dim)
         elif self.classes:
-            y = (one_hot(label, self.classes, latent),)  # (N, classes)
-        h = self.project(z).unflatten(1, self.bottom)  # (N, ch, H/2^n, W/2^n)
+            y = (one_hot(label, self.classes, latent), *codes)  # (N, classes)
+        told: list[Tensor | None] = []
         for block in self.blocks:
-            if isinstance(block, SelfAttention):
-                h = block(h)
-                continue
-            told = y + ((chunks.pop(0),) if chunks else ())
-            h = block(h, torch.cat(told, 1) if told else None)  # (N, ch, 2h, 2w)
-        h = F.relu(self.norm(h), inplace=True)
-        image: Tensor = self.to_image(h).tanh()  # (N, C, H, W)
+            own = () if isinstance(block, SelfAttention) else y + ((chunks.pop(0),) if chunks else ())
+            told.append(torch.cat(own, 1) if own else None)
+        return self.project(z).unflatten(1, self.bottom), told  # (N, ch, H/2^n, W/2^n)
+
+    def finish(self, h: Tensor) -> Tensor:
+        image: Tensor = self.to_image(F.relu(self.norm(h), inplace=True)).tanh()  # (N, C, H, W)
         return image
-
-
-class CriticBlock(nn.Module):
-    """Residual block that may halve the map: (norm, relu, conv, norm, relu, conv, pool) + (norm, pool, 1x1 conv).
-
-    The block on pixels has no leading norm and activation. The skip is the identity where neither the resolution nor
-    the width changes.
-    """
-
-    def __init__(
-        self,
-        in_: int,
-        out: int,
-        norm: Callable[[int], nn.Module],
-        treat: Treatment,
-        *,
-        first: bool,
-        halve: bool,
-        wide: bool,
-        skip: Literal["input", "relu"],
-    ) -> None:
-        super().__init__()
-        inner = out if wide else in_
-        self.first, self.halve, self.from_input = first, halve, skip == "input"
-        self.norm1 = nn.Identity() if first else norm(in_)
-        self.conv1 = treat(nn.Conv2d(in_, inner, 3, padding=1))
-        self.norm2 = norm(inner)
-        self.conv2 = treat(nn.Conv2d(inner, out, 3, padding=1))
-        if halve or in_ != out:
-            self.norm0: nn.Module | None = norm(in_)
-            self.skip: nn.Module | None = treat(nn.Conv2d(in_, out, 1))
-        else:
-            self.norm0 = self.skip = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        a = x if self.first else F.relu(self.norm1(x))
-        h = self.conv2(F.relu(self.norm2(self.conv1(a))))
-        x = x if self.from_input else a
-        if self.norm0 is not None:
-            x = self.norm0(x)
-        if self.halve:
-            h, x = F.avg_pool2d(h, 2), F.avg_pool2d(x, 2)  # (N, out, h/2, w/2), (N, in, h/2, w/2)
-        if self.skip is not None:
-            x = self.skip(x)  # (N, out, ...)
-        out: Tensor = h + x
-        return out
 
 
 @network(
@@ -246,7 +205,7 @@ class CriticBlock(nn.Module):
     paper="Brock et al. 2019, appendix B, figure 15, tables 4b-6b",
     tiny={"width": 8},
 )
-class BigGANDiscriminator(nn.Module):
+class BigGANDiscriminator(ResidualCritic):
     """Residual critic of BigGAN; with `conditioning: projection` and `attention` as published.
 
     Images of any channel count whose sides are divisible by 2^n, n = floor(log2(min(H, W) / 4)), from 8 to 512 pixels.
@@ -258,6 +217,7 @@ class BigGANDiscriminator(nn.Module):
         all maps have it, above they start at width / 16.
     norm : "spectral" normalises every weight matrix of critic and head; "batch" puts batch norm before each
         activation, which makes scores depend on the rest of the batch; "none" does neither.
+    power_iteration : how the largest singular value is followed, under `norm: spectral`; None takes one iteration.
     conditioning : how labels reach the critic.
     attention : self-attention after the first block with this feature resolution (shorter side in pixels), or several
         of them; "block3" names the third block, where several share a resolution. 64 in the paper.
@@ -275,42 +235,13 @@ class BigGANDiscriminator(nn.Module):
         *,
         width: Positive = 256,
         norm: Literal["spectral", "batch", "none"] = "spectral",
+        power_iteration: PowerIteration | None = None,
         conditioning: Annotated[Callable[..., CriticHead] | str, Factory("conditioning")] = "plain",
-        attention: int | str | tuple[int | str, ...] | None = None,
+        attention: Attention = None,
         wide: bool = True,
-        skip: Literal["input", "relu"] = "input",
+        skip: Skip = "input",
     ) -> None:
-        super().__init__()
-        n = halvings(spec, DEEPEST)
-        treat = treatment(orthogonal, spectral_norm=norm == "spectral")
-
-        def norm_of(channels: int) -> nn.Module:
-            return BatchNorm2d(channels, eps=BN_EPS) if norm == "batch" else nn.Identity()
-
-        channels = [spec.channels, *critic_channels(width, n)]
-        # Small images are halved twice and then go through two blocks at one size; large ones through one such block.
-        halved = [True, True, False, False] if n < 4 else [True] * n + [False]
-        attended = attention_blocks(attention, sizes_after(halved, spec))
-        self.blocks = nn.ModuleList()
-        for i, halve in enumerate(halved):
-            self.blocks.append(
-                CriticBlock(
-                    channels[i], channels[i + 1], norm_of, treat, first=i == 0, halve=halve, wide=wide, skip=skip
-                )
-            )
-            if i + 1 in attended:
-                self.blocks.append(SelfAttention(channels[i + 1], treat))
-        self.head = build_head(conditioning, channels[-1], spec, treat)
-
-    def forward(self, data: Tensor, label: Tensor | None = None) -> Scores:
-        """Images (N, C, H, W) in [-1, 1] and label (N,) int64 -> logits (N,) and features (N, width)."""
-        h = data
-        for block in self.blocks:
-            h = block(h)
-        features = F.relu(h).sum((2, 3))  # (N, D)
-        return self.head(features, label)
-
-
-def sizes_after(halved: list[bool], spec: DataSpec) -> list[tuple[int, int]]:
-    """(h, w) of a critic's map after each block, of which some halve it."""
-    return [(spec.height >> sum(halved[: i + 1]), spec.width >> sum(halved[: i + 1])) for i in range(len(halved))]
+        super().__init__(
+            spec, width=width, norm=norm, power_iteration=power_iteration, conditioning=conditioning,
+            attention=attention, wide=wide, skip=skip,
+        )  # fmt: skip

@@ -25,14 +25,17 @@ from ganvas.networks.gan.biggan import (
     class_vector,
     generator_plan,
     shared_embedding,
-    sizes_after,
 )
-from ganvas.networks.gan.pyramid import attention_blocks, halvings, require_classes
+from ganvas.networks.gan.pyramid import Attention, attention_blocks, halvings, require_classes, sizes_after
 from ganvas.networks.gan.sngan import DEEPEST, critic_channels
 from ganvas.networks.heads import build_head
 from ganvas.nn.attention import SelfAttention
+from ganvas.nn.codes import CodeReader, Codes
 from ganvas.nn.init import Treatment, orthogonal, treatment
 from ganvas.nn.norms import BatchNorm2d, ConditionalBatchNorm2d
+from ganvas.nn.residual import Skip
+from ganvas.nn.spectral import PowerIteration
+from ganvas.nn.stages import StagedGenerator, Told
 from ganvas.parts import Factory, network
 from ganvas.types import CriticHead, DataSpec, LatentSpec, Scores
 
@@ -79,7 +82,7 @@ class DeepGeneratorBlock(nn.Module):
     paper="Brock et al. 2019, appendix B, figure 16, tables 7a-9a",
     tiny={"width": 16, "z_dim": 8, "shared_dim": 4},
 )
-class BigGANDeepGenerator(nn.Module):
+class BigGANDeepGenerator(StagedGenerator):
     """Bottleneck generator of BigGAN-deep: every norm sees the class and the whole latent.
 
     Images of any channel count whose sides are divisible by 2^n, n = floor(log2(min(H, W) / 4)), from 8 to 512 pixels;
@@ -92,6 +95,7 @@ class BigGANDeepGenerator(nn.Module):
         narrow down to width / 16 (at 64 pixels to width / 8). Or a list that never rises: channels before, between and
         after the stages.
     z_dim : length of the latent vector, drawn from N(0, 1).
+    codes : InfoGAN's codes, whose entries come after those of `z_dim`; None has none.
     depth : blocks of one stage.
     conditioning : "shared" gives all norms and the first map one learnt vector of the class beside the latent; None
         ignores labels.
@@ -99,6 +103,7 @@ class BigGANDeepGenerator(nn.Module):
     attention : self-attention after the stage with this feature resolution (shorter side in pixels), or several of
         them; "block2" names the second stage. 64 in the paper.
     spectral_norm : normalise every weight matrix but the class embedding.
+    power_iteration : how the largest singular value is followed, under `spectral_norm`; None takes one iteration.
     norm_eps : added to the variance in batch norms.
 
     Raises
@@ -113,11 +118,13 @@ class BigGANDeepGenerator(nn.Module):
         *,
         width: Widths = 256,
         z_dim: Positive = 128,
+        codes: Codes | None = None,
         depth: Positive = 2,
         conditioning: Literal["shared"] | None = None,
         shared_dim: Positive = 128,
-        attention: int | str | tuple[int | str, ...] | None = None,
+        attention: Attention = None,
         spectral_norm: bool = True,
+        power_iteration: PowerIteration | None = None,
         norm_eps: Annotated[float, Gt(0)] = 1e-5,
     ) -> None:
         super().__init__()
@@ -126,11 +133,13 @@ class BigGANDeepGenerator(nn.Module):
             raise BadValue(f"widths of a deep generator never rise, and {channels} do", key="width")
         n = len(channels) - 1
         require_classes(conditioning, spec)
-        self.latents = {"z": LatentSpec((z_dim,), "normal")}
         self.conditional = conditioning is not None
         self.shared = shared_embedding(spec.num_classes, shared_dim) if conditioning == "shared" else None
-        told = z_dim + (shared_dim if self.shared else 0)
-        treat = treatment(orthogonal, spectral_norm=spectral_norm)
+        treat = treatment(orthogonal, spectral_norm=spectral_norm, power_iteration=power_iteration)
+        self.reader = CodeReader(codes, z_dim, treat)
+        self.codes = codes
+        self.latents = {"z": LatentSpec((self.reader.latent_dim,), "normal")}
+        told = z_dim + (shared_dim if self.shared else 0) + self.reader.told
 
         def norm(channels: int) -> nn.Module:
             return ConditionalBatchNorm2d(channels, told, eps=norm_eps, treat=treat)
@@ -148,16 +157,15 @@ class BigGANDeepGenerator(nn.Module):
         self.norm = BatchNorm2d(channels[-1], eps=norm_eps)
         self.to_image = treat(nn.Conv2d(channels[-1], spec.channels, 3, padding=1))
 
-    def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
-        """z (N, z_dim) and label (N,) int64 -> images (N, C, H, W) in [-1, 1]."""
-        told = latent
-        if self.shared is not None:
-            told = torch.cat([class_vector(self.shared, label), latent], 1)  # (N, shared_dim + z_dim)
+    def begin(self, latent: Tensor, label: Tensor | None) -> tuple[Tensor, Told]:
+        z, codes = self.reader(latent)  # (N, z_dim)
+        y = () if self.shared is None else (class_vector(self.shared, label),)  # (N, shared_dim)
+        told = torch.cat([*y, z, *codes], 1)  # (N, shared_dim + z_dim + codes)
         h = self.project(told).unflatten(1, self.bottom)  # (N, ch, H/2^n, W/2^n)
-        for block in self.blocks:
-            h = block(h) if isinstance(block, SelfAttention) else block(h, told)  # (N, ch, 2h, 2w) once a stage
-        h = F.relu(self.norm(h), inplace=True)
-        image: Tensor = self.to_image(h).tanh()  # (N, C, H, W)
+        return h, [told] * self.stages
+
+    def finish(self, h: Tensor) -> Tensor:
+        image: Tensor = self.to_image(F.relu(self.norm(h), inplace=True)).tanh()  # (N, C, H, W)
         return image
 
 
@@ -167,7 +175,7 @@ class DeepCriticBlock(nn.Module):
     The skip gets the channels that the output has beyond the input from a 1x1 convolution (appendix B, figure 16b).
     """
 
-    def __init__(self, in_: int, out: int, treat: Treatment, *, halve: bool, skip: Literal["input", "relu"]) -> None:
+    def __init__(self, in_: int, out: int, treat: Treatment, *, halve: bool, skip: Skip) -> None:
         super().__init__()
         inner = max(1, out // BOTTLENECK)
         self.halve, self.from_input = halve, skip == "input"
@@ -211,6 +219,7 @@ class BigGANDeepDiscriminator(nn.Module):
         all maps have it, above they start at width / 16.
     depth : blocks of one stage.
     norm : "spectral" normalises every weight matrix of critic and head, "none" leaves them.
+    power_iteration : how the largest singular value is followed, under `norm: spectral`; None takes one iteration.
     conditioning : how labels reach the critic.
     attention : self-attention after the first stage with this feature resolution (shorter side in pixels), or several
         of them; "block3" names the third stage, where several share a resolution. 64 in the paper.
@@ -228,13 +237,14 @@ class BigGANDeepDiscriminator(nn.Module):
         width: Positive = 256,
         depth: Positive = 2,
         norm: Literal["spectral", "none"] = "spectral",
+        power_iteration: PowerIteration | None = None,
         conditioning: Annotated[Callable[..., CriticHead] | str, Factory("conditioning")] = "plain",
-        attention: int | str | tuple[int | str, ...] | None = None,
-        skip: Literal["input", "relu"] = "input",
+        attention: Attention = None,
+        skip: Skip = "input",
     ) -> None:
         super().__init__()
         n = halvings(spec, DEEPEST)
-        treat = treatment(orthogonal, spectral_norm=norm == "spectral")
+        treat = treatment(orthogonal, spectral_norm=norm == "spectral", power_iteration=power_iteration)
         channels = critic_channels(width, n)
         halved = [True, True, False] if n < 4 else [True] * n
         attended = attention_blocks(attention, sizes_after(halved, spec))

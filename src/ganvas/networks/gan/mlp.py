@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ganvas.networks.gan.pyramid import require_classes
 from ganvas.networks.heads import build_head
 from ganvas.nn.init import orthogonal, treatment
+from ganvas.nn.spectral import PowerIteration
 from ganvas.parts import Factory, network
 from ganvas.types import CriticHead, DataSpec, LatentSpec, Scores
 
@@ -80,6 +81,7 @@ class MLPDiscriminator(nn.Module):
     width : units of each hidden layer, and D, the length of the features.
     depth : hidden layers.
     norm : "spectral" normalises every weight matrix of critic and head.
+    power_iteration : how the largest singular value is followed, under `norm: spectral`; None takes one iteration.
     conditioning : how labels reach the critic.
     """
 
@@ -90,10 +92,11 @@ class MLPDiscriminator(nn.Module):
         width: Width = 128,
         depth: Width = 3,
         norm: Literal["spectral", "none"] = "none",
+        power_iteration: PowerIteration | None = None,
         conditioning: Annotated[Callable[..., CriticHead] | str, Factory("conditioning")] = "plain",
     ) -> None:
         super().__init__()
-        treat = treatment(orthogonal, spectral_norm=norm == "spectral")
+        treat = treatment(orthogonal, spectral_norm=norm == "spectral", power_iteration=power_iteration)
         self.hidden = _hidden(int(torch.Size(spec.shape).numel()), width, depth, treat)
         self.head = build_head(conditioning, width, spec, treat)
 

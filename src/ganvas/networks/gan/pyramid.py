@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganvas.errors import BadValue, UsageError
-from ganvas.types import DataSpec
+from ganvas.nn.attention import SelfAttention
+from ganvas.nn.codes import CodeReader, Codes
+from ganvas.nn.init import Treatment, orthogonal, treatment
+from ganvas.nn.norms import BatchNorm2d, ConditionalBatchNorm2d
+from ganvas.nn.spectral import PowerIteration
+from ganvas.nn.stages import StagedGenerator, Told
+from ganvas.types import DataSpec, LatentSpec
+
+Attention = int | str | tuple[int | str, ...] | None
+Block = Callable[[int, int, Callable[[int], nn.Module], Treatment], nn.Module]
 
 
 def halvings(spec: DataSpec, deepest: int) -> int:
@@ -34,8 +45,8 @@ def halvings(spec: DataSpec, deepest: int) -> int:
     return n
 
 
-def bottom_of(spec: DataSpec, n: int) -> tuple[int, int]:
-    """(h, w) of images that are halved `n` times.
+def bottom_of(spec: DataSpec, n: int, key: str = "widths") -> tuple[int, int]:
+    """(h, w) of images that are halved `n` times because of the widths that are listed under `key`.
 
     Raises
     ------
@@ -46,7 +57,7 @@ def bottom_of(spec: DataSpec, n: int) -> tuple[int, int]:
         raise BadValue(
             f"images of {spec.height}x{spec.width} cannot be halved {n} times, as these {n + 1} widths ask for;"
             f" {2**n} must divide both sides",
-            key="widths",
+            key=key,
             hint="data.size=32",
         )
     return spec.height >> n, spec.width >> n
@@ -63,9 +74,80 @@ def require_images(spec: DataSpec) -> None:
         raise BadValue(f"this network makes or reads images (C, H, W), not {spec.shape}", hint="data.size=32")
 
 
-def attention_blocks(
-    attention: int | str | tuple[int | str, ...] | None, outputs: Sequence[tuple[int, int]]
-) -> frozenset[int]:
+class PyramidGenerator(StagedGenerator):
+    """What SNGAN's generator and StudioGAN's DCGAN share: a linear layer, blocks that double the map, told alike.
+
+    Parameters
+    ----------
+    spec : what to make.
+    channels : before, between and after the blocks.
+    bottom : (h, w) of the first map.
+    block : makes one of them from channels in and out, what makes a norm, and the treatment of layers.
+    norm_eps : added to the variance in batch norms.
+
+    Raises
+    ------
+    BadValue : a resolution that does not occur, labels asked for and not there.
+    """
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        channels: Sequence[int],
+        bottom: tuple[int, int],
+        block: Block,
+        *,
+        z_dim: int,
+        codes: Codes | None,
+        conditioning: str | None,
+        attention: Attention,
+        spectral_norm: bool,
+        power_iteration: PowerIteration | None,
+        norm_eps: float,
+    ) -> None:
+        super().__init__()
+        require_classes(conditioning, spec)
+        self.conditional = conditioning is not None
+        self.classes = spec.num_classes if conditioning else 0
+        self.treat = treat = treatment(orthogonal, spectral_norm=spectral_norm, power_iteration=power_iteration)
+        self.codes = codes
+        self.reader = CodeReader(codes, z_dim, treat)
+        self.latents = {"z": LatentSpec((self.reader.latent_dim,), "normal")}
+        told = self.classes + self.reader.told
+
+        def norm(channels: int) -> nn.Module:
+            if told:
+                return ConditionalBatchNorm2d(channels, told, eps=norm_eps, treat=treat)
+            return BatchNorm2d(channels, eps=norm_eps)
+
+        h, w = bottom
+        self.bottom = (channels[0], h, w)
+        after = attention_blocks(attention, [(h << i, w << i) for i in range(1, len(channels))])
+        self.project = treat(nn.Linear(z_dim, channels[0] * h * w))
+        blocks = (block(in_, out, norm, treat) for in_, out in pairwise(channels))
+        self.blocks = with_attention(blocks, channels[1:], after, treat)
+
+    def begin(self, latent: Tensor, label: Tensor | None) -> tuple[Tensor, Told]:
+        z, codes = self.reader(latent)  # (N, z_dim)
+        y = (one_hot(label, self.classes, latent),) if self.classes else ()
+        condition = torch.cat([*y, *codes], 1) if y or codes else None  # (N, classes + codes)
+        h = self.project(z).unflatten(1, self.bottom)  # (N, ch, H/2^n, W/2^n)
+        return h, [condition] * self.stages
+
+
+def with_attention(
+    blocks: Iterable[nn.Module], channels: Sequence[int], after: frozenset[int], treat: Treatment
+) -> nn.ModuleList:
+    """Blocks, of which some (numbered from 1) are followed by self-attention on the channels that they give."""
+    layers = nn.ModuleList()
+    for number, (block, out) in enumerate(zip(blocks, channels, strict=True), start=1):
+        layers.append(block)
+        if number in after:
+            layers.append(SelfAttention(out, treat))
+    return layers
+
+
+def attention_blocks(attention: Attention, outputs: Sequence[tuple[int, int]]) -> frozenset[int]:
     """Numbers (from 1) of the blocks that self-attention follows.
 
     Parameters
@@ -96,6 +178,11 @@ def attention_blocks(
             )
         found.add(block + 1)
     return frozenset(found)
+
+
+def sizes_after(halved: Sequence[bool], spec: DataSpec) -> list[tuple[int, int]]:
+    """(h, w) of a critic's map after each block, of which some halve it."""
+    return [(spec.height >> sum(halved[: i + 1]), spec.width >> sum(halved[: i + 1])) for i in range(len(halved))]
 
 
 def one_hot(label: Tensor | None, num_classes: int, like: Tensor) -> Tensor:

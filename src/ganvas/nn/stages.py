@@ -1,0 +1,72 @@
+"""Generators that can be entered half-way: a first map, a row of stages, and a last layer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from ganvas.errors import UsageError
+from ganvas.nn.attention import SelfAttention
+from ganvas.types import Halfway
+
+Told = Sequence[Tensor | None]
+"""What each stage is told beside its map: one condition (N, D) or None per stage."""
+
+
+class StagedGenerator(nn.Module, ABC):
+    """What generators made of stages share: all of `forward`, and the way in at any stage (`types.Staged`).
+
+    The stages are `blocks` unless `stage` and `stages` say otherwise: layers that are handed a map and a condition, or
+    self-attention, which is handed the map alone.
+    """
+
+    blocks: nn.ModuleList
+
+    @property
+    def stages(self) -> int:
+        """How many there are."""
+        return len(self.blocks)
+
+    @abstractmethod
+    def begin(self, latent: Tensor, label: Tensor | None) -> tuple[Tensor, Told]:
+        """Latents (N, D) and label (N,) int64 -> the first map (N, C, h, w), and what the stages are told."""
+
+    def stage(self, number: int, h: Tensor, told: Tensor | None) -> Tensor:
+        """What one stage makes of the map (N, C, h, w)."""
+        block = self.blocks[number]
+        out: Tensor = block(h) if isinstance(block, SelfAttention) else block(h, told)
+        return out
+
+    @abstractmethod
+    def finish(self, h: Tensor) -> Tensor:
+        """The last map -> images (N, C, H, W) in [-1, 1]."""
+
+    def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
+        """z (N, z_dim) and label (N,) int64 -> images (N, C, H, W) in [-1, 1]."""
+        h, told = self.begin(latent, label)
+        return self.finish(self.through(h, told, range(self.stages)))
+
+    def front(self, latent: Tensor, label: Tensor | None = None, *, stages: int) -> Halfway:
+        """The map after the first so many stages.
+
+        Raises
+        ------
+        UsageError : there are not so many.
+        """
+        if not 0 <= stages <= self.stages:
+            raise UsageError(
+                f"this generator has {self.stages} stages, and no map after {stages}", hint=f"0 to {self.stages}"
+            )
+        h, told = self.begin(latent, label)
+        return Halfway(self.through(h, told, range(stages)), stages, told)
+
+    def back(self, half: Halfway) -> Tensor:
+        """Images (N, C, H, W) of maps that `front` gave, or of other maps in their place."""
+        return self.finish(self.through(half.map, half.told, range(half.stages, self.stages)))
+
+    def through(self, h: Tensor, told: Told, numbers: range) -> Tensor:
+        for number in numbers:
+            h = self.stage(number, h, told[number])
+        return h
