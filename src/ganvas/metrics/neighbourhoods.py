@@ -55,7 +55,10 @@ class PrecisionRecall:
     def alarm(self, values: Mapping[str, float]) -> str:
         precision, recall = values["precision"], values["recall"]
         if precision < _NOISE:
-            return f"the samples do not look like the data: to this extractor, {precision:.0%} of them lie where real images do"
+            return (
+                f"the samples do not look like the data: to this extractor, {precision:.0%} of them lie where real "
+                "images do"
+            )
         if precision >= _FAITHFUL and recall < _FEW_MODES:
             return (
                 f"modes are missing: samples lie where real images do (precision {precision:.2f}), but reach only a "
