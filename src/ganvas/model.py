@@ -91,8 +91,9 @@ class Model:
 
     @property
     def generator(self) -> Generator | None:
-        """The network that is driven by latents."""
-        return next((net for net in self.nets.values() if isinstance(net, Generator)), None)
+        """The network that is driven by latents; of several, as student and teacher are, the role `generator`."""
+        roles = sorted(self.nets, key=lambda role: role != "generator")
+        return next((net for net in (self.nets[role] for role in roles) if isinstance(net, Generator)), None)
 
     @property
     def critic(self) -> Critic:
