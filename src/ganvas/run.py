@@ -16,7 +16,7 @@ import torch
 import ganvas
 from ganvas import bench, parts, pictures, report, yaml12
 from ganvas.engine.build import Plan, build_networks, build_task, build_trainer, check_passes
-from ganvas.engine.trainer import Hooks, State, Trainer
+from ganvas.engine.trainer import Hooks, State, Trainer, stack
 from ganvas.errors import BadValue, CheckpointError, DataError, ResumeMismatch
 from ganvas.files import append_rows, claimed, full_disk, write_bytes, write_tensors
 from ganvas.layering import without_nulls
@@ -348,6 +348,6 @@ def step_once(task: Any, spec: DataSpec) -> None:
     label = torch.arange(4) % spec.num_classes if spec.num_classes else None
     batch = Batch(torch.rand(4, *spec.shape) * 2 - 1, label)
     for update in task.updates():
-        torch.stack([loss.float() for loss in update.losses(batch, 0).values()]).sum().backward()  # type: ignore[no-untyped-call]
+        stack(update, update.losses(batch, 0)).sum().backward()  # type: ignore[no-untyped-call]
         if update.after is not None:
             update.after()

@@ -80,7 +80,10 @@ class Drawer:
         return self.network("generator", size)
 
     def critic(self, size: int) -> dict[str, Any]:
-        return {**self.network("discriminator", size), "conditioning": self.head()}
+        node = self.network("discriminator", size)
+        own = parts.find("network", node["use"]).fields().get("conditioning")
+        takes_any = own is not None and own.marker is not None
+        return {**node, "conditioning": self.head()} if takes_any else node
 
     def network(self, role: str, size: int) -> dict[str, Any]:
         part = self.random.choice([each for each in parts.every("network") if each.name.endswith(role)])
@@ -89,8 +92,9 @@ class Drawer:
         for key in ("conditioning", "norm"):  # words to choose from, where they are not parts themselves
             if key in fields and fields[key].marker is None:
                 node[key] = self.maybe(0.8, self.random.choice(one_word(fields[key].annotation)))
-        if "attention" in fields:
-            node["attention"] = self.maybe(0.3, self.random.choice((size, size // 2, 4, "block1")))
+        if "attention" in fields:  # places of attention, unless it is a word for which
+            words = one_word(fields["attention"].annotation)
+            node["attention"] = self.maybe(0.3, self.random.choice(words or (size, size // 2, 4, "block1")))
         for key in ("spectral_norm", "hierarchical", "wide"):
             if key in fields:
                 node[key] = self.random.random() < 0.5

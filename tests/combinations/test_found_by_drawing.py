@@ -46,7 +46,7 @@ def test_path_length_has_a_gradient_where_the_generator_is_dead() -> None:
     def generate(at: Latent, label: object) -> torch.Tensor:
         return layer(at.values).relu().view(-1, 1, 4, 4)
 
-    turn = Turn({}, 0, torch.zeros(2, 1, 4, 4), None, latent, None, lambda x, y: x, generate)  # type: ignore[arg-type, return-value]
+    turn = Turn({"generator": layer}, 0, torch.zeros(2, 1, 4, 4), None, latent, None, lambda x, y: x, generate)  # type: ignore[arg-type, return-value]
     loss = parts.build("regularizer", check_node("regularizer", "path-length"))(turn)
     loss.backward()
     assert loss.item() > 0

@@ -21,7 +21,7 @@ from ganvas.files import model_file, read_tensors
 from ganvas.numerics import settle_kernels
 from ganvas.recipe import Ema, Train
 from ganvas.trained import Weights
-from ganvas.types import Batchwise, Dataset, DataSpec
+from ganvas.types import Adopting, Batchwise, Dataset, DataSpec
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,8 @@ def load_weights(net: nn.Module, source: Path, wanted: str, role: str) -> None:
         raise BadValue(
             f"{source} has no network {wanted!r}, but {there}", where=place, hint=f"say which: networks.{role}.net=NAME"
         )
+    if isinstance(net, Adopting):
+        theirs = dict(net.adopted(theirs))
     mine = net.state_dict()
     differing = sorted(
         {*mine} ^ {*theirs} | {name for name in {*mine} & {*theirs} if mine[name].shape != theirs[name].shape}

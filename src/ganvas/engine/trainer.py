@@ -20,7 +20,7 @@ from ganvas.engine.feed import Feed, micro_batches
 from ganvas.engine.logbook import Logbook
 from ganvas.engine.optim import Optim
 from ganvas.engine.precision import autocast, seed_from
-from ganvas.errors import DivergenceError, ResumeMismatch
+from ganvas.errors import BadValue, DivergenceError, ResumeMismatch
 from ganvas.files import cut_after, sweep
 from ganvas.recipe import Train
 from ganvas.types import Batch, Metered, Task, Update
@@ -49,6 +49,23 @@ class Hooks:
     picture: Callable[[int, State], None] = lambda step, state: None
     score: Callable[[int, State], float | None] = lambda step, state: None
     saved: Callable[[int, State, bool], None] = lambda step, state, best: None
+
+
+def stack(update: Update, losses: Mapping[str, Tensor]) -> Tensor:
+    """The losses of an update, (L,) float32.
+
+    Raises
+    ------
+    BadValue : none of them depends on a weight that the update may change.
+    """
+    stacked = torch.stack([loss.float() for loss in losses.values()])
+    if not stacked.requires_grad:
+        names = ", ".join(losses)
+        raise BadValue(
+            f"{names} of {' and '.join(update.nets)} depends on no weight that can be learnt there",
+            hint="leave it out: " + " ".join(f"task.regularizers.{name}=~" for name in losses),
+        )
+    return stacked
 
 
 class Trainer:
@@ -131,7 +148,7 @@ class Trainer:
                 with autocast(self.device, self.settings.precision):
                     losses = update.losses(piece, self.step)
                 names = list(losses)
-                stacked = torch.stack([loss.float() for loss in losses.values()])
+                stacked = stack(update, losses)
                 found = (share * stacked.detach()).tolist()
                 total = [a + b for a, b in zip(total, found, strict=True)] if total else found
                 self.check_finite(update, names, found)

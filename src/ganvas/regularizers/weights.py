@@ -44,7 +44,9 @@ class Orthogonal:
     def __call__(self, turn: Turn) -> Tensor:
         total = turn.real.new_zeros(())
         for module in turn.nets[self.side].modules():
-            if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)):
+            # By what it has, not by its class: modulated and equalised layers are not torch's own.
+            weight = getattr(module, "weight", None)
+            if isinstance(weight, Tensor) and weight.dim() > 1 and not isinstance(module, nn.Embedding):
                 raw = learnt_weight(module)
                 W = (raw.transpose(0, 1) if isinstance(module, nn.ConvTranspose2d) else raw).flatten(1)
                 gram = W @ W.t()

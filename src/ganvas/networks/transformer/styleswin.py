@@ -406,8 +406,8 @@ def critic_widths(width: int, n: int) -> list[int]:
 
 def zero_bias(module: nn.Module) -> nn.Module:
     """A layer with torch's own first weights, and no bias yet."""
-    if isinstance(module.bias, Tensor):
-        nn.init.zeros_(module.bias)
+    if isinstance(getattr(module, "bias", None), Tensor):  # an embedding has none
+        nn.init.zeros_(module.bias)  # type: ignore[arg-type]
     return module
 
 

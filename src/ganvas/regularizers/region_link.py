@@ -1,0 +1,199 @@
+"""Axes of a latent space that paint one region of the image each (Zhu et al. 2023, "LinkGAN")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt, Le
+from torch import Tensor
+
+from ganvas.errors import BadValue, UsageError
+from ganvas.parts import regularizer
+from ganvas.types import Generator, Latent, Side, SpacedGenerator, Turn
+
+Share = Annotated[float, Ge(0), Le(1)]
+_MAPPED = "w"
+
+
+@dataclass(frozen=True)
+class Link:
+    """Which axes of the latent belong to which box of the image, both as shares of the whole.
+
+    Parameters
+    ----------
+    axes : first and end; [0, 0.125] are the first eighth of the axes.
+    box : left, top, right and bottom edge; y points down.
+    """
+
+    axes: tuple[Share, Share]
+    box: tuple[Share, Share, Share, Share]
+
+
+LEFT_HALF = Link((0.0, 0.125), (0.0, 0.0, 0.5, 1.0))
+
+
+@regularizer("region-link", paper="Zhu et al. 2023 (LinkGAN), eq. 4-6", system="linkgan")
+class RegionLink:
+    """Chosen axes change their region of the image and nothing else, and all other axes change only the rest.
+
+    Each link adds the squared change outside of its box when its own axes are drawn anew, and the squared change inside
+    when the others are; each is the mean over the pixels that it is about. Layer noise stays the same for both images.
+    The paper links 64 of 512 axes of w to a region.
+
+    Parameters
+    ----------
+    links : axes and boxes; links may not share axes.
+    outside, inside : weights λ of the two changes.
+    noise : axes are moved by so much standard normal noise; None: they are those of another latent.
+    space : whose axes are linked. None: w where the generator has it, else the space that is drawn.
+    batch_shrink : the term looks at the batch's first 1 / batch_shrink, to save memory.
+
+    Raises
+    ------
+    BadValue : no link, an empty one, or two that share axes.
+    """
+
+    side: Side = "generator"
+
+    def __init__(
+        self,
+        *,
+        links: tuple[Link, ...] = (LEFT_HALF,),
+        outside: Annotated[float, Ge(0)] = 1.0,
+        inside: Annotated[float, Ge(0)] = 1.0,
+        noise: Annotated[float, Gt(0)] | None = None,
+        space: str | None = None,
+        batch_shrink: Annotated[int, Gt(0)] = 1,
+    ) -> None:
+        if not links:
+            raise BadValue("nothing is linked", key="links", hint="links: [{axes: [0, 0.125], box: [0, 0, 0.5, 1]}]")
+        for link in links:
+            left, top, right, bottom = link.box
+            if not (link.axes[0] < link.axes[1] and left < right and top < bottom):
+                raise BadValue(
+                    f"axes {link.axes} in box {link.box} are none", key="links",
+                    hint="axes: [first, end], box: [left, top, right, bottom], each larger than its partner",
+                )  # fmt: skip
+        for one, other in pairwise(sorted(links, key=lambda link: link.axes)):
+            if one.axes[1] > other.axes[0]:
+                raise BadValue(
+                    f"axes {one.axes} and {other.axes} overlap", key="links", hint="give each region axes of its own"
+                )
+        self.links = links
+        self.outside, self.inside = outside, inside
+        self.noise = noise
+        self.space = space
+        self.batch_shrink = batch_shrink
+
+    def __call__(self, turn: Turn) -> Tensor:
+        n = max(1, len(turn.latent) // self.batch_shrink)
+        label = None if turn.fake_label is None else turn.fake_label[:n]
+        start = self.mapped(turn, Latent(turn.latent.values[:n], turn.latent.space), label)
+        if self.noise is None:
+            moved = self.mapped(turn, another(turn, n), label).values
+        else:
+            moved = start.values + self.noise * torch.randn_like(start.values)
+        generator = turn.nets["generator"]
+
+        def draw(values: Tensor) -> Tensor:
+            at = Latent(values, start.space)
+            return (
+                generator.from_space(at, label) if isinstance(generator, SpacedGenerator) else turn.generate(at, label)
+            )
+
+        draw = with_the_same_noise(draw)
+        image = draw(start.values)  # (N, C, H, W)
+        total = image.new_zeros(())
+        for link in self.links:
+            own = axes_of(link, start.values)
+            outside, inside = link_changes(draw, start.values, moved, own, box_mask(link, image), image=image)
+            total = total + self.outside * outside + self.inside * inside
+        return total
+
+    def mapped(self, turn: Turn, latent: Latent, label: Tensor | None) -> Latent:
+        """The same points in the space whose axes are linked."""
+        generator = turn.nets["generator"]
+        assert isinstance(generator, Generator)
+        space = self.space or (_MAPPED if _MAPPED in generator.latents else latent.space)
+        if space == latent.space:
+            return latent
+        if not isinstance(generator, SpacedGenerator):
+            raise UsageError(f"this generator cannot be driven from {space!r}", hint="leave space out of region-link")
+        return generator.to_space(latent, space, label)
+
+
+def another(turn: Turn, n: int) -> Latent:
+    """n fresh latents of the space that is drawn."""
+    generator = turn.nets["generator"]
+    assert isinstance(generator, Generator)
+    values = torch.randn_like(turn.latent.values[:n])
+    if generator.latents[turn.latent.space].prior == "uniform":
+        values = values.uniform_(-1, 1)
+    return Latent(values, turn.latent.space)
+
+
+def with_the_same_noise(draw: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """`draw` with the same random numbers in each call, so that images differ by their latents alone."""
+    seed = int(torch.randint(2**31 - 1, ()))
+
+    def again(values: Tensor) -> Tensor:
+        with torch.random.fork_rng([values.device] if values.device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            return draw(values)
+
+    return again
+
+
+def axes_of(link: Link, like: Tensor) -> Tensor:
+    """(D,) bool: the axes of a link among those of latents (N, ..., D); at least one."""
+    D = like.shape[-1]
+    first = min(round(link.axes[0] * D), D - 1)
+    end = max(round(link.axes[1] * D), first + 1)
+    axis = torch.arange(D, device=like.device)
+    return (first <= axis) & (axis < end)
+
+
+def box_mask(link: Link, image: Tensor) -> Tensor:
+    """(1, 1, H, W): 1 in pixels whose middle is in the box, else 0."""
+    H, W = image.shape[2:]
+    left, top, right, bottom = link.box
+    x = (torch.arange(W, device=image.device) + 0.5) / W
+    y = (torch.arange(H, device=image.device) + 0.5) / H
+    inside = ((top <= y) & (y < bottom))[:, None] & ((left <= x) & (x < right))
+    return inside.to(image.dtype)[None, None]
+
+
+# Zhu et al. 2023, eq. 4 and 5, as means over pixels
+def link_changes(
+    draw: Callable[[Tensor], Tensor],
+    start: Tensor,
+    moved: Tensor,
+    own: Tensor,
+    mask: Tensor | Callable[[Tensor], Tensor],
+    *,
+    image: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """(change outside of the region by its own axes, change inside by all others), mean squares.
+
+    Parameters
+    ----------
+    draw : latents (N, ..., D) -> images (N, C, H, W).
+    start, moved : two latents for each image; axes go from the one to the other.
+    own : (D,) bool, the region's axes.
+    mask : (N or 1, 1, H, W), 1 in the region; or what finds it in the images of `start`, such as a segmenter, through
+        which nothing is learnt.
+    image : `draw(start)`, where it is at hand.
+    """
+    image = draw(start) if image is None else image
+    with torch.no_grad():
+        inside = (mask if isinstance(mask, Tensor) else mask(image.detach())).to(image.dtype)
+
+    def change(values: Tensor, where: Tensor) -> Tensor:
+        squares = where * (draw(values) - image).float().square()
+        return squares.sum() / (where.expand_as(image).sum() + 1e-12)  # a region may be empty
+
+    return change(torch.where(own, moved, start), 1 - inside), change(torch.where(own, start, moved), inside)
