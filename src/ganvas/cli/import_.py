@@ -21,7 +21,7 @@ from ganvas.errors import UsageError
 )  # fmt: skip
 @json_option
 def import_(checkpoint: str, family: str, out: str | None, options: tuple[str, ...], as_json: bool) -> None:
-    """Turn a published checkpoint into a model that samples, is scored, edited and exported.
+    """Turn a published checkpoint into a model of Ganvas.
 
     NAME is stylegan2-ada, stylegan3, stylegan-xl, biggan, studiogan, styleswin, r3gan, fastgan, vitgan, ladagan or
     transgan. Nothing in the file is run, whatever it holds.
