@@ -61,6 +61,12 @@ MEANING = {
     "protocol.metrics": "what is measured: a set of parts",
     "protocol.extractor": "whose features metrics read: a part of the shelf `features`",
     "protocol.reference": "the data to compare with; null: those that the model was trained on",
+    "protocol.training": "what memorisation is judged by; null: the data that the model was trained on",
+    "protocol.labels": "the classes that are asked for: those of the reference in its order, or uniform ones",
+    "protocol.sampler": "how images are drawn, batch-norm statistics and truncation included; null: as the recipe says",
+    "protocol.halves": "random halves of the reference that tell how sure it makes a value; 0: not asked",
+    "protocol.source": "where a published protocol was published",
+    "metrics.NAME.extractor": "another extractor for this metric alone",
     "protocol.samples": "generated images per sampling seed; null: as many as the reference has",
     "protocol.seeds": "sampling seeds; scores come with an interval over them",
     "protocol.summary": "one line about it",
@@ -114,6 +120,7 @@ SECTIONS: dict[str, tuple[type, str]] = {
     "networks": (recipe.Weights, "networks.ROLE."),
     "regularizers": (types.Term, "regularizers.NAME."),
     "protocol": (bench.Protocol, "protocol."),
+    "metrics": (bench.Measure, "metrics.NAME."),
 }
 """Block -> its dataclass, and how its keys are called in `MEANING`."""
 
