@@ -9,9 +9,11 @@ import itertools
 import json
 import math
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +23,9 @@ from ganvas import bench, parts, tables, yaml12
 from ganvas.errors import DivergenceError, GanvasError, RecipeError, nearest
 from ganvas.files import read_rows
 from ganvas.recipe import STUDIES, Recipe, check_section, differences
+from ganvas.report import simple_page
+from ganvas.report.markup import Html, tag
+from ganvas.report.markup import table as html_table
 from ganvas.run import train
 from ganvas.tables import Line, Series
 
@@ -222,7 +227,8 @@ def carry_out_all(planned: Sequence[Run], jobs: int, threads: int, tell: Tell) -
     done, failed = len(planned) - len(waiting), {}
     tell(done, len(planned), "already there")
     # Spawned, not forked: torch's thread pools do not survive a fork.
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
         started = {pool.submit(carry_out, run, threads): run for run in waiting}
         try:
             for future in as_completed(started):
@@ -239,22 +245,45 @@ def carry_out_all(planned: Sequence[Run], jobs: int, threads: int, tell: Tell) -
     return failed
 
 
+def _end_with_parent() -> None:
+    """In a worker: end when the process that started it is gone, however it went, instead of training on alone."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)  # at any point: what a run writes is whole or not there
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 # --------------------------------------------------------------------------------------------------- the table
 
 
 def lines(study: Study, out: Path, failed: Mapping[Path, str]) -> list[Line]:
     """Lines of the table, best first by the study's first metric; those where no seed finished come last.
 
+    With `split` they are in that order within each section.
+
     Raises
     ------
-    UsageError : their scores were made in different ways.
+    UsageError : scores of one table were made in different ways.
     """
     gathered: dict[tuple[str, ...], list[Run]] = {}
     for run in runs(study, out):
         gathered.setdefault(run.labels, []).append(run)
-    found = [line_of(study, labels, own, failed) for labels, own in gathered.items()]
-    tables.check_alike(found)
-    return tables.ranked(found, study.metrics[0], columns(study)[study.metrics[0]])
+    found = []
+    for section in sections(study):
+        own = [
+            line_of(study, labels, its, failed) for labels, its in gathered.items() if _is_in(study, labels, section)
+        ]
+        tables.check_alike(own)
+        found += tables.ranked(own, study.metrics[0], columns(study, section)[study.metrics[0]])
+    return found
+
+
+def _is_in(study: Study, labels: tuple[str, ...], section: str) -> bool:
+    return study.split is None or labels[study.axes.index(study.split)] == section
 
 
 def line_of(study: Study, labels: tuple[str, ...], own: Iterable[Run], failed: Mapping[Path, str]) -> Line:
@@ -280,31 +309,115 @@ def line_of(study: Study, labels: tuple[str, ...], own: Iterable[Run], failed: M
     return Line((*labels, setting) if study.tune else labels, series, tuple(failures), picture, made)
 
 
-def columns(study: Study) -> dict[str, bench.Column]:
-    """The study's metrics, in their order.
+def sections(study: Study) -> tuple[str, ...]:
+    """The labels that have a table each; a single empty one without `split`.
 
     Raises
     ------
-    RecipeError : the recipe is not scored, or its protocol has no such metric.
+    RecipeError : `split` is no axis of the study.
     """
-    name = study.recipe or next(iter(study.recipes.values()))
-    protocol = (Recipe.load(name).override(*study.overrides).resolve()["eval"] or {}).get("protocol")
+    if study.split is None:
+        return ("",)
+    if study.split not in study.axes:
+        raise RecipeError(
+            f"split names {study.split!r}, which is no axis.{nearest(study.split, study.axes)}", where=study.name,
+            hint=f"there are {', '.join(study.axes)}",
+        )  # fmt: skip
+    return tuple(study.grid.get(study.split, study.recipes))
+
+
+def columns(study: Study, section: str | None = None) -> dict[str, bench.Column]:
+    """The study's metrics, in their order: those that the protocol of this section has, by default the first one.
+
+    Raises
+    ------
+    RecipeError : a recipe is not scored, or a metric is in no protocol, or the first one is not in all of them.
+    """
+    known = {each: _protocol_columns(study, each) for each in sections(study)}
+    first, *others = study.metrics
+    for own in known.values():
+        _check_known(first, own)
+    for name in others:
+        _check_known(name, {key: column for own in known.values() for key, column in own.items()})
+    shown = known[section if section is not None else next(iter(known))]
+    return {name: shown[name] for name in study.metrics if name in shown}
+
+
+def _check_known(name: str, known: Mapping[str, bench.Column]) -> None:
+    if name not in known:
+        raise RecipeError(
+            f"the protocol has no value {name!r}.{nearest(name, known)}", hint=f"it has {', '.join(known)}"
+        )
+
+
+def _protocol_columns(study: Study, section: str) -> dict[str, bench.Column]:
+    recipes = study.recipes or {"": study.recipe or ""}
+    name = recipes.get(section) or next(iter(recipes.values()))
+    changes = study.grid.get(study.split or "", {}).get(section, ())
+    protocol = (Recipe.load(name).override(*study.overrides, *changes).resolve()["eval"] or {}).get("protocol")
     if protocol is None:
         raise RecipeError(f"recipe {name!r} is not scored", hint="add to overrides: eval.protocol=NAME")
-    known = bench.columns(bench.load_protocol(protocol))
-    for name in study.metrics:
-        if name not in known:
-            raise RecipeError(
-                f"protocol {protocol!r} has no value {name!r}.{nearest(name, known)}", hint=f"it has {', '.join(known)}"
-            )
-    return {name: known[name] for name in study.metrics}
+    return bench.columns(bench.load_protocol(protocol))
+
+
+@dataclass(frozen=True)
+class _Section:
+    """One table of the study, without the column that says the same in every line of it."""
+
+    title: str
+    axes: tuple[str, ...]
+    lines: list[Line]
+    columns: dict[str, bench.Column]
+
+
+def _sections(study: Study, found: Sequence[Line]) -> list[_Section]:
+    axes = (*study.axes, *(("setting",) if study.tune else ()))
+    at = None if study.split is None else axes.index(study.split)
+
+    def without(cells: tuple[str, ...]) -> tuple[str, ...]:
+        return cells if at is None else cells[:at] + cells[at + 1 :]
+
+    return [
+        _Section(
+            section,
+            without(axes),
+            [replace(line, labels=without(line.labels)) for line in found if _is_in(study, line.labels, section)],
+            columns(study, section),
+        )
+        for section in sections(study)
+    ]
+
+
+def table(study: Study, found: Sequence[Line]) -> str:
+    """The table in Markdown; with `split`, one under each label."""
+    pieces = []
+    for section in _sections(study, found):
+        pieces += [f"## {section.title}"] if section.title else []
+        pieces.append(tables.markdown(section.axes, section.lines, section.columns))
+    return "\n\n".join(pieces)
+
+
+def budgets(study: Study, out: Path, section: str) -> list[list[str]]:
+    """How good the best of k settings is expected to be: a row for each cell, its labels and then k = 1, 2, ...
+
+    A setting that did not end is no draw; its cell says how many there are.
+    """
+    lower = columns(study, section)[study.metrics[0]].lower_is_better
+    sign, n = (1 if lower else -1), len(study.tune)
+    found = []
+    for labels, by_setting in tuned(study, out).items():
+        if not _is_in(study, labels, section):
+            continue
+        scores = [sign * value for value in by_setting.values()]
+        curve = [sign * expected_best(scores, k) for k in range(1, n + 1)] if scores else [math.nan] * n
+        cells = [label for axis, label in zip(study.axes, labels, strict=True) if axis != study.split]
+        missing = f" ({n - len(scores)} of {n} did not end)" if len(scores) < n else ""
+        found.append((sign * curve[-1], [" ".join(cells) + missing, *(f"{value:.3g}" for value in curve)]))
+    return [row for _, row in sorted(found, key=lambda each: each[0])]
 
 
 def write(study: Study, out: Path, found: Sequence[Line]) -> dict[str, Path]:
     """`table.md`, `table.json` and `table.html` in the study's folder."""
-    axes = (*study.axes, *(("setting",) if study.tune else ()))
-    known = columns(study)
-    text = tables.markdown(axes, found, known)
     notes = [
         f"Mean and 95 % t-interval over training seeds {', '.join(map(str, study.seeds))}. {tables.TIED}: not to be "
         "told apart from the first line, seed by seed where seeds are shared.",
@@ -314,16 +427,24 @@ def write(study: Study, out: Path, found: Sequence[Line]) -> dict[str, Path]:
             f"Settings {', '.join(study.tune)} were tried in every cell with seeds "
             f"{', '.join(map(str, study.tune_seeds))}, which do not count; the best by {study.metrics[0]} is shown."
         )
+    axes = (*study.axes, *(("setting",) if study.tune else ()))
+    shown = {name: column for section in sections(study) for name, column in columns(study, section).items()}
     data: dict[str, Any] = {
-        "study": study.name, "seeds": study.seeds, "cells": tables.as_data(axes, found, known),
+        "study": study.name, "seeds": study.seeds, "cells": tables.as_data(axes, found, shown),
     }  # fmt: skip
+    pieces: list[Html] = []
+    text = [f"# {study.name}", study.summary or "", table(study, found), " ".join(notes)]
+    for section in _sections(study, found):
+        pieces += [tag("h2", section.title)] if section.title else []
+        pieces += tables.pieces(section.axes, section.lines, section.columns)
+    pieces += [tag("p", note, class_="note") for note in notes]
     if study.tune:
         data["tuning"] = [{"cell": list(cell), "scores": own} for cell, own in tuned(study, out).items()]
-    whole = f"# {study.name}\n\n{study.summary or ''}\n\n{text}\n\n{' '.join(notes)}\n"
-    page = tables.html(study.name, study.summary or "", axes, found, known, notes)
-    return tables.write(out, whole, data, page)
-
-
-def table(study: Study, found: Sequence[Line]) -> str:
-    """The table in Markdown."""
-    return tables.markdown((*study.axes, *(("setting",) if study.tune else ())), found, columns(study))
+        for section_name in sections(study):
+            title = f"Expected best {study.metrics[0]} by number of settings tried {section_name}".strip()
+            head = ["", *map(str, range(1, len(study.tune) + 1))]
+            rows = budgets(study, out, section_name)
+            text += [f"## {title}", tables.plain_markdown(head, rows)]
+            pieces += [tag("h2", title), html_table(head, rows, class_="scores")]
+    page = simple_page(study.name, study.summary or "", pieces)
+    return tables.write(out, "\n\n".join(filter(None, text)) + "\n", data, page)

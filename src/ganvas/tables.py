@@ -112,15 +112,25 @@ def markdown(axes: Sequence[str], lines: Sequence[Line], columns: Mapping[str, C
     return "\n".join(text)
 
 
+def plain_markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of text."""
+    body = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *body])
+
+
 def html(
     title: str,
     summary: str,
     axes: Sequence[str],
     lines: Sequence[Line],
     columns: Mapping[str, Column],
-    notes: Sequence[str],
 ) -> str:
     """One page that needs no other file: the table, and each line's picture under its name."""
+    return simple_page(title, summary, pieces(axes, lines, columns))
+
+
+def pieces(axes: Sequence[str], lines: Sequence[Line], columns: Mapping[str, Column]) -> list[Html]:
+    """The table, and each line's picture under its name."""
     head = [*axes, *(f"{name} {'↓' if column.lower_is_better else '↑'}" for name, column in columns.items()), ""]
     body = [[*(tag("span", cell, class_="n") for cell in cells), note] for cells, note in _cells(lines, columns)]
     figures = []
@@ -132,12 +142,11 @@ def html(
                 alt=f"samples of {' '.join(line.labels)}",
             )  # fmt: skip
             figures.append(tag("figure", image, tag("figcaption", " · ".join(line.labels))))
-    pieces: list[Html] = [html_table(head, body, class_="scores")]
-    pieces += [tag("p", note, class_="note") for note in notes]
+    shown: list[Html] = [html_table(head, body, class_="scores")]
     if figures:
-        pieces.append(tag("h2", "Samples"))
-        pieces.append(tag("div", *figures, class_="thumbnails"))
-    return simple_page(title, summary, pieces)
+        shown.append(tag("h3", "Samples"))
+        shown.append(tag("div", *figures, class_="thumbnails"))
+    return shown
 
 
 def _cells(lines: Sequence[Line], columns: Mapping[str, Column]) -> list[tuple[list[str], str]]:

@@ -46,7 +46,8 @@ def bench_(names: tuple[str, ...], jobs: int, out: str | None, as_json: bool) ->
         raise UsageError(f"{names[1]!r} is one too many", where="ganvas bench", hint="one study, or several runs")
     plan = study.load(names[0])
     folder = Path(out) if out else RUNS / plan.name
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    threads = int(asked) if asked.isdigit() else max(1, (os.cpu_count() or 1) // jobs)
     failed = study.execute(
         plan, folder, jobs=jobs, threads=threads, tell=lambda done, total, text: say(f"{done} of {total}  {text}")
     )
