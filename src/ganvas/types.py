@@ -164,6 +164,15 @@ class Centred(SpacedGenerator, Protocol):
 
 
 @runtime_checkable
+class Adopting(Protocol):
+    """A network that can begin with the weights of another form of itself."""
+
+    def adopted(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The other form's state under this network's names; what it does not know is left as it is."""
+        ...
+
+
+@runtime_checkable
 class Movable(Generator, Protocol):
     """A generator whose images can be moved at their source, before any of its layers have seen them."""
 

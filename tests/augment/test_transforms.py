@@ -28,6 +28,7 @@ NODES: dict[str, dict[str, Any]] = {
     "shift-flip": {},
     "simclr": {},
     "byol": {"solarize": 0.5},
+    "chain": {"augments": {"ada": {"use": "ada", "p": 0.7}, "instance-noise": {"use": "instance-noise", "steps": 10}}},
 }
 SHAPES = [(1, 9, 14), (3, 16, 16), (4, 12, 7)]
 
@@ -106,7 +107,7 @@ def drawn(name: str, images: Tensor) -> tuple[Callable[[Tensor, Any], Tensor], A
     return part.apply, part.draw(images)
 
 
-@pytest.mark.parametrize("name", [name for name in NODES if name not in ("instance-noise", "fading-blur")])
+@pytest.mark.parametrize("name", [name for name in NODES if name not in ("instance-noise", "fading-blur", "chain")])
 def test_images_do_not_see_each_other(name: str) -> None:
     images = pictures(6, (3, 12, 16))
     torch.manual_seed(0)

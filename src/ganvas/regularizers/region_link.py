@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, cast
 
 import torch
 from annotated_types import Ge, Gt, Le
@@ -16,27 +16,20 @@ from ganvas.parts import regularizer
 from ganvas.types import Generator, Latent, Side, SpacedGenerator, Turn
 
 Share = Annotated[float, Ge(0), Le(1)]
+Axes = tuple[Share, Share]
+Box = tuple[Share, Share, Share, Share]
 _MAPPED = "w"
 
 
 @dataclass(frozen=True)
 class Link:
-    """Which axes of the latent belong to which box of the image, both as shares of the whole.
+    """Which axes of the latent belong to which box of the image, both as shares of the whole; see `RegionLink`."""
 
-    Parameters
-    ----------
-    axes : first and end; [0, 0.125] are the first eighth of the axes.
-    box : left, top, right and bottom edge; y points down.
-    """
-
-    axes: tuple[Share, Share]
-    box: tuple[Share, Share, Share, Share]
+    axes: Axes
+    box: Box
 
 
-LEFT_HALF = Link((0.0, 0.125), (0.0, 0.0, 0.5, 1.0))
-
-
-@regularizer("region-link", paper="Zhu et al. 2023 (LinkGAN), eq. 4-6", system="linkgan")
+@regularizer("region-link", paper="Zhu et al. 2023 (LinkGAN)", system="linkgan")
 class RegionLink:
     """Chosen axes change their region of the image and nothing else, and all other axes change only the rest.
 
@@ -46,7 +39,8 @@ class RegionLink:
 
     Parameters
     ----------
-    links : axes and boxes; links may not share axes.
+    axes : first and end of each link's axes as shares of all: [[0, 0.125]] are the first eighth. Links share none.
+    boxes : as many regions: left, top, right and bottom edge as shares of the image's sides; y points down.
     outside, inside : weights λ of the two changes.
     noise : axes are moved by so much standard normal noise; None: they are those of another latent.
     space : whose axes are linked. None: w where the generator has it, else the space that is drawn.
@@ -54,7 +48,7 @@ class RegionLink:
 
     Raises
     ------
-    BadValue : no link, an empty one, or two that share axes.
+    BadValue : no link, an empty one, two that share axes, or not as many axes as boxes.
     """
 
     side: Side = "generator"
@@ -62,27 +56,30 @@ class RegionLink:
     def __init__(
         self,
         *,
-        links: tuple[Link, ...] = (LEFT_HALF,),
+        axes: tuple[Axes, ...] = ((0.0, 0.125),),
+        boxes: tuple[Box, ...] = ((0.0, 0.0, 0.5, 1.0),),
         outside: Annotated[float, Ge(0)] = 1.0,
         inside: Annotated[float, Ge(0)] = 1.0,
         noise: Annotated[float, Gt(0)] | None = None,
         space: str | None = None,
         batch_shrink: Annotated[int, Gt(0)] = 1,
     ) -> None:
-        if not links:
-            raise BadValue("nothing is linked", key="links", hint="links: [{axes: [0, 0.125], box: [0, 0, 0.5, 1]}]")
+        if not axes or len(axes) != len(boxes):
+            raise BadValue(
+                f"{len(axes)} sets of axes for {len(boxes)} boxes", key="axes",
+                hint="give each box its axes: axes: [[0, 0.125]], boxes: [[0, 0, 0.5, 1]]",
+            )  # fmt: skip
+        links = [Link(own, box) for own, box in zip(axes, boxes, strict=True)]
         for link in links:
             left, top, right, bottom = link.box
             if not (link.axes[0] < link.axes[1] and left < right and top < bottom):
                 raise BadValue(
-                    f"axes {link.axes} in box {link.box} are none", key="links",
-                    hint="axes: [first, end], box: [left, top, right, bottom], each larger than its partner",
+                    f"axes {link.axes} or box {link.box} are none", key="axes",
+                    hint="axes are [first, end], boxes [left, top, right, bottom], each larger than its partner",
                 )  # fmt: skip
-        for one, other in pairwise(sorted(links, key=lambda link: link.axes)):
-            if one.axes[1] > other.axes[0]:
-                raise BadValue(
-                    f"axes {one.axes} and {other.axes} overlap", key="links", hint="give each region axes of its own"
-                )
+        for one, other in pairwise(sorted(axes)):
+            if one[1] > other[0]:
+                raise BadValue(f"axes {one} and {other} overlap", key="axes", hint="give each region axes of its own")
         self.links = links
         self.outside, self.inside = outside, inside
         self.noise = noise
@@ -98,14 +95,8 @@ class RegionLink:
         else:
             moved = start.values + self.noise * torch.randn_like(start.values)
         generator = turn.nets["generator"]
-
-        def draw(values: Tensor) -> Tensor:
-            at = Latent(values, start.space)
-            return (
-                generator.from_space(at, label) if isinstance(generator, SpacedGenerator) else turn.generate(at, label)
-            )
-
-        draw = with_the_same_noise(draw)
+        generate = generator.from_space if isinstance(generator, SpacedGenerator) else turn.generate
+        draw = with_the_same_noise(lambda values: generate(Latent(values, start.space), label))
         image = draw(start.values)  # (N, C, H, W)
         total = image.new_zeros(())
         for link in self.links:
@@ -117,8 +108,8 @@ class RegionLink:
     def mapped(self, turn: Turn, latent: Latent, label: Tensor | None) -> Latent:
         """The same points in the space whose axes are linked."""
         generator = turn.nets["generator"]
-        assert isinstance(generator, Generator)
-        space = self.space or (_MAPPED if _MAPPED in generator.latents else latent.space)
+        usual = _MAPPED if _MAPPED in cast("Generator", generator).latents else latent.space
+        space = self.space or usual
         if space == latent.space:
             return latent
         if not isinstance(generator, SpacedGenerator):
@@ -128,8 +119,7 @@ class RegionLink:
 
 def another(turn: Turn, n: int) -> Latent:
     """n fresh latents of the space that is drawn."""
-    generator = turn.nets["generator"]
-    assert isinstance(generator, Generator)
+    generator = cast("Generator", turn.nets["generator"])
     values = torch.randn_like(turn.latent.values[:n])
     if generator.latents[turn.latent.space].prior == "uniform":
         values = values.uniform_(-1, 1)
@@ -167,7 +157,7 @@ def box_mask(link: Link, image: Tensor) -> Tensor:
     return inside.to(image.dtype)[None, None]
 
 
-# Zhu et al. 2023, eq. 4 and 5, as means over pixels
+# Zhu et al. 2023; there sums of squares, here means over the pixels that count
 def link_changes(
     draw: Callable[[Tensor], Tensor],
     start: Tensor,

@@ -1,4 +1,4 @@
-"""Truncation towards one of many centres (Mokady et al. 2022, "Self-Distilled StyleGAN", section 3.2)."""
+"""Truncation towards one of many centres (Mokady et al. 2022, "Self-Distilled StyleGAN")."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Modes:
         return self.centres[torch.cdist(features, self.looks).argmin(1)]
 
 
-@sampler("multimodal-truncated", paper="Mokady et al. 2022, section 3.2", system="self-distilled-stylegan")
+@sampler("multimodal-truncated", paper="Mokady et al. 2022 (Self-Distilled StyleGAN)", system="self-distilled-stylegan")
 class MultimodalTruncated:
     """Truncation towards the centre of the image's own kind, w′ = c_k + ψ (w − c_k), so that small ψ keeps variety.
 
     Kinds are clusters of generated images by k-means on their features; c_k is the mean latent of a cluster, and an
     image is of the kind whose mean features are nearest. They are found anew for each sampling, from `samples` images,
-    whose features are held in memory together; published are 64 clusters of 60,000 images and LPIPS.
+    whose features are held in memory together; published are some 64 clusters of tens of thousands and LPIPS.
 
     Parameters
     ----------
@@ -61,8 +61,8 @@ class MultimodalTruncated:
         self,
         *,
         psi: Annotated[float, Ge(0)] = 0.7,
-        clusters: Annotated[int, Gt(0)] = 64,
-        samples: Annotated[int, Gt(0)] = 2048,
+        clusters: Annotated[int, Gt(0)] = 16,
+        samples: Annotated[int, Gt(0)] = 1024,
         space: str | None = None,
         extractor: Annotated[Extractor, Slot("extractor")] = "random-net",  # type: ignore[assignment]
         seed: Annotated[int, Ge(0)] = 0,
