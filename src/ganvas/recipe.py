@@ -261,10 +261,17 @@ def made_tiny(resolved: Mapping[str, Any]) -> dict[str, Any]:
     """A resolved recipe with every network at the size that its part declares for checks, one step of four data."""
     small = copy.deepcopy(dict(resolved))
     for node in small["networks"].values():
-        node.update({key: values.plain(value) for key, value in parts.find("network", node["use"]).tiny.items()})
+        node |= _laid_over(node, values.plain(dict(parts.find("network", node["use"]).tiny)))
         node.update({"from": None, "freeze": None})
     small["train"] = {**small["train"], "steps": 1, "batch": 4, "accumulate": 1, "compile": False}
     return small
+
+
+def _laid_over(own: Any, over: Any) -> Any:
+    """Of sections, such as a mapping network's, only the keys that `over` names are replaced."""
+    if not (isinstance(own, dict) and isinstance(over, dict)) or over.get("use", own.get("use")) != own.get("use"):
+        return over
+    return {**own, **{key: _laid_over(own.get(key), value) for key, value in over.items()}}
 
 
 def check_node(kind: str, raw: Any) -> dict[str, Any]:
