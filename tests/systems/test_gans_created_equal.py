@@ -1,7 +1,6 @@
 """Are GANs created equal? (Lucic et al. 2018): losses by hand, the budget curve, exact precision and recall, the study.
 
-BEGAN is not built: its critic is an autoencoder that returns an error instead of a logit, which no other system here
-needs. The known manifold is our `shapes` instead of their triangles: its factors are read off an image exactly, where
+The known manifold is our `shapes` instead of their triangles: its factors are read off an image exactly, where
 theirs are searched for by gradient descent.
 """
 
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from ganvas import parts, shapes, study
 from ganvas.metrics.shapes_exact import shapes_precision_recall
 from ganvas.recipe import check_node
-from ganvas.types import Latent, Scores, Turn
+from ganvas.types import DataSpec, Latent, Scores, Turn
 
 pytestmark = pytest.mark.system("gans-created-equal")
 
@@ -55,6 +54,41 @@ BY_HAND: dict[str, tuple[Callable[[float, float], float], ...]] = {
         lambda r, f: -f, lambda r, f: -1.0,
     ),
 }  # fmt: skip
+
+
+def test_began_balances_its_two_errors_by_hand() -> None:
+    """l(x) = 0.8 and l(G) = 0.2, as logits −0.8 and −0.2; k is moved, clipped and saved."""
+    began = parts.build("objective", {"use": "began", "gamma": 0.5, "rate": 0.1})
+    real, fake = torch.tensor([-0.6, -1.0], requires_grad=True), torch.tensor([-0.1, -0.3], requires_grad=True)
+    turn = Turn({}, 0, real, None, Latent(real), None, critic=None, generate=None)  # type: ignore[arg-type]
+    turn.real_scores, turn.fake_scores = Scores(real, real[:, None]), Scores(fake, fake[:, None])
+    assert began.critic(real, fake).item() == pytest.approx(0.8)  # k = 0: real images alone
+    began.observe(turn)
+    assert began.k == pytest.approx(0.1 * (0.5 * 0.8 - 0.2))
+    began.k = 0.3
+    loss = began.critic(real, fake)
+    assert loss.item() == pytest.approx(0.8 - 0.3 * 0.2)
+    to_real, to_fake = torch.autograd.grad(loss, [real, fake])
+    assert to_real.tolist() == pytest.approx([-0.5, -0.5]) and to_fake.tolist() == pytest.approx([0.15, 0.15])
+    assert began.generator(real, fake).item() == pytest.approx(0.2)
+    turn.fake_scores = Scores(torch.tensor([-90.0]), fake[:, None])
+    began.observe(turn)
+    assert began.k == 0.0  # generated images are rebuilt far worse: the critic leaves them alone
+    turn.real_scores = Scores(torch.tensor([-9000.0]), real[:, None])
+    began.observe(turn)
+    assert began.k == 1.0
+    again = parts.build("objective", {"use": "began"})
+    again.load_state_dict(began.state_dict())
+    assert again.k == 1.0
+
+
+def test_began_judges_by_how_well_it_rebuilds() -> None:
+    torch.manual_seed(0)
+    critic = parts.build("network", {"use": "began-discriminator", "width": 4, "hidden": 8}, DataSpec((1, 8, 8)))
+    images = torch.rand(3, 1, 8, 8) * 2 - 1
+    scores = critic(images)
+    rebuilt = critic.decoder(scores.features)
+    torch.testing.assert_close(scores.logits, -(images - rebuilt).abs().mean((1, 2, 3)))
 
 
 @pytest.mark.parametrize("name", BY_HAND)

@@ -23,21 +23,22 @@ class ShapesExact:
     """Exact precision and recall on the drawn `shapes` data, read off the images themselves; no extractor.
 
     precision = share of generated images that are one whole shape of a known kind, colour, place and size;
-    recall = share of the cells of the grid over these factors occupied by real images that valid generated ones hit.
-    Both in [0, 1], higher is better. Recall grows with the number of samples; warns where even a perfect model would
-    stay below 0.99.
+    recall = share of the cells of the grid over these factors occupied by real images that valid generated ones hit;
+    F1 = their harmonic mean. All in [0, 1], higher is better. Recall grows with the number of samples; warns where even
+    a perfect model would stay below 0.99.
     """
 
     needs = frozenset({"images"})
-    lower_is_better: Mapping[str, bool] = {"shapes_precision": False, "shapes_recall": False}
-    limits: Mapping[str, tuple[float, float]] = {"shapes_precision": (0, 1), "shapes_recall": (0, 1)}
+    lower_is_better: Mapping[str, bool] = {"shapes_precision": False, "shapes_recall": False, "shapes_f1": False}
+    limits: Mapping[str, tuple[float, float]] = dict.fromkeys(lower_is_better, (0, 1))
 
     def __call__(self, evidence: Evidence) -> dict[str, float]:
         real, fake = evidence.real.images, evidence.fake.images
         if real is None or fake is None:
             raise UsageError("the evidence holds no images", hint="gather what the metric's `needs` names")
         precision, recall = shapes_precision_recall(real, fake)
-        return {"shapes_precision": precision, "shapes_recall": recall}
+        f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+        return {"shapes_precision": precision, "shapes_recall": recall, "shapes_f1": f1}
 
 
 def shapes_precision_recall(real: Tensor | npt.ArrayLike, fake: Tensor | npt.ArrayLike) -> tuple[float, float]:
