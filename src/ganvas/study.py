@@ -21,13 +21,15 @@ from annotated_types import Ge, Len
 
 from ganvas import bench, parts, tables, yaml12
 from ganvas.errors import DivergenceError, GanvasError, RecipeError, nearest
-from ganvas.files import read_rows
+from ganvas.files import read_rows, write_bytes
 from ganvas.recipe import STUDIES, Recipe, check_section, differences
 from ganvas.report import simple_page
 from ganvas.report.markup import Html, tag
 from ganvas.report.markup import table as html_table
 from ganvas.run import train
 from ganvas.tables import Line, Series
+
+DIVERGED = "diverged.txt"  # in a run's folder: what its last training ended with
 
 Overrides = tuple[str, ...]
 Seeds = tuple[Annotated[int, Ge(0)], ...]
@@ -145,7 +147,7 @@ def tuned(study: Study, out: Path) -> dict[tuple[str, ...], dict[str, float]]:
     metric = study.metrics[0]
     found: dict[tuple[str, ...], dict[str, list[float]]] = {}
     for run in tuning(study, out):
-        row = tables.newest(run.folder).get(metric) if finished(run) else None
+        row = tables.newest(run.folder).get(metric) if finished(run) and divergence(run) is None else None
         if row is not None and math.isfinite(row["value"]):
             found.setdefault(run.labels, {}).setdefault(run.setting, []).append(float(row["value"]))
     return {
@@ -183,6 +185,14 @@ def finished(run: Run) -> bool:
     return last_step(run.folder) == resolved["train"]["steps"] and same_recipe(run, resolved)
 
 
+def divergence(run: Run) -> str | None:
+    """Why training this very recipe ended early; None where it has not. It would diverge again, to the bit."""
+    note = run.folder / DIVERGED
+    if not note.is_file() or not same_recipe(run, run.recipe.resolve()):
+        return None
+    return note.read_text(encoding="utf-8").strip()
+
+
 def last_step(folder: Path) -> int:
     rows = read_rows(folder / "scores.jsonl")
     return int(rows[-1]["step"]) if rows else -1
@@ -208,6 +218,7 @@ def carry_out(run: Run, threads: int) -> str | None:
     try:
         train(run.recipe, out=run.folder, resume=run.folder.exists(), device="cpu")
     except DivergenceError as error:
+        write_bytes(run.folder / DIVERGED, error.problem.encode())
         return error.problem
     return None
 
@@ -223,8 +234,9 @@ def execute(study: Study, out: Path, *, jobs: int, threads: int, tell: Tell) -> 
 
 
 def carry_out_all(planned: Sequence[Run], jobs: int, threads: int, tell: Tell) -> dict[Path, str]:
-    waiting = [run for run in planned if not finished(run)]
-    done, failed = len(planned) - len(waiting), {}
+    failed = {run.folder: problem for run in planned if (problem := divergence(run)) is not None}
+    waiting = [run for run in planned if run.folder not in failed and not finished(run)]
+    done = len(planned) - len(waiting)
     tell(done, len(planned), "already there")
     # Spawned, not forked: torch's thread pools do not survive a fork.
     context = multiprocessing.get_context("spawn")

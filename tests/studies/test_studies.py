@@ -56,8 +56,10 @@ def test_every_cell_is_trained_and_a_diverging_one_is_a_result(small: Path, tmp_
     trained = {file: file.stat().st_mtime_ns for file in (out / "hinge").rglob("model.safetensors")}
     assert len(trained) == 2
     changed = study.load(small.rename(tmp_path / "again.yaml"))
-    study.execute(changed, out, jobs=1, threads=1, tell=lambda *_: None)
+    logs = {file: file.stat().st_mtime_ns for file in out.rglob("log.jsonl")}
+    again = study.execute(changed, out, jobs=1, threads=1, tell=lambda *_: None)
     assert {file: file.stat().st_mtime_ns for file in trained} == trained  # nothing to do twice
+    assert {file: file.stat().st_mtime_ns for file in logs} == logs and again == failed  # nor what diverged
 
 
 def test_a_changed_recipe_is_trained_again(small: Path, tmp_path: Path) -> None:
