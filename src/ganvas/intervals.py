@@ -33,13 +33,13 @@ def around(
     """
     if not errors:
         return None, None
-    from scipy.stats import t
+    from scipy.special import stdtrit  # scipy.stats would take most of a second to import
 
     variance = sum(error**2 for error, _ in errors)
     half = 0.0
     if variance > 0:
         freedom = variance**2 / sum(error**4 / degrees for error, degrees in errors)
-        half = float(t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(variance)
+        half = float(stdtrit(freedom, (1 + confidence) / 2)) * math.sqrt(variance)
     return max(limits[0], value - half), min(limits[1], value + half)
 
 
