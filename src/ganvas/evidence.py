@@ -25,6 +25,7 @@ from ganvas.errors import CheckpointError
 from ganvas.files import read_tensors, write_tensors
 from ganvas.model import Model
 from ganvas.moments import moments_of
+from ganvas.nn.eight_bit import eight_bit, from_bytes
 from ganvas.types import Dataset, EvidenceSet, Extractor
 
 BATCH = 256  # images that are sampled, or embedded, at once
@@ -71,18 +72,6 @@ def of_model(
             start += len(images)
 
     return Source(n, None, batches)
-
-
-def eight_bit(data: Tensor) -> Tensor:
-    """Images in [-1, 1] as the bytes that a picture file would hold, (N, C, H, W) uint8; other data as they are."""
-    if data.ndim != 4 or data.dtype == torch.uint8:
-        return data
-    return ((data.float().clamp(-1, 1) + 1) * 127.5).round().byte()
-
-
-def from_bytes(images: Tensor) -> Tensor:
-    """(N, C, H, W) uint8 -> float32 in [-1, 1]; other data as they are."""
-    return images.float().div_(127.5).sub_(1.0) if images.dtype == torch.uint8 else images
 
 
 def gather(

@@ -12,8 +12,8 @@ import torch
 
 from ganvas import parts, values
 from ganvas.errors import UsageError
-from ganvas.evidence import eight_bit
 from ganvas.moments import moments_of
+from ganvas.nn.eight_bit import eight_bit
 from ganvas.parts import Part
 from ganvas.recipe import check_node
 from ganvas.types import Dataset, Evidence, EvidenceSet, Extractor, Metric

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ganvas import cli, parts, report
-from ganvas.evidence import eight_bit
 from ganvas.model import Model
+from ganvas.nn.eight_bit import eight_bit
 from ganvas.report import panels
 from ganvas.report.figures import figure
 from ganvas.types import Chart, DataSpec, Evidence, EvidenceSet, LatentSpec, Panel, Sheet

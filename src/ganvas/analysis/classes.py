@@ -7,6 +7,7 @@ from typing import Annotated
 import torch
 from annotated_types import Gt
 
+from ganvas.nn.eight_bit import eight_bit
 from ganvas.parts import analysis
 from ganvas.types import Evidence, Panel, Sheet
 
@@ -41,7 +42,7 @@ class Classes:
                 model.synthesize(latent, torch.full((self.columns,), k, device=latent.values.device)).cpu()
                 for k in range(classes)
             ]
-        images = ((torch.cat(rows).clamp(-1, 1) + 1) * 127.5).round().byte()
+        images = eight_bit(torch.cat(rows))
         text = "Each row is a class, in order; each column is one latent."
         if classes < model.num_classes:
             text += f" The first {classes} of {model.num_classes} classes."

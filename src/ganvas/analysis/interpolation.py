@@ -7,6 +7,7 @@ from typing import Annotated
 import torch
 from annotated_types import Gt
 
+from ganvas.nn.eight_bit import eight_bit
 from ganvas.nn.paths import lerp, slerp
 from ganvas.parts import analysis
 from ganvas.types import Evidence, Latent, Panel, Sheet
@@ -44,7 +45,7 @@ class Interpolation:
         label = None if labels is None else labels.repeat_interleave(self.columns)
         with torch.inference_mode():
             data = model.synthesize(Latent(way, space), label).cpu()
-        images = ((data.clamp(-1, 1) + 1) * 127.5).round().byte()
+        images = eight_bit(data)
         kept = " The class stays the same within a row." if labels is not None else ""
         return Panel(
             "Interpolation",

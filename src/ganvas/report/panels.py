@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ganvas import pictures
 from ganvas.files import write_bytes
+from ganvas.nn.eight_bit import from_bytes
 from ganvas.types import Chart, Panel
 
 FOLDER = "inspection"
@@ -49,8 +49,7 @@ def write(folder: Path, panels: Mapping[str, Panel], facts: Mapping[str, Any]) -
         files = []
         for i, sheet in enumerate(panel.sheets):
             file = f"{name}-{i}.png"
-            data = sheet.images.float() / 127.5 - 1 if sheet.images.dtype == torch.uint8 else sheet.images
-            pictures.save(pictures.grid(data, sheet.columns), target / file)
+            pictures.save(pictures.grid(from_bytes(sheet.images), sheet.columns), target / file)
             files.append({"caption": sheet.caption, "file": file})
         charts = [
             {

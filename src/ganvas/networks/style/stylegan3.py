@@ -11,6 +11,7 @@ what the released networks compute; filters are ordinary convolutions, so that a
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from math import pi, sqrt
@@ -321,7 +322,7 @@ class Synthesis(nn.Module):
 # ---------------------------------------------------------------------------------------------------- generators
 
 
-class AliasFreeGenerator(nn.Module):
+class AliasFreeGenerator(nn.Module, ABC):
     """What StyleGAN3 and StyleGAN-XL share: the way from z over w and w+ to images, and moving what they show."""
 
     bounded = False
@@ -350,13 +351,13 @@ class AliasFreeGenerator(nn.Module):
         """z (N, z_dim) -> w (N, w_dim)."""
         return self.mapping(z, self.condition(label))  # type: ignore[no-any-return, operator]
 
+    @abstractmethod
     def track(self, w: Tensor, label: Tensor | None) -> None:
         """Let the mapping network's statistics see a training batch w (N, w_dim)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def truncate(self, w: Tensor, psi: float, cutoff: int | None = None, label: Tensor | None = None) -> Tensor:
         """Points nearer to the mean of w, (N, w_dim) or (N, L, w_dim) -> the same; see `MappingNetwork.truncate`."""
-        raise NotImplementedError
 
     def condition(self, label: Tensor | None) -> Tensor | None:
         """Labels (N,) int64 or (N, K) -> what the mapping network reads, (N, K); None where it reads none."""
