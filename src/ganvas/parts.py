@@ -80,7 +80,7 @@ class Slots:
 
     kind: str
     extra: type | None = None
-    keys: str = "name"  # or "role": the key is a role and `use:` names the part
+    keys: str = "name"  # or "role" or "path": that is what the key is, and `use:` names the part
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,7 @@ class Ema:
     """Moving average of the weights, `decay` per step; it starts, and may ramp up, after so many real images."""
 
     decay: Annotated[float, Ge(0), Le(1)] = 0.999
+    half_life_images: Annotated[float, Gt(0)] | None = None  # in place of `decay`, whatever the batch
     start_images: Annotated[int, Ge(0)] = 0
     rampup_ratio: Annotated[float, Gt(0)] | None = None  # half-life is at most this share of the images seen so far
 
@@ -88,6 +89,14 @@ class OptimOptions:
 
 
 @dataclass(frozen=True)
+class Course:
+    """Between which values a number moves; the schedule beside them says when."""
+
+    from_: float
+    to: float
+
+
+@dataclass(frozen=True)
 class Schema:
     """A whole recipe."""
 
@@ -96,6 +105,7 @@ class Schema:
     task: Annotated[Any, Slot("task")]
     optim: Annotated[Any, Slot("optimizer", OptimOptions)] = "adam"
     ema: Ema | None = None
+    courses: Annotated[Mapping[str, Any], Slots("schedule", Course, keys="path")] = field(default_factory=dict)
     train: Train = Train()
     eval: Eval | None = None
     sampler: Annotated[Any, Slot("sampler")] | None = None

@@ -99,7 +99,7 @@ def _slot(kind: str, extra: Mapping[str, Any], default: str | None = None) -> di
 def _set(marker: Slots | Slot) -> dict[str, Any]:
     extra = _of(marker.extra) if marker.extra else {}
     anything = _slot(marker.kind, extra)
-    if isinstance(marker, Slots) and marker.keys == "role":
+    if isinstance(marker, Slots) and marker.keys != "name":
         # With `from:` alone a network is built as it was there, so that its own keys are not known here.
         borrowed = {"type": "object", "required": ["from"], "not": {"required": ["use"]}}
         each = {"anyOf": [*anything["anyOf"], *([borrowed] if marker.extra is Weights else []), _NULL]}

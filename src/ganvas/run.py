@@ -15,7 +15,15 @@ import torch
 
 import ganvas
 from ganvas import bench, parts, pictures, report, yaml12
-from ganvas.engine.build import Plan, build_networks, build_task, build_trainer, check_passes
+from ganvas.engine.build import (
+    Plan,
+    build_courses,
+    build_learners,
+    build_networks,
+    build_task,
+    build_trainer,
+    check_passes,
+)
 from ganvas.engine.trainer import Hooks, State, Trainer, stack
 from ganvas.errors import BadValue, CheckpointError, DataError, ResumeMismatch
 from ganvas.files import append_rows, claimed, full_disk, write_bytes, write_tensors
@@ -338,10 +346,12 @@ def check(recipe: Recipe, say: Callable[[str], None] = lambda text: None) -> Non
         for role, own in resolved["networks"].items():  # the real sizes must be possible, too
             with torch.device("meta"):
                 parts.build_set("network", {role: own}, Weights, spec)
-        nets, _ = build_networks(small, spec, pretrained=False)
+        nets, frozen = build_networks(small, spec, pretrained=False)
         task = build_task(small, nets, spec)
         check_passes(task, resolved["train"])
     step_once(task, spec)
+    with placed(recipe):
+        build_courses(small, nets, task, *build_learners(small, nets, task, frozen, torch.device("cpu")))
 
 
 def step_once(task: Any, spec: DataSpec) -> None:

@@ -12,10 +12,12 @@ import pytest
 import torch
 from torch import nn
 
+from ganvas.engine.courses import Courses, knobs_of
 from ganvas.engine.ema import Averages
 from ganvas.engine.feed import Feed
 from ganvas.engine.optim import Optim
 from ganvas.engine.trainer import Hooks, Trainer
+from ganvas.parts import Entry
 from ganvas.recipe import Ema, Train
 from ganvas.types import Batch, DataSpec, Update
 
@@ -80,6 +82,7 @@ def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
         ema: Ema | None = None,
         hooks: Hooks | None = None,
         score_every: int | None = None,
+        courses: Mapping[str, Entry] | None = None,
         folder: Path = tmp_path,
         **settings: Any,
     ) -> Trainer:
@@ -89,11 +92,12 @@ def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
         train = Train(**{"steps": 4, "batch": 8, "log_every": 1, "checkpoint_every": 2, **settings})
         node = {"use": "adam", "lr": 0.1, "schedule": {"use": "constant"}, **(optim or {})}
         cpu, no_scaler = torch.device("cpu"), torch.amp.GradScaler("cpu", enabled=False)
+        learner = Optim(nets, node, frozen=frozen or {}, steps=train.steps, scaler=no_scaler)
+        task, averages = Listed(updates, {}), Averages(nets, ("net",), ema) if ema else None
         return Trainer(
-            task=Listed(updates, {}), nets=nets,
-            feed=Feed(Points(20), train.batch, train.seed, cpu, channels_last=False),
-            optim=Optim(nets, node, frozen=frozen or {}, steps=train.steps, scaler=no_scaler),
-            averages=Averages(nets, ("net",), ema) if ema else None,
+            task=task, nets=nets, feed=Feed(Points(20), train.batch, train.seed, cpu, channels_last=False),
+            optim=learner, averages=averages,
+            courses=Courses(courses or {}, knobs_of(nets, task, learner, averages), train.steps),
             settings=train, score_every=score_every, folder=folder, device=cpu, hooks=hooks or Hooks(),
         )  # fmt: skip
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import torch
@@ -19,7 +20,7 @@ from ganvas.augment.controller import OverfitController, refuse_idle
 from ganvas.nn.warp import filter_separable, rotation, scaling, translation, warp
 from ganvas.nn.wavelets import band_filters
 from ganvas.parts import augment
-from ganvas.types import Turn
+from ganvas.types import Knob, Turn
 
 Transform = Literal[
     "xflip", "rotate90", "xint", "scale", "rotate", "aniso", "xfrac", "brightness", "contrast", "lumaflip", "hue",
@@ -82,6 +83,10 @@ class Ada:
     @property
     def p(self) -> float:
         return self.controller.p
+
+    def knobs(self) -> dict[str, Knob]:
+        """p, where it does not steer itself."""
+        return {} if self.controller.adapt else {"p": partial(setattr, self.controller, "p")}
 
     def __call__(self, images: Tensor) -> Tensor:
         """(N, C, H, W) of any range -> (N, C, H, W); the images themselves where p is 0."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ganvas import parts
+from ganvas.engine.courses import Courses, knobs_of
 from ganvas.engine.ema import Averages
 from ganvas.engine.feed import Feed
 from ganvas.engine.optim import Optim
@@ -19,7 +20,7 @@ from ganvas.engine.trainer import Hooks, Trainer
 from ganvas.errors import BadValue, CheckpointError, GanvasError
 from ganvas.files import model_file, read_tensors
 from ganvas.numerics import settle_kernels
-from ganvas.recipe import Ema, Train
+from ganvas.recipe import Course, Ema, Train
 from ganvas.trained import Weights
 from ganvas.types import Adopting, Batchwise, Dataset, DataSpec
 
@@ -125,25 +126,40 @@ def build_trainer(plan: Plan, folder: Path, hooks: Hooks, *, fresh: bool) -> Tra
             net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     # Before anything else sees the networks: a task may keep what it reads of them.
     task = build_task(resolved, nets, plan.dataset.spec)
-    ema = resolved["ema"] and parts.build_section(Ema, resolved["ema"])
-    averages = Averages(nets, task.averaged, ema) if ema else None
-    optim = Optim(
-        nets,
-        resolved["optim"],
-        frozen=frozen,
-        steps=settings.steps,
-        scaler=torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16"),
-    )
+    optim, averages = build_learners(resolved, nets, task, frozen, device)
     if not optim.optimizers:
         raise BadValue("nothing is left to learn", where="networks", hint="leave `freeze: all` out of one network")
+    courses = build_courses(resolved, nets, task, optim, averages)
     if settings.compile:
         for net in nets.values():
             net.compile()
     feed = Feed(plan.dataset, settings.batch, settings.seed, device, channels_last=settings.channels_last)
     return Trainer(
-        task=task, nets=nets, feed=feed, optim=optim, averages=averages, settings=settings,
+        task=task, nets=nets, feed=feed, optim=optim, averages=averages, courses=courses, settings=settings,
         score_every=(resolved["eval"] or {}).get("every"), folder=folder, device=device, hooks=hooks,
     )  # fmt: skip
+
+
+def build_learners(
+    resolved: Mapping[str, Any],
+    nets: Mapping[str, nn.Module],
+    task: Any,
+    frozen: Mapping[str, tuple[str, ...]],
+    device: torch.device,
+) -> tuple[Optim, Averages | None]:
+    """What moves the weights, and what averages them. Freezes every parameter until an update's turn."""
+    settings: Train = parts.build_section(Train, resolved["train"])
+    ema = resolved["ema"] and parts.build_section(Ema, resolved["ema"])
+    averages = Averages(nets, task.averaged, ema) if ema else None
+    scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
+    return Optim(nets, resolved["optim"], frozen=frozen, steps=settings.steps, scaler=scaler), averages
+
+
+def build_courses(
+    resolved: Mapping[str, Any], nets: Mapping[str, nn.Module], task: Any, optim: Optim, averages: Averages | None
+) -> Courses:
+    entries = parts.build_set("schedule", resolved["courses"], Course)
+    return Courses(entries, knobs_of(nets, task, optim, averages), resolved["train"]["steps"])
 
 
 def build_task(resolved: Mapping[str, Any], nets: Mapping[str, nn.Module], spec: DataSpec) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ganvas.recipe import Ema
+from ganvas.types import Knob
 
 
 def average_decay(ema: Ema, images: int, batch: int) -> float:
@@ -21,6 +23,8 @@ def average_decay(ema: Ema, images: int, batch: int) -> float:
     if images < ema.start_images:
         return 0.0
     decay = ema.decay
+    if ema.half_life_images is not None:
+        decay = 0.5 ** (batch / max(ema.half_life_images, 1e-8))
     if ema.rampup_ratio is not None:
         half_life = ema.rampup_ratio * max(images, 1)
         decay = min(decay, 0.5 ** (batch / half_life))
@@ -47,6 +51,16 @@ class Averages:
                 torch._foreach_lerp_(mine, theirs, 1 - decay)
             if buffers := list(average.buffers()):
                 torch._foreach_copy_(buffers, list(nets[role].buffers()))
+
+    def knobs(self) -> dict[str, Knob]:
+        if self.settings.half_life_images is None:
+            return {"decay": lambda value: self.change(dataclasses.replace(self.settings, decay=value))}
+        return {
+            "half_life_images": lambda value: self.change(dataclasses.replace(self.settings, half_life_images=value))
+        }
+
+    def change(self, settings: Ema) -> None:
+        self.settings = settings
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
         return {role: net.state_dict() for role, net in self.nets.items()}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ganvas import parts
 from ganvas.recipe import OptimOptions
+from ganvas.types import Knob
 
 
 class Optim:
@@ -69,6 +70,28 @@ class Optim:
             self.optimizers[role].zero_grad(set_to_none=True)
         if mine:
             self.scaler.update()
+
+    def knobs(self) -> dict[str, Knob]:
+        """The optimizers' numbers besides the rate, which the schedule sets: `weight_decay`, `betas.1`, ..."""
+        found: dict[str, Knob] = {}
+        for key in {key for each in self.optimizers.values() for key in each.defaults} - {"lr"}:
+            if not all(key in each.defaults for each in self.optimizers.values()):
+                continue
+            value = next(iter(self.optimizers.values())).defaults[key]
+            if isinstance(value, tuple):
+                found |= {f"{key}.{i}": self.setter(key, i) for i in range(len(value))}
+            elif isinstance(value, float):
+                found[key] = self.setter(key, None)
+        return dict(sorted(found.items()))
+
+    def setter(self, key: str, place: int | None) -> Knob:
+        def turn(value: float) -> None:
+            for optimizer in self.optimizers.values():
+                for group in optimizer.param_groups:
+                    whole = value if place is None else (*group[key][:place], value, *group[key][place + 1 :])
+                    group[key] = whole
+
+        return turn
 
     def rates(self) -> dict[str, float]:
         return {f"lr.{role}": optimizer.param_groups[0]["lr"] for role, optimizer in self.optimizers.items()}

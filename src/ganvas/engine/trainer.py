@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ganvas.engine.checkpoint import Checkpoints, to_device
+from ganvas.engine.courses import Courses
 from ganvas.engine.ema import Averages
 from ganvas.engine.feed import Feed, micro_batches
 from ganvas.engine.logbook import Logbook
@@ -79,6 +80,7 @@ class Trainer:
         feed: Feed,
         optim: Optim,
         averages: Averages | None,
+        courses: Courses,
         settings: Train,
         score_every: int | None,
         folder: Path,
@@ -90,6 +92,7 @@ class Trainer:
         self.feed = feed
         self.optim = optim
         self.averages = averages
+        self.courses = courses
         self.settings = settings
         self.score_every = score_every
         self.device = device
@@ -124,6 +127,7 @@ class Trainer:
     def take_step(self) -> dict[str, float]:
         seed_from(self.settings.seed, self.rank, self.step)
         self.optim.begin(self.step)
+        self.courses.begin(self.step)
         values: dict[str, float] = {}
         for update in self.task.updates():
             if self.step % update.every or not any(self.optim.learning[role] for role in update.nets):
@@ -177,6 +181,7 @@ class Trainer:
         settings, last = self.settings, self.step == self.settings.steps
         if last or self.step % settings.log_every == 0:
             extra = {"images": self.step * settings.batch, **self.optim.rates()}
+            extra |= self.courses.values(self.step - 1)
             if isinstance(self.task, Metered):
                 extra |= self.task.readings()
             row = self.logbook.row(self.step, extra)

@@ -1,4 +1,7 @@
-"""Courses of the learning rate: the factor at `step` of `steps`, each a pure function, so resume needs no state."""
+"""Courses of the learning rate and of other numbers: the factor at `step` of `steps`.
+
+Each is a pure function, so resume needs no state.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,10 @@ def _warm(step: int, warmup_steps: int) -> float:
     return min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
 
 
-def _progress(step: int, steps: int, start: float) -> float:
-    """0 until `start` (a share of all steps), then linearly to 1 at the last step."""
+def _progress(step: int, steps: int, start: float, end: float) -> float:
+    """0 until `start` (a share of all steps), then linearly to 1 at `end`, and 1 from there on."""
     begin = start * steps
-    return min(1.0, max(0.0, (step - begin) / max(1.0, steps - begin)))
+    return min(1.0, max(0.0, (step - begin) / max(1.0, end * steps - begin)))
 
 
 @schedule("constant")
@@ -31,13 +34,17 @@ def constant(step: int, steps: int, *, warmup_steps: Steps = 0) -> float:
 
 
 @schedule("linear")
-def linear(step: int, steps: int, *, warmup_steps: Steps = 0, start: Share = 0.0, final: Share = 0.0) -> float:
-    """Straight down to `final` times the rate, beginning at the share `start` of all steps."""
-    return _warm(step, warmup_steps) * (1 - (1 - final) * _progress(step, steps, start))
+def linear(
+    step: int, steps: int, *, warmup_steps: Steps = 0, start: Share = 0.0, end: Share = 1.0, final: Share = 0.0
+) -> float:
+    """Straight down to `final` times the rate, between the shares `start` and `end` of all steps."""
+    return _warm(step, warmup_steps) * (1 - (1 - final) * _progress(step, steps, start, end))
 
 
 @schedule("cosine", paper="Loshchilov & Hutter 2017, eq. 5")
-def cosine(step: int, steps: int, *, warmup_steps: Steps = 0, start: Share = 0.0, final: Share = 0.0) -> float:
-    """Half a cosine down to `final` times the rate, beginning at the share `start` of all steps."""
-    falling = 0.5 * (1 + math.cos(math.pi * _progress(step, steps, start)))
+def cosine(
+    step: int, steps: int, *, warmup_steps: Steps = 0, start: Share = 0.0, end: Share = 1.0, final: Share = 0.0
+) -> float:
+    """Half a cosine down to `final` times the rate, between the shares `start` and `end` of all steps."""
+    falling = 0.5 * (1 + math.cos(math.pi * _progress(step, steps, start, end)))
     return _warm(step, warmup_steps) * (final + (1 - final) * falling)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ganvas.errors import BadValue
 from ganvas.parts import Entry, Slot, Slots, task
 from ganvas.types import (
+    Adjustable,
     Augment,
     Batch,
     Batchwise,
@@ -24,6 +25,7 @@ from ganvas.types import (
     DataSpec,
     Gauge,
     Generator,
+    Knob,
     Latent,
     LatentMover,
     LevelAugment,
@@ -78,6 +80,7 @@ class Adversarial:
         self.gauges = {name: entry for name, entry in regularizers.items() if isinstance(entry.part, Gauge)}
         beside = {**self.constraints, **self.gauges}
         self.terms = {name: entry for name, entry in regularizers.items() if name not in beside}
+        self.weights = {name: entry.extra.weight for name, entry in self.terms.items()}  # a course may move them
         for name, entry in beside.items():
             if entry.extra != Term():
                 does = "acts on the weights after every update" if name in self.constraints else "is only read"
@@ -149,7 +152,7 @@ class Adversarial:
 
     def term_losses(self, side: str, turn: Turn) -> dict[str, Tensor]:
         return {
-            name: entry.extra.weight * entry.part(turn)
+            name: self.weights[name] * entry.part(turn)
             for name, entry in self.terms.items()
             if entry.part.side == side and entry.extra.every == 1
         }
@@ -164,7 +167,7 @@ class Adversarial:
     def lazy_loss(self, name: str, entry: Entry, batch: Batch, step: int) -> dict[str, Tensor]:
         regularizer: Regularizer = entry.part
         turn = self.turn(batch, step, for_generator=regularizer.side == "generator")
-        return {name: entry.extra.weight * regularizer(turn)}
+        return {name: self.weights[name] * regularizer(turn)}
 
     def constrain(self, side: str) -> Callable[[], None] | None:
         acting = [entry.part for entry in self.constraints.values() if entry.part.side == side]
@@ -188,6 +191,16 @@ class Adversarial:
             for name, entry in self.gauges.items()
             for key, value in entry.part.readings(self.nets[entry.part.side]).items()
         }
+
+    def knobs(self) -> dict[str, Knob]:
+        """Weights of terms, and what the parts themselves can move."""
+        found: dict[str, Knob] = {
+            f"regularizers.{name}.weight": partial(self.weights.__setitem__, name) for name in self.weights
+        }
+        for path, part in self.named_parts().items():
+            if isinstance(part, Adjustable):
+                found |= {f"{path}.{name}": knob for name, knob in part.knobs().items()}
+        return found
 
     @property
     def least_batch(self) -> int:
