@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from ganvas import parts
-from ganvas.errors import MissingCapability, UsageError
+from ganvas.errors import DataError, MissingCapability, UsageError
 from ganvas.numerics import derive_seed, settle_kernels
 from ganvas.recipe import check_node
 from ganvas.trained import read_trained
-from ganvas.types import Critic, DataSpec, Generator, Latent, LatentSpec, Nets, Sampler, SpacedGenerator
+from ganvas.types import Critic, DataSpec, Encoder, Generator, Latent, LatentSpec, Nets, Sampler, SpacedGenerator
 
 _BLOCK = 64  # latents and labels are drawn in blocks, so that image i is the same whatever n is
 
@@ -56,6 +56,16 @@ class HasCritic(Capability):
     @classmethod
     def present(cls, model: Model) -> bool:
         return any(isinstance(net, Critic) for net in model.nets.values())
+
+
+class HasEncoder(Capability):
+    """A network that turns data into latents."""
+
+    name = "an encoder"
+
+    @classmethod
+    def present(cls, model: Model) -> bool:
+        return any(isinstance(net, Encoder) for net in model.nets.values())
 
 
 class Model:
@@ -105,6 +115,17 @@ class Model:
         """
         self.require(HasCritic)
         return next(net for net in self.nets.values() if isinstance(net, Critic))
+
+    @property
+    def encoder(self) -> Encoder:
+        """The network that turns data into latents.
+
+        Raises
+        ------
+        MissingCapability : there is none.
+        """
+        self.require(HasEncoder)
+        return next(net for net in self.nets.values() if isinstance(net, Encoder))
 
     @property
     def num_classes(self) -> int:
@@ -223,6 +244,25 @@ class Model:
                 raise MissingCapability(f"nothing can be made of points of {latent.space!r}")
             return self.generator.from_space(Latent(values, latent.space), label).float()
         return self.generator(values, label).float()
+
+    def encode(self, data: Tensor) -> Latent:
+        """The latents of data (N, C, H, W) in [-1, 1], such that `synthesize` makes the like of them again.
+
+        They are points of the encoder's space; N is not cut into batches. Differentiable in data that ask for a
+        gradient.
+
+        Raises
+        ------
+        MissingCapability : the model has no encoder.
+        DataError : the data are not of the model's shape.
+        """
+        encoder = self.encoder
+        if tuple(data.shape[1:]) != self.spec.shape:
+            raise DataError(
+                f"data of {tuple(data.shape)} for a model of (N, {', '.join(map(str, self.spec.shape))})",
+                hint="resize them first",
+            )
+        return Latent(encoder(data.to(self.device)).float(), encoder.space)
 
     def sample(
         self,

@@ -5,7 +5,7 @@ Images are `(N, C, H, W)` float32 in [-1, 1]; any number of channels, H and W ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
@@ -66,6 +66,39 @@ class Dataset(Protocol):
 
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> Batch:
         """The data at `indices` (int64) in their order; `rng` decides random flips and crops."""
+        ...
+
+
+class Stream(Protocol):
+    """Where one process stands in a data set that can only be read forward."""
+
+    def take(self, count: int, rng: np.random.Generator) -> Batch:
+        """The next `count` data; `rng` decides random flips and crops."""
+        ...
+
+
+@runtime_checkable
+class StreamedDataset(Protocol):
+    """Data that cannot be read by index, as they come from far away or from one end to the other.
+
+    The order belongs to the data set, which knows what lies together; it is a function of (seed, epoch, rank, world).
+    """
+
+    spec: DataSpec
+    fingerprint: str
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def stream(self, *, seed: int, rank: int, world: int, position: int) -> Stream:
+        """The share of process `rank` of `world`, from the `position`-th datum that this process reads; endless.
+
+        The shares of an epoch hold every datum once. From any position the same data follow as without a break.
+        """
+        ...
+
+    def walk(self, batch: int) -> Iterator[Batch]:
+        """Every datum once, in the data's own order, without random flips; `batch` at a time."""
         ...
 
 
@@ -163,6 +196,19 @@ class Centred(SpacedGenerator, Protocol):
     def centre(self) -> Latent: ...  # one point (1, *shape) of a space that is mapped to
 
 
+Noise = Literal["random", "const", "none"]
+"""What layers add to what the latent says: drawn anew, the network's own, or nothing."""
+
+
+@runtime_checkable
+class Noisy(SpacedGenerator, Protocol):
+    """A generator whose layers add noise, so that a latent has many images."""
+
+    def noised(self, latent: Latent, label: Tensor | None = None, *, noise: Noise | torch.Generator) -> Tensor:
+        """Data (N, ...) of points in any of the spaces with this noise; a generator is what random noise comes from."""
+        ...
+
+
 @runtime_checkable
 class Adopting(Protocol):
     """A network that can begin with the weights of another form of itself."""
@@ -232,6 +278,34 @@ class Critic(Protocol):
     def __call__(self, data: Tensor, label: Tensor | None = None) -> Scores: ...
 
 
+@runtime_checkable
+class Fading(Critic, Protocol):
+    """A critic to which real data are shown less sharp while its finest resolution, and a generator's, fade in."""
+
+    def fade_real(self, real: Tensor) -> Tensor:
+        """Data (N, ...) of the same shape."""
+        ...
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """The way back from data to a generator's latents: points (N, *code_shape) of its latent space `space`."""
+
+    space: str
+    code_shape: tuple[int, ...]
+
+    def __call__(self, data: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class LatentCritic(Protocol):
+    """A network that scores points (N, *latent_shape) of a latent space, not data: logits (N,)."""
+
+    latent_shape: tuple[int, ...]
+
+    def __call__(self, latent: Tensor) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class Update:
     """One optimizer step. A task is a list of these; the engine needs no more."""
@@ -255,6 +329,20 @@ class Task(Protocol):
     def state_dict(self) -> dict[str, Any]: ...  # whatever exact resume needs
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+Knob = Callable[[float], None]
+"""Sets a number that a part was built with."""
+
+
+@runtime_checkable
+class Adjustable(Protocol):
+    """Has numbers that may move while a run goes on, by their paths in the recipe from this part on.
+
+    A knob is set before every step, also before the first after a resume, so it need not be saved.
+    """
+
+    def knobs(self) -> Mapping[str, Knob]: ...
 
 
 @runtime_checkable
