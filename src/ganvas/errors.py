@@ -14,6 +14,8 @@
     ├── DataError              images, archives and folders that cannot be used
     ├── DivergenceError        a loss that is no longer a number
     ├── UsageError             arguments that make no sense together
+    │   └── InUse              a folder that another process is training into
+    ├── WorkerLost             a training whose workers are killed again and again
     └── MissingExtra           an optional dependency that is not installed
 
 Each error says where it is (`where`), what is wrong (`problem`) and what to do next (`hint`).
@@ -35,6 +37,8 @@ class GanvasError(Exception):
     where : file:line:column and key, a path, or a command; empty where there is no place.
     hint : the next thing to type or to change.
     """
+
+    told = False  # another process, of those that train together, tells it
 
     def __init__(self, problem: str, *, where: str = "", hint: str = "") -> None:
         super().__init__(problem)
@@ -113,6 +117,14 @@ class DivergenceError(GanvasError):
 
 class UsageError(GanvasError):
     """Arguments that make no sense, alone or together."""
+
+
+class InUse(UsageError):
+    """A folder that another process is training into."""
+
+
+class WorkerLost(GanvasError):
+    """A training whose workers are killed, or lost with their machines, again and again."""
 
 
 class MissingExtra(GanvasError):

@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ from torch import Tensor
 
 from ganvas.errors import CheckpointError
 from ganvas.files import read_tensors, write_tensors
-from ganvas.model import Model
+from ganvas.model import BLOCK, Model
 from ganvas.moments import moments_of
+from ganvas.nn import ranks
 from ganvas.nn.eight_bit import eight_bit, from_bytes
-from ganvas.types import Dataset, EvidenceSet, Extractor
+from ganvas.types import Dataset, EvidenceSet, Extractor, StreamedDataset
 
 BATCH = 256  # images that are sampled, or embedded, at once
 EMBEDDED = frozenset({"features", "logits", "moments"})  # needs that an extractor fills
@@ -44,15 +46,21 @@ class Source:
 
     count: int
     fingerprint: str | None  # of the content; None where it is not worth keeping features of it
-    batches: Callable[[], Iterator[tuple[Tensor, Tensor | None]]]
+    batches: Callable[[int, int], Iterator[tuple[Tensor, Tensor | None]]]  # (i, k): batches i, i + k, i + 2k, …
 
 
-def of_dataset(dataset: Dataset, limit: int | None = None) -> Source:
+def of_dataset(dataset: Dataset | StreamedDataset, limit: int | None = None) -> Source:
     """A data set in its own order, without random flips; at most `limit` of it."""
     n = min(len(dataset), limit or len(dataset))
 
-    def batches() -> Iterator[tuple[Tensor, Tensor | None]]:
-        for start in range(0, n, BATCH):
+    def batches(first: int, step: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        if isinstance(dataset, StreamedDataset):
+            for left, batch in zip(count(n - first * BATCH, -step * BATCH), dataset.walk(BATCH, first, step)):
+                if left <= 0:
+                    return
+                yield batch.data[:left], None if batch.label is None else batch.label[:left]
+            return
+        for start in range(first * BATCH, n, step * BATCH):
             # A fixed generator: whatever a data set does at random, it does the same every time.
             batch = dataset.batch(np.arange(start, min(start + BATCH, n)), np.random.default_rng(0))
             yield batch.data, batch.label
@@ -65,11 +73,13 @@ def of_model(
 ) -> Source:
     """n samples; `label` (n,) asks for classes, as the reference has them."""
 
-    def batches() -> Iterator[tuple[Tensor, Tensor | None]]:
-        start = 0
-        for images in model.stream(n, seed=seed, label=label, sampler=sampler, batch=BATCH):
+    size = BLOCK if model.sampler(sampler).stochastic else BATCH
+
+    def batches(first: int, step: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        pieces = model.stream(n, seed=seed, label=label, sampler=sampler, batch=BATCH, share=(first, step))
+        for i, images in enumerate(pieces):
+            start = (first + i * step) * size
             yield images, None if label is None else label[start : start + len(images)]
-            start += len(images)
 
     return Source(n, None, batches)
 
@@ -82,10 +92,14 @@ def gather(
 ) -> dict[str, EvidenceSet]:
     """The evidence of one set for each extractor, read and sampled at most once; only what is needed is kept.
 
+    Processes that train together divide the batches among them, and each then has all of the evidence.
+
     `needs` says per extractor what is wanted of "features", "logits", "moments" and "images".
     """
     wanted = {name: extractors[name] for name, own in needs.items() if own & EMBEDDED}
     kept = {name: found for name, net in wanted.items() if (found := _load(source, net)) is not None}
+    cpu = torch.device("cpu")
+    kept = {name: kept[name] for name in wanted if not ranks.any_rank(name not in kept, cpu)}
     new = {name: net for name, net in wanted.items() if name not in kept}
     pictures = any("images" in own for own in needs.values())
     images: list[Tensor] = []
@@ -94,7 +108,7 @@ def gather(
     # Labels come with kept features, so a set whose features are all there is not read again.
     if new or pictures or not kept:
         done = 0
-        for data, label in source.batches():
+        for data, label in source.batches(ranks.rank(), ranks.world()):
             data = eight_bit(data)
             for name, net in new.items():
                 features, logits = net(from_bytes(data))
@@ -104,7 +118,9 @@ def gather(
             if label is not None:
                 labels.append(label.cpu())
             done += len(data)
-            watch(done, source.count)
+            watch(min(done * ranks.world(), source.count), source.count)
+        images, labels = ranks.interleaved(images), ranks.interleaved(labels)
+        embedded = {name: ranks.interleaved(pieces) for name, pieces in embedded.items()}
     label = torch.cat(labels) if labels else None
     for name, pieces in embedded.items():
         all_logits = [logits for _, logits in pieces if logits is not None]

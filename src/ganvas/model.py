@@ -19,7 +19,7 @@ from ganvas.recipe import check_node
 from ganvas.trained import read_trained
 from ganvas.types import Critic, DataSpec, Encoder, Generator, Latent, LatentSpec, Nets, Sampler, SpacedGenerator
 
-_BLOCK = 64  # latents and labels are drawn in blocks, so that image i is the same whatever n is
+BLOCK = 64  # latents and labels are drawn in blocks, so that image i is the same whatever n is
 
 
 class Capability(ABC):
@@ -173,12 +173,12 @@ class Model:
                 return self.generator.to_space(self.draw(n, seed=seed, space=first), space, own)
         spec = self.latents[space]
         blocks = []
-        for block in range(-(-n // _BLOCK)):
+        for block in range(-(-n // BLOCK)):
             generator = torch.Generator().manual_seed(derive_seed(seed, block))
             if spec.prior == "uniform":
-                blocks.append(torch.rand(_BLOCK, *spec.shape, generator=generator) * 2 - 1)
+                blocks.append(torch.rand(BLOCK, *spec.shape, generator=generator) * 2 - 1)
             else:
-                blocks.append(torch.randn(_BLOCK, *spec.shape, generator=generator))
+                blocks.append(torch.randn(BLOCK, *spec.shape, generator=generator))
         values = torch.cat(blocks)[:n] if blocks else torch.empty(0, *spec.shape)
         return Latent(values.to(self.device), space)
 
@@ -200,10 +200,10 @@ class Model:
         if label is None:
             if not classes:
                 return None
-            blocks = -(-n // _BLOCK)
+            blocks = -(-n // BLOCK)
             drawn = [
                 torch.randint(
-                    classes, (_BLOCK,), generator=torch.Generator().manual_seed(derive_seed(seed, block, "label"))
+                    classes, (BLOCK,), generator=torch.Generator().manual_seed(derive_seed(seed, block, "label"))
                 )
                 for block in range(blocks)
             ]
@@ -272,7 +272,7 @@ class Model:
         label: int | Sequence[int] | Tensor | None = None,
         truncation: float | None = None,
         sampler: str | Mapping[str, Any] | None = None,
-        batch: int = _BLOCK,
+        batch: int = BLOCK,
     ) -> Tensor:
         """n data, (n, C, H, W) float32 in [-1, 1] on the CPU.
 
@@ -300,25 +300,31 @@ class Model:
         seed: int = 0,
         label: int | Sequence[int] | Tensor | None = None,
         sampler: str | Mapping[str, Any] | None = None,
-        batch: int = _BLOCK,
+        batch: int = BLOCK,
+        share: tuple[int, int] = (0, 1),
     ) -> Iterator[Tensor]:
-        """What `sample` gives, in pieces of `batch`, so that 50,000 images need not lie in memory at once."""
+        """What `sample` gives, in pieces of `batch`, so that 50,000 images need not lie in memory at once.
+
+        `share` (i, k) gives the pieces i, i + k, i + 2k, … alone, so that k processes can divide the work.
+        """
         if n < 0 or batch < 1:
             raise UsageError(f"{n} samples in batches of {batch}", hint="n is at least 0, batch at least 1")
         draw = self.sampler(sampler)
         labels = self.labels(n, seed=seed, label=label)
         if draw.stochastic:  # whole blocks, each with a generator of its own
-            batch, drawn = _BLOCK, -(-n // _BLOCK) * _BLOCK
+            batch, drawn = BLOCK, -(-n // BLOCK) * BLOCK
             labels = None if labels is None else torch.cat([labels, labels[-1:].expand(drawn - n)])
         else:
             drawn = n
         latent = self.draw(drawn, seed=seed)
-        return self._pieces(n, drawn, batch, seed, draw, latent, labels)
+        return self._pieces(n, drawn, batch, seed, draw, latent, labels, share)
 
     def _pieces(
-        self, n: int, drawn: int, batch: int, seed: int, draw: Sampler, latent: Latent, labels: Tensor | None
-    ) -> Iterator[Tensor]:
-        for start in range(0, drawn, batch):
+        self, n: int, drawn: int, batch: int, seed: int, draw: Sampler, latent: Latent, labels: Tensor | None,
+        share: tuple[int, int],
+    ) -> Iterator[Tensor]:  # fmt: skip
+        first, step = share
+        for start in range(first * batch, drawn, step * batch):
             piece = slice(start, start + batch)
             generator = torch.Generator(self.device).manual_seed(derive_seed(seed, start, "sampler"))
             own = None if labels is None else labels[piece]

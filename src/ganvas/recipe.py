@@ -35,6 +35,7 @@ from ganvas.yaml12 import KeyPath, Mark
 Positive = Annotated[int, Gt(0)]
 SHIPPED = Path(__file__).parent / "recipes"
 STUDIES = SHIPPED / "studies"
+SEARCHES = SHIPPED / "searches"
 PROTOCOLS = Path(__file__).parent / "protocols"
 DEFAULT = "digits"
 """The recipe that `ganvas train` takes when none is named."""
@@ -53,6 +54,7 @@ class Train:
     seed: Annotated[int, Ge(0)] = 0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the forward passes; weights and penalties stay float32
     accumulate: Positive = 1  # micro-batches that a batch is cut into
+    parallel: Literal["replicated", "sharded"] = "replicated"  # how weights lie where several processes train
     compile: bool = False
     channels_last: bool = False
     log_every: Positive = 50  # steps
@@ -110,6 +112,7 @@ class Schema:
     eval: Eval | None = None
     sampler: Annotated[Any, Slot("sampler")] | None = None
     sinks: Annotated[Mapping[str, Any], Slots("sink")] = field(default_factory=dict)
+    stages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # name -> changes; trained first, in order
     system: str | None = None  # catalogue id
     summary: str | None = None  # one line for `ganvas list recipes`
 
@@ -163,7 +166,7 @@ class Recipe:
         ------
         UsageError, RecipeError : not of the form key=value, a value that is no YAML, or a key that cannot be reached.
         """
-        data, marks = copy.deepcopy(dict(self.data)), dict(self.marks)
+        recipe = self
         for assignment in assignments:
             key, equals, text = assignment.partition("=")
             path = tuple(key.strip().split("."))
@@ -181,11 +184,22 @@ class Recipe:
                 error.where = place
                 error.hint = f"to mean the text itself, quote it twice: '{key}=\"…\"'"
                 raise
-            marks = {old: mark for old, mark in marks.items() if old[: len(path)] != path}
-            marks[path] = Mark(place)
-            for cut in range(1, len(path)):  # what it has to make on its way stands there, too
-                marks.setdefault(path[:cut], marks[path])
-            assign(data, path, value, place)
+            recipe = recipe.put(path, value, Mark(place))
+        return recipe
+
+    def put(self, path: KeyPath, value: Any, mark: Mark) -> Recipe:
+        """A recipe with one plain value at a path, said to stand at `mark`; see `override`.
+
+        Raises
+        ------
+        BadValue : the path leads through something that has no keys.
+        """
+        data = copy.deepcopy(dict(self.data))
+        marks = {old: own for old, own in self.marks.items() if old[: len(path)] != path}
+        marks[path] = mark
+        for cut in range(1, len(path)):  # what it has to make on its way stands there, too
+            marks.setdefault(path[:cut], mark)
+        assign(data, path, value, str(mark))
         return Recipe(data, self.name, marks)
 
     def resolve(self) -> dict[str, Any]:
@@ -232,7 +246,7 @@ def shipped() -> dict[str, Path]:
     """name -> file of every recipe in the package; those in `tiny/` are called `tiny/<name>`."""
     found = {}
     for file in sorted(SHIPPED.rglob("*.yaml")):
-        if file.parent == STUDIES:  # grids over recipes, see study.py
+        if file.parent in (STUDIES, SEARCHES):  # over recipes; see study.py and space.py
             continue
         in_tiny = file.parent.name == "tiny"
         found[f"tiny/{file.stem}" if in_tiny else file.stem] = file

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import json
 import platform
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 import ganvas
 from ganvas import bench, parts, pictures, report, yaml12
@@ -23,13 +25,19 @@ from ganvas.engine.build import (
     build_task,
     build_trainer,
     check_passes,
+    fill,
 )
+from ganvas.engine.distributed import agreed, joined
+from ganvas.engine.layout import Replicated
 from ganvas.engine.trainer import Hooks, State, Trainer, stack
-from ganvas.errors import BadValue, CheckpointError, DataError, ResumeMismatch
+from ganvas.errors import BadValue, CheckpointError, DataError, GanvasError, ResumeMismatch
 from ganvas.files import append_rows, claimed, full_disk, write_bytes, write_tensors
+from ganvas.growth import Stage, stages_of, tell_stage
 from ganvas.layering import without_nulls
 from ganvas.model import Model, model_header
+from ganvas.nn import ranks
 from ganvas.numerics import pick_device
+from ganvas.profiling import StepProfile, first_step
 from ganvas.recipe import Recipe, differences, made_tiny
 from ganvas.trained import Weights
 from ganvas.types import Batch, Dataset, DataSpec, Sink
@@ -66,6 +74,7 @@ def train(
     allow_changes: bool = False,
     device: str | None = None,
     watcher: Watcher | None = None,
+    profile: bool = False,
 ) -> Model:
     """Train a recipe into a run folder and return the trained model.
 
@@ -77,6 +86,7 @@ def train(
     resume : go on from the newest checkpoint in `out`; bit-exact on the same machine.
     allow_changes : go on although the recipe or the data are not those that the run began with.
     device : such as `cpu` or `cuda:1`; None takes the first accelerator, else the CPU.
+    profile : write where a few of the steps go into `profile/` of the run folder; nothing that is learnt changes.
 
     Raises
     ------
@@ -86,8 +96,35 @@ def train(
     """
     watcher = watcher or Watcher()
     recipe = as_recipe(recipe).override(*overrides)
-    resolved = recipe.resolve()
-    folder = run_folder(recipe.name, out, resume=resume)
+    with joined(device) as own_device:
+        folder = agreed(lambda: run_folder(recipe.name, out, resume=resume))
+        *earlier, last = stages_of(recipe, folder)
+        if resume and (folder / "resolved.yaml").is_file():
+            check_same_recipe(folder, last.resolved, allow_changes=allow_changes)
+        if earlier and not resume:
+            check(recipe, watcher.say)
+        if earlier:
+            with held(folder):
+                if ranks.rank() == 0:
+                    write_recipe(folder, recipe, last.resolved)  # so that a growth that ends early can be resumed
+        for stage in (*earlier, last):
+            if stage.name and resume and agreed(stage.finished):
+                continue
+            if earlier:
+                watcher.say(f"stage {stage.number} of {last.number}: {stage.name or 'the recipe itself'}")
+            with of_stage(stage):
+                model = train_stage(
+                    stage, resume=resume and agreed(stage.folder.is_dir), allow_changes=allow_changes, device=own_device,
+                    watcher=watcher, profile=profile,
+                )  # fmt: skip
+        return model
+
+
+def train_stage(
+    stage: Stage, *, resume: bool, allow_changes: bool, device: str | None, watcher: Watcher, profile: bool
+) -> Model:
+    """Train one run into its folder; see `train`."""
+    recipe, resolved, folder = stage.recipe, stage.resolved, stage.folder
     if resume and (folder / "resolved.yaml").is_file():
         check_same_recipe(folder, resolved, allow_changes=allow_changes)
     dataset = open_data(resolved)
@@ -96,15 +133,22 @@ def train(
         check_same_data(folder, dataset, allow_changes=allow_changes)
     with placed(recipe):
         session = Session(plan, folder, watcher)
-        trainer = build_trainer(plan, folder, session.hooks(), fresh=not (resume and session.has_checkpoint()))
+        begun = dataclasses.replace(plan, resolved=stage.begun)
+        trainer = build_trainer(begun, folder, session.hooks(), fresh=not (resume and session.has_checkpoint()))
     # From here on the folder is written to; all that a user can get wrong has been looked at.
-    with claimed(folder):
+    with held(folder):
         if resume:
             step = trainer.resume()
             watcher.say(f"going on from step {step} of {plan.settings.steps}")
-        session.open_folder(recipe)
-        session.go(trainer)
+        if session.lead:
+            session.open_folder(recipe, stage.origin)
+        session.go(trainer, profile=profile)
     return session.model
+
+
+def held(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """`claimed` by the process that writes, which is the first of those that train together."""
+    return claimed(folder) if ranks.rank() == 0 else contextlib.nullcontext()
 
 
 def as_recipe(recipe: Recipe | str | Path | Mapping[str, Any]) -> Recipe:
@@ -186,6 +230,16 @@ def check_same_data(folder: Path, dataset: Dataset, *, allow_changes: bool) -> N
         )  # fmt: skip
 
 
+def write_recipe(folder: Path, recipe: Recipe, resolved: Mapping[str, Any]) -> None:
+    """The recipe in its own words, borrowed networks spelled out (their source may be gone), and with every default."""
+    written = copy.deepcopy(dict(recipe.data))
+    for role, node in written["networks"].items():
+        if isinstance(node, dict) and "use" not in node:
+            written["networks"][role] = {**resolved["networks"][role], **node}
+    write_bytes(folder / "recipe.yaml", yaml12.write(without_nulls(written)).encode())
+    write_bytes(folder / "resolved.yaml", yaml12.write(dict(resolved)).encode())
+
+
 def provenance(plan: Plan) -> dict[str, Any]:
     """What the numbers of a run depend on, besides its recipe."""
     commit = None
@@ -198,7 +252,7 @@ def provenance(plan: Plan) -> dict[str, Any]:
     return {
         "ganvas": ganvas.__version__, "commit": commit, "torch": torch.__version__, "python": platform.python_version(),
         "machine": platform.machine(), "device": str(plan.device), "threads": torch.get_num_threads(),
-        "seed": plan.settings.seed, "data": plan.dataset.fingerprint, "data_count": len(plan.dataset),
+        "processes": ranks.world(), "seed": plan.settings.seed, "data": plan.dataset.fingerprint, "data_count": len(plan.dataset),
     }  # fmt: skip
 
 
@@ -216,9 +270,9 @@ class Session:
         nets, _ = build_networks(plan.resolved, self.spec, pretrained=False)
         self.model = Model(plan.resolved, self.spec, nets, class_names=plan.dataset.class_names, device=plan.device)
         # Built before anything is written, because a sink's package may be missing.
-        self.sinks: dict[str, Sink] = {
-            name: parts.build("sink", node, folder) for name, node in plan.resolved["sinks"].items()
-        }
+        self.lead = ranks.rank() == 0  # the one that writes
+        sinks = plan.resolved["sinks"] if self.lead else {}
+        self.sinks: dict[str, Sink] = {name: parts.build("sink", node, folder) for name, node in sinks.items()}
         self.judge: bench.Judge | None = None
         if plan.resolved["eval"]:
             protocol = bench.load_protocol(plan.resolved["eval"]["protocol"])
@@ -227,43 +281,45 @@ class Session:
     def has_checkpoint(self) -> bool:
         return any((self.folder / "checkpoints").glob("step-*/state.safetensors"))
 
-    def open_folder(self, recipe: Recipe) -> None:
+    def open_folder(self, recipe: Recipe, origin: str | None) -> None:
         try:
             (self.folder / "samples").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise full_disk(error, self.folder) from None
-        write_bytes(self.folder / "recipe.yaml", yaml12.write(self.as_written(recipe)).encode())
-        write_bytes(self.folder / "resolved.yaml", yaml12.write(dict(self.plan.resolved)).encode())
-        self.note_provenance(recipe.name)
+        write_recipe(self.folder, recipe, self.plan.resolved)
+        self.note_provenance(recipe.name, origin)
 
-    def as_written(self, recipe: Recipe) -> dict[str, Any]:
-        """The recipe's own words, with borrowed networks spelled out: their source may be gone by the next resume."""
-        written = copy.deepcopy(dict(recipe.data))
-        for role, node in written["networks"].items():
-            if isinstance(node, dict) and "use" not in node:
-                written["networks"][role] = {**self.plan.resolved["networks"][role], **node}
-        plain: dict[str, Any] = without_nulls(written)
-        return plain
-
-    def note_provenance(self, name: str) -> None:
+    def note_provenance(self, name: str, origin: str | None) -> None:
         """Where the run began, and every later session that was not like the first."""
         file, now = self.folder / "provenance.json", {"recipe": name, **provenance(self.plan)}
+        now |= {} if origin is None else {"stage_before": origin}
         noted = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {**now, "resumed": []}
         if any(noted.get(key) != value for key, value in now.items()):
             noted.setdefault("resumed", []).append(now)
         write_bytes(file, json.dumps(noted, indent=2).encode())
 
-    def go(self, trainer: Trainer) -> None:
+    def go(self, trainer: Trainer, *, profile: bool) -> None:
+        seen = self.profile_of(trainer) if profile and ranks.rank() == 0 else None
         try:
             self.watcher.begin(trainer.step, self.plan.settings.steps)
             trainer.run()
             self.load(trainer.step, trainer.result())
         finally:
+            if seen is not None:
+                seen.finish()
             self.watcher.end()
             for sink in self.sinks.values():
                 sink.close()
             with contextlib.suppress(CheckpointError):  # a full disk has been told already, or the report can wait
-                report.write(self.folder)
+                if self.lead:
+                    report.write(self.folder)
+
+    def profile_of(self, trainer: Trainer) -> StepProfile:
+        every = max(update.every for update in trainer.task.updates())
+        first = first_step(trainer.step, self.plan.settings.steps, every)
+        seen = StepProfile(self.folder, first, self.watcher.say)
+        trainer.hooks = seen.hooks(trainer.hooks)
+        return seen
 
     def hooks(self) -> Hooks:
         return Hooks(tick=self.watcher.tick, row=self.row, picture=self.picture, score=self.score, saved=self.saved)
@@ -281,7 +337,9 @@ class Session:
     def picture(self, step: int, state: State) -> None:
         self.load(step, state)
         file = self.folder / "samples" / f"step-{step:07d}.png"
-        pictures.save(sample_grid(self.model, seed=self.plan.settings.seed), file)
+        grid = sample_grid(self.model, seed=self.plan.settings.seed)
+        if self.lead:
+            pictures.save(grid, file)
         for sink in self.sinks.values():
             sink.images(step, str(file))
 
@@ -292,15 +350,19 @@ class Session:
         rows = [{"step": step, **row} for row in self.judge.score_model(self.model)]
         if not rows:  # a protocol without metrics, or with none that these samples can have
             return None
-        append_rows(self.folder / "scores.jsonl", rows)
+        if self.lead:
+            append_rows(self.folder / "scores.jsonl", rows)
         shown = {f"score.{row['metric']}": row["value"] for row in rows}
         for sink in self.sinks.values():
             sink.row(step, shown)
         self.watcher.row(step, shown)
         first = rows[0]
-        return float(first["value"] if first["lower_is_better"] else -first["value"])
+        value = float(first["value"] if first["lower_is_better"] else -first["value"])
+        return agreed(lambda: value)
 
     def saved(self, step: int, state: State, best: bool) -> None:
+        if not self.lead:
+            return
         tensors = {f"{role}.{name}": tensor for role, own in state.items() for name, tensor in own.items()}
         header = model_header(self.plan.resolved, self.spec, self.plan.dataset.class_names, step)
         write_tensors(self.folder / "model.safetensors", tensors, header)
@@ -315,7 +377,13 @@ def sample_grid(model: Model, *, seed: int, rows: int = _GRID_ROWS, **options: A
     if model.spec.modality == "points":
         rows = _POINTS // columns
     label = [i % columns for i in range(rows * columns)] if classes else None
-    return pictures.sheet(model.sample(rows * columns, seed=seed, label=label, **options), columns)
+    return pictures.sheet(sample_together(model, rows * columns, seed=seed, label=label, **options), columns)
+
+
+def sample_together(model: Model, n: int, **options: Any) -> torch.Tensor:
+    """What `model.sample` gives, drawn by all processes that train together, each a share; all of it on each."""
+    own = list(model.stream(n, share=(ranks.rank(), ranks.world()), **options))
+    return torch.cat(ranks.interleaved(own))
 
 
 # --------------------------------------------------------------------------------------------------- checking
@@ -324,17 +392,30 @@ def sample_grid(model: Model, *, seed: int, rows: int = _GRID_ROWS, **options: A
 def check(recipe: Recipe, say: Callable[[str], None] = lambda text: None) -> None:
     """Build a recipe at tiny size and take one step of every update, without a file being written.
 
-    Where its data are not at hand, random data of the shape that they promise stand in, and `say` is told.
+    Where its data are not at hand, random data of the shape that they promise stand in, and `say` is told. Of a recipe
+    with stages each one is built, and has to be able to start from the one before.
 
     Raises
     ------
     GanvasError : whatever training would have raised before its second step.
     """
-    resolved = recipe.resolve()
+    built: dict[str, nn.Module] = {}
+    for stage in stages_of(recipe, Path()):
+        with of_stage(stage):
+            now = check_stage(stage, say)
+            for role, net in now.items() if stage.before else ():
+                if role in built and stage.resolved["networks"][role]["from"] is None:
+                    fill(net, built[role].state_dict(), source="the stage before", place=f"networks.{role}")
+        built = now
+
+
+def check_stage(stage: Stage, say: Callable[[str], None]) -> dict[str, nn.Module]:
+    """See `check`; its networks at their real size, without values."""
+    recipe, resolved = stage.recipe, stage.resolved
     node = {key: value for key, value in resolved["data"].items() if key != "use"}
     part = parts.find("dataset", resolved["data"]["use"])
     place = node.get("path")
-    if place is not None and not Path(place).exists():
+    if place is not None and not any(sign in str(place) for sign in ("{", "*", "://")) and not Path(place).exists():
         say(f"there is nothing at data.path={place} (checked with random data instead)")
         spec = parts.preview(part, node)
     else:
@@ -342,16 +423,30 @@ def check(recipe: Recipe, say: Callable[[str], None] = lambda text: None) -> Non
     small = made_tiny(resolved)
     if resolved["eval"]:
         bench.load_protocol(resolved["eval"]["protocol"])
+    real: dict[str, nn.Module] = {}
     with placed(recipe):
         for role, own in resolved["networks"].items():  # the real sizes must be possible, too
             with torch.device("meta"):
-                parts.build_set("network", {role: own}, Weights, spec)
+                real[role] = parts.build_set("network", {role: own}, Weights, spec)[role].part
         nets, frozen = build_networks(small, spec, pretrained=False)
         task = build_task(small, nets, spec)
         check_passes(task, resolved["train"])
     step_once(task, spec)
     with placed(recipe):
-        build_courses(small, nets, task, *build_learners(small, nets, task, frozen, torch.device("cpu")))
+        cpu = torch.device("cpu")
+        build_courses(small, nets, task, *build_learners(small, nets, task, frozen, cpu, Replicated(cpu)))
+    return real
+
+
+@contextlib.contextmanager
+def of_stage(stage: Stage) -> Iterator[None]:
+    """Let an error say in which stage it is; the last one is the recipe itself."""
+    try:
+        yield
+    except GanvasError as error:
+        if stage.name:
+            tell_stage(error, stage.name)
+        raise
 
 
 def step_once(task: Any, spec: DataSpec) -> None:

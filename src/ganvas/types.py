@@ -97,8 +97,8 @@ class StreamedDataset(Protocol):
         """
         ...
 
-    def walk(self, batch: int) -> Iterator[Batch]:
-        """Every datum once, in the data's own order, without random flips; `batch` at a time."""
+    def walk(self, batch: int, first: int = 0, step: int = 1) -> Iterator[Batch]:
+        """The data in their own order, without random flips, `batch` at a time: batches first, first + step, …"""
         ...
 
 
@@ -215,6 +215,15 @@ class Adopting(Protocol):
 
     def adopted(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The other form's state under this network's names; what it does not know is left as it is."""
+        ...
+
+
+@runtime_checkable
+class Foldable(Protocol):
+    """A network or layer that works out of its weights, in each pass, what the pass does not change."""
+
+    def folded(self) -> nn.Module:
+        """One for inference that does the same, where that has been worked out."""
         ...
 
 
@@ -511,6 +520,15 @@ class Extractor(Protocol):
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """(features (N, D) float32, logits (N, classes) or None)."""
+        ...
+
+
+@runtime_checkable
+class DifferentiableExtractor(Extractor, Protocol):
+    """An extractor that something can be taught by."""
+
+    def differentiable(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """As a call, but of images (N, C, H, W) that are not rounded to 8 bits, and with gradients to them."""
         ...
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from ganvas.engine.courses import Courses, knobs_of
 from ganvas.engine.ema import Averages
 from ganvas.engine.feed import Feed
+from ganvas.engine.layout import Replicated
 from ganvas.engine.optim import Optim
 from ganvas.engine.trainer import Hooks, Trainer
 from ganvas.parts import Entry
@@ -97,6 +98,7 @@ def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
         return Trainer(
             task=task, nets=nets, feed=Feed(Points(20), train.batch, train.seed, cpu, channels_last=False),
             optim=learner, averages=averages,
+            layout=Replicated(cpu),
             courses=Courses(courses or {}, knobs_of(nets, task, learner, averages), train.steps),
             settings=train, score_every=score_every, folder=folder, device=cpu, hooks=hooks or Hooks(),
         )  # fmt: skip

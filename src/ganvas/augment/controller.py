@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ganvas.errors import BadValue
+from ganvas.nn import ranks
 from ganvas.types import Turn
 
 
@@ -42,8 +43,8 @@ class OverfitController:
         if not self.adapt:
             return False
         logits = turn.real_scores.logits.detach()
-        self.signs += logits.sign().sum().item()
-        self.images += len(logits)
+        self.signs += ranks.sum_over_ranks(logits.sign().sum()).item()
+        self.images += ranks.world() * len(logits)
         self.updates += 1
         if self.updates < self.interval:
             return False

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from ganvas.cli import bench, evaluate, export, import_, inspect, look_up, sample, train  # noqa: F401
+from ganvas.cli import bench, evaluate, export, import_, inspect, look_up, sample, search, train  # noqa: F401
 from ganvas.cli.frame import cli, say, tell
 from ganvas.errors import GanvasError, RecipeError, UsageError
 
@@ -57,6 +57,8 @@ def run(arguments: Sequence[str]) -> int:
                 return leave(type(error).__name__, f"{theirs}: {error}", 2, as_json)
             say("This is a bug of ours. Please report it with the lines above and the command that you typed.")
             return leave("Bug", f"{type(error).__name__}: {error}", 1, as_json)
+        if mistake.told or (isinstance(mistake, RecipeError) and follows()):
+            return 2
         say(str(mistake))
         if as_json:
             told = mistake.problems if isinstance(mistake, RecipeError) else (mistake,)
@@ -66,6 +68,11 @@ def run(arguments: Sequence[str]) -> int:
             ]
             tell(json.dumps({"errors": rows}, indent=1))
         return 2
+
+
+def follows() -> bool:
+    """Whether another process, the first of those that train together, finds the same mistake in the same recipe."""
+    return any(os.environ.get(name, "0") not in ("", "0") for name in ("RANK", "SLURM_PROCID"))
 
 
 def leave(kind: str, problem: str, code: int, as_json: bool) -> int:

@@ -16,12 +16,15 @@ from ganvas.errors import ResumeMismatch, UsageError
 @click.option("--out", metavar="DIR", help="The run folder. [default: a new runs/RECIPE]")
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint of the run folder.")
 @click.option("--allow-changes", is_flag=True, help="Resume although the recipe or the data have changed.")
+@click.option("--dry-run", is_flag=True, help="Tell parameters, FLOPs, memory and time instead; write nothing.")
+@click.option("--profile", is_flag=True, help="Write where a step goes into profile/ of the run folder.")
 @device_option
 @parts_option
 @json_option
 def train(
-    words: tuple[str, ...], out: str | None, resume: bool, allow_changes: bool, device: str | None, as_json: bool
-) -> None:
+    words: tuple[str, ...], out: str | None, resume: bool, allow_changes: bool, dry_run: bool, profile: bool,
+    device: str | None, as_json: bool,
+) -> None:  # fmt: skip
     """Train a recipe into a run folder.
 
     RECIPE is a shipped name (ganvas list recipes), a .yaml file or a run folder; without one it is `digits`. KEY=VALUE
@@ -31,6 +34,8 @@ def train(
     ganvas train digits train.steps=500 optim.lr=2e-4
     ganvas train digits task.objective=wasserstein task.regularizers.gradient-penalty.weight=10
     ganvas train --resume --out runs/digits
+    torchrun --nproc-per-node 4 --no-python ganvas train sngan-cifar10 --out runs/together
+    ganvas train sngan-cifar10 --dry-run
     """
     names = [word for word in words if "=" not in word]
     overrides = [word for word in words if "=" in word]
@@ -47,18 +52,36 @@ def train(
 
     recipe = Recipe.load(source, overrides)
     recipe.resolve()  # every mistake in it is told before torch has to be loaded for long work
+    if dry_run:
+        if resume or profile:
+            raise UsageError(
+                "--dry-run trains nothing that could be resumed or profiled", where="ganvas train", hint="leave it out"
+            )
+        from ganvas import forecast
+
+        told = forecast.forecast(recipe, device=device, say=say)
+        tell(json.dumps(told.plain()) if as_json else forecast.table(told))
+        return
     from ganvas import run as running
+    from ganvas.engine.distributed import agreed, joined
     from ganvas.engine.trainer import Interrupted
+    from ganvas.nn import ranks
     from ganvas.progress import Progress
 
-    folder = running.run_folder(recipe.name, out, resume=resume)
-    try:
-        model = running.train(
-            recipe, out=folder, resume=resume, allow_changes=allow_changes, device=device, watcher=Progress()
-        )
-    except Interrupted as stop:
-        say(f"Stopped and saved at step {stop.step}. Go on with: ganvas train --resume --out {folder}")
-        raise
+    with joined(device) as own_device:
+        folder = agreed(lambda: running.run_folder(recipe.name, out, resume=resume))
+        lead = ranks.rank() == 0
+        try:
+            model = running.train(
+                recipe, out=folder, resume=resume, allow_changes=allow_changes, device=own_device,
+                watcher=Progress() if lead else None, profile=profile,
+            )  # fmt: skip
+        except Interrupted as stop:
+            if lead:
+                say(f"Stopped and saved at step {stop.step}. Go on with: ganvas train --resume --out {folder}")
+            raise
+    if not lead:
+        return
     pictures = sorted((folder / "samples").glob("*.png"))
     found = {
         "run": str(folder), "step": model.step, "model": str(folder / "model.safetensors"),

@@ -14,11 +14,13 @@ from ganvas import parts
 from ganvas.engine.courses import Courses, knobs_of
 from ganvas.engine.ema import Averages
 from ganvas.engine.feed import Feed
+from ganvas.engine.layout import Replicated, Sharded
 from ganvas.engine.optim import Optim
 from ganvas.engine.precision import make_deterministic, seed_from
 from ganvas.engine.trainer import Hooks, Trainer
 from ganvas.errors import BadValue, CheckpointError, GanvasError
 from ganvas.files import model_file, read_tensors
+from ganvas.nn import ranks
 from ganvas.numerics import settle_kernels
 from ganvas.recipe import Course, Ema, Train
 from ganvas.trained import Weights
@@ -99,8 +101,18 @@ def load_weights(net: nn.Module, source: Path, wanted: str, role: str) -> None:
         raise BadValue(
             f"{source} has no network {wanted!r}, but {there}", where=place, hint=f"say which: networks.{role}.net=NAME"
         )
+    fill(net, theirs, source=str(source), place=place)
+
+
+def fill(net: nn.Module, theirs: Mapping[str, Tensor], *, source: str, place: str) -> None:
+    """Give a network the state of another one, or of another form of itself.
+
+    Raises
+    ------
+    BadValue : names or shapes differ; says which.
+    """
     if isinstance(net, Adopting):
-        theirs = dict(net.adopted(theirs))
+        theirs = net.adopted(theirs)
     mine = net.state_dict()
     differing = sorted(
         {*mine} ^ {*theirs} | {name for name in {*mine} & {*theirs} if mine[name].shape != theirs[name].shape}
@@ -125,8 +137,9 @@ def build_trainer(plan: Plan, folder: Path, hooks: Hooks, *, fresh: bool) -> Tra
         if settings.channels_last:
             net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     # Before anything else sees the networks: a task may keep what it reads of them.
+    layout = Sharded(device) if settings.parallel == "sharded" and ranks.world() > 1 else Replicated(device)
     task = build_task(resolved, nets, plan.dataset.spec)
-    optim, averages = build_learners(resolved, nets, task, frozen, device)
+    optim, averages = build_learners(resolved, nets, task, frozen, device, layout)
     if not optim.optimizers:
         raise BadValue("nothing is left to learn", where="networks", hint="leave `freeze: all` out of one network")
     courses = build_courses(resolved, nets, task, optim, averages)
@@ -135,8 +148,8 @@ def build_trainer(plan: Plan, folder: Path, hooks: Hooks, *, fresh: bool) -> Tra
             net.compile()
     feed = Feed(plan.dataset, settings.batch, settings.seed, device, channels_last=settings.channels_last)
     return Trainer(
-        task=task, nets=nets, feed=feed, optim=optim, averages=averages, courses=courses, settings=settings,
-        score_every=(resolved["eval"] or {}).get("every"), folder=folder, device=device, hooks=hooks,
+        task=task, nets=nets, feed=feed, optim=optim, averages=averages, courses=courses, layout=layout,
+        settings=settings, score_every=(resolved["eval"] or {}).get("every"), folder=folder, device=device, hooks=hooks,
     )  # fmt: skip
 
 
@@ -146,11 +159,15 @@ def build_learners(
     task: Any,
     frozen: Mapping[str, tuple[str, ...]],
     device: torch.device,
+    layout: Replicated,
 ) -> tuple[Optim, Averages | None]:
     """What moves the weights, and what averages them. Freezes every parameter until an update's turn."""
     settings: Train = parts.build_section(Train, resolved["train"])
     ema = resolved["ema"] and parts.build_section(Ema, resolved["ema"])
     averages = Averages(nets, task.averaged, ema) if ema else None
+    layout.spread(nets)
+    if averages is not None:
+        layout.spread_averages(averages.nets)
     scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
     return Optim(nets, resolved["optim"], frozen=frozen, steps=settings.steps, scaler=scaler), averages
 
@@ -180,6 +197,12 @@ def check_passes(task: Any, train: Mapping[str, Any]) -> None:
     BadValue : `accumulate` cuts the batch too small, or it is so from the start.
     """
     batch, least = train["batch"], task.least_batch if isinstance(task, Batchwise) else 1
+    if batch % ranks.world():
+        raise BadValue(
+            f"a batch of {batch} cannot be dealt to {ranks.world()} processes", where="train.batch",
+            hint=f"train.batch={max(1, round(batch / ranks.world())) * ranks.world()}",
+        )  # fmt: skip
+    batch //= ranks.world()
     smallest = batch // min(train["accumulate"], batch)  # of the micro-batches
     if smallest >= least:
         return

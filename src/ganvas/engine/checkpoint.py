@@ -1,7 +1,9 @@
 """Exact state on disk: written whole or not at all, and nothing in it can run code.
 
 A state is a tree of dicts, lists and tuples over tensors and plain values. Tensors go into one safetensors file, the
-tree itself as JSON into its header.
+tree itself as JSON into its header. Tensors of which every rank has a piece go into `shards/` beside it, each rank's
+into a file of its own, by torch's distributed checkpointing in its safetensors form; any number of processes can read
+them.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,24 +19,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ganvas.engine.distributed import agreed
+from ganvas.engine.layout import local
 from ganvas.errors import CheckpointError
 from ganvas.files import full_disk, read_tensors, sweep, write_tensors
+from ganvas.nn import ranks
 
 STATE = "state.safetensors"
+SHARDS = "shards"
 FORMAT = "ganvas-state-1"
 
 
 # --------------------------------------------------------------------------------------------------- trees
 
 
-def pack(tree: Any) -> tuple[dict[str, Tensor], Any]:
-    """(tensors by name, the tree as JSON-able data that refers to them)."""
+def pack(tree: Any) -> tuple[dict[str, Tensor], dict[str, Tensor], Any]:
+    """(whole tensors by name, tensors in pieces by name, the tree as JSON-able data that refers to them)."""
     tensors: dict[str, Tensor] = {}
+    shards: dict[str, Tensor] = {}
 
     def walk(node: Any) -> Any:
         if isinstance(node, Tensor):
-            name = str(len(tensors))
-            tensors[name] = node.detach().to("cpu", copy=True).contiguous()
+            name = str(len(tensors) + len(shards))
+            if local(node) is node:
+                tensors[name] = node.detach().to("cpu", copy=True).contiguous()
+            else:
+                shards[name] = node.detach()
             return {"@tensor": name}
         if isinstance(node, Mapping):
             return {"@map": [[key, walk(value)] for key, value in node.items()]}
@@ -45,7 +56,8 @@ def pack(tree: Any) -> tuple[dict[str, Tensor], Any]:
             return node
         raise TypeError(f"a state holds tensors and plain values, not {type(node).__name__}")
 
-    return tensors, walk(tree)
+    skeleton = walk(tree)
+    return tensors, shards, skeleton
 
 
 def unpack(tensors: Mapping[str, Tensor], skeleton: Any) -> Any:
@@ -83,21 +95,34 @@ class Checkpoints:
         return self.folder / f"step-{step:07d}"
 
     def save(self, step: int, state: Mapping[str, Any], best: int | None) -> Path:
-        """Write one, then drop the oldest beyond `keep`, never the best."""
-        tensors, skeleton = pack(state)
+        """Write one, then drop the oldest beyond `keep`, never the best.
+
+        Every rank calls it; the first writes what is whole.
+        """
+        tensors, shards, skeleton = pack(state)
         target = self.path(step)
-        temporary = self.folder / f".step-{step:07d}.{os.getpid()}.tmp"
+        lead = ranks.rank() == 0
+        if not (lead or shards):
+            return target
+        process = agreed(os.getpid) if shards else os.getpid()
+        temporary = self.folder / f".step-{step:07d}.{process}.tmp"
         try:
             temporary.mkdir(parents=True, exist_ok=True)
+            if shards:
+                _write_shards(temporary / SHARDS, shards)
+            if not lead:
+                return target
             write_tensors(temporary / STATE, tensors, {"format": FORMAT, "tree": json.dumps(skeleton)})
-            if target.exists():  # a save of the same step that was cut short
+            if target.exists() and not shards:  # a save of the same step that was cut short
                 (temporary / STATE).replace(target / STATE)
             else:
+                shutil.rmtree(target, ignore_errors=True)
                 temporary.rename(target)
         except OSError as error:
             raise full_disk(error, target) from None
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            if lead:
+                shutil.rmtree(temporary, ignore_errors=True)
         for old in self.steps()[: -self.keep]:
             if old != best:
                 shutil.rmtree(self.path(old), ignore_errors=True)
@@ -115,6 +140,8 @@ class Checkpoints:
         try:
             if metadata["format"] != FORMAT:
                 raise ValueError(metadata["format"])
+            if (self.path(step) / SHARDS).is_dir():
+                tensors |= _read_shards(self.path(step) / SHARDS)
             return dict(unpack(tensors, json.loads(metadata["tree"])))
         except (KeyError, ValueError, TypeError):
             raise CheckpointError(
@@ -127,6 +154,32 @@ class Checkpoints:
         for each in self.folder.glob("step-*"):
             if not (each / STATE).is_file():
                 shutil.rmtree(each, ignore_errors=True)
+
+
+def _write_shards(folder: Path, shards: dict[str, Tensor]) -> None:
+    """Every rank its pieces. Returns when all are written."""
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+    from torch.distributed.checkpoint.state_dict_saver import save
+
+    save(shards, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+
+
+def _read_shards(folder: Path) -> dict[str, Tensor]:
+    """Every tensor whole, whatever number of processes wrote its pieces."""
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+    from torch.distributed.checkpoint.state_dict_loader import load
+
+    found = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+    tensors = {
+        name: torch.empty(each.size, dtype=each.properties.dtype)
+        for name, each in found.items()
+        if isinstance(each, TensorStorageMetadata)
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of being one process: every rank reads the whole for itself
+        load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=True)
+    return tensors
 
 
 def to_device(tree: Any, device: torch.device) -> Any:

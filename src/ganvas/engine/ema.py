@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ganvas.engine.layout import local
 from ganvas.recipe import Ema
 from ganvas.types import Knob
 
@@ -43,8 +44,8 @@ class Averages:
         """W ← decay · W + (1 − decay) · weights, after a step that ended at `images` real images seen."""
         decay = average_decay(self.settings, images, batch)
         for role, average in self.nets.items():
-            mine: list[Tensor] = list(average.parameters())
-            theirs: list[Tensor] = list(nets[role].parameters())
+            mine: list[Tensor] = [local(each) for each in average.parameters()]
+            theirs: list[Tensor] = [local(each) for each in nets[role].parameters()]
             if decay == 0:
                 torch._foreach_copy_(mine, theirs)
             else:

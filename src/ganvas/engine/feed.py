@@ -1,4 +1,4 @@
-"""Real batches in an order that is a pure function of (seed, epoch)."""
+"""Real batches in an order that is a pure function of (seed, epoch), dealt out to the processes that train together."""
 
 from __future__ import annotations
 
@@ -7,13 +7,26 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from ganvas.types import Batch, Dataset
+from ganvas.nn import ranks
+from ganvas.types import Batch, Dataset, Stream, StreamedDataset
 
 
 class Feed:
-    """An endless stream of batches. Its whole state is `position`, the number of data read so far."""
+    """An endless stream of batches. Its whole state is `position`, the number of data that all ranks have read so far.
 
-    def __init__(self, dataset: Dataset, batch: int, seed: int, device: torch.device, *, channels_last: bool) -> None:
+    Of each batch, every rank gets the data that it would be dealt like cards: none is read twice, and how many ranks
+    there are changes nothing about which data make up a batch. A streamed data set deals itself out, by whole shards.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset | StreamedDataset,
+        batch: int,
+        seed: int,
+        device: torch.device,
+        *,
+        channels_last: bool,
+    ) -> None:
         self.dataset = dataset
         self.batch = batch
         self.seed = seed
@@ -21,17 +34,34 @@ class Feed:
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.position = 0
         self._order: tuple[int, np.ndarray] | None = None
+        self._stream: tuple[int, Stream] | None = None  # the position where its next datum belongs
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
-        batch = self.dataset.batch(self.indices(), np.random.default_rng([self.seed, 1, self.position]))
+        # Other flips on other ranks; the first has those of a lone process.
+        own = [ranks.rank()] if ranks.rank() else []
+        rng = np.random.default_rng([self.seed, 1, self.position, *own])
+        batch = self.read(rng)
         self.position += self.batch
         data = batch.data.to(self.device)
         if data.dim() == 4:
             data = data.contiguous(memory_format=self.memory_format)
         return Batch(data, None if batch.label is None else batch.label.to(self.device))
+
+    def read(self, rng: np.random.Generator) -> Batch:
+        """This rank's share of the next batch."""
+        rank, world = ranks.rank(), ranks.world()
+        if not isinstance(self.dataset, StreamedDataset):
+            return self.dataset.batch(self.indices()[rank::world], rng)
+        share = len(range(rank, self.batch, world))
+        if self._stream is None or self._stream[0] != self.position:  # the first one, or put elsewhere by a resume
+            own = self.position * share // self.batch
+            self._stream = (self.position, self.dataset.stream(seed=self.seed, rank=rank, world=world, position=own))
+        stream = self._stream[1]
+        self._stream = (self.position + self.batch, stream)
+        return stream.take(share, rng)
 
     def indices(self) -> np.ndarray:
         """Data `position` to `position + batch` of the stream; a batch may cross into the next epochs."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ganvas.files import append_rows
+from ganvas.nn import ranks
 
 
 class Logbook:
@@ -30,7 +31,8 @@ class Logbook:
     def row(self, step: int, extra: Mapping[str, float]) -> dict[str, float]:
         """Write a row of the means and start over."""
         row = {"step": step, **extra, **self.means()}
-        append_rows(self.file, [row])
+        if ranks.rank() == 0:
+            append_rows(self.file, [row])
         self.sums = {}
         return row
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from ganvas import parts
 from ganvas.recipe import OptimOptions
 from ganvas.types import Knob
+
+Place = Callable[[torch.optim.Optimizer, dict[str, Any]], dict[str, Any]]
 
 
 class Optim:
@@ -102,10 +104,11 @@ class Optim:
             "roles": {role: optimizer.state_dict() for role, optimizer in self.optimizers.items()},
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any], place: Place = lambda optimizer, own: own) -> None:
+        """`place` lays an optimizer's saved state where its parameters lie."""
         self.scaler.load_state_dict(state["scaler"])
         for role, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["roles"][role])
+            optimizer.load_state_dict(place(optimizer, state["roles"][role]))
             for parameter, own in optimizer.state.items():
                 for name, value in own.items():
                     if isinstance(value, Tensor) and value.shape == parameter.shape:

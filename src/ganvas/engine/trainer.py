@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,22 @@ from torch import Tensor, nn
 
 from ganvas.engine.checkpoint import Checkpoints, to_device
 from ganvas.engine.courses import Courses
+from ganvas.engine.distributed import agreed
 from ganvas.engine.ema import Averages
 from ganvas.engine.feed import Feed, micro_batches
+from ganvas.engine.layout import Replicated, local
 from ganvas.engine.logbook import Logbook
 from ganvas.engine.optim import Optim
 from ganvas.engine.precision import autocast, seed_from
 from ganvas.errors import BadValue, DivergenceError, ResumeMismatch
 from ganvas.files import cut_after, sweep
+from ganvas.nn import ranks
+from ganvas.nn.precise import precise
 from ganvas.recipe import Train
 from ganvas.types import Batch, Metered, Task, Update
 
 State = dict[str, dict[str, Tensor]]
+Around = Callable[[int, Callable[[], dict[str, float]]], dict[str, float]]
 
 
 class Interrupted(Exception):
@@ -42,7 +48,8 @@ class Hooks:
     """What happens around the loop; none of it can change what is learnt.
 
     `score` returns a number to keep the best checkpoint by, smaller is better, or None; `saved` is told whether the
-    weights that were just saved are the best so far.
+    weights that were just saved are the best so far. `around_step` and `around_update` are given the step and what runs
+    it; they run it once and return the losses that it found.
     """
 
     tick: Callable[[int, Mapping[str, float]], None] = lambda step, values: None
@@ -50,6 +57,8 @@ class Hooks:
     picture: Callable[[int, State], None] = lambda step, state: None
     score: Callable[[int, State], float | None] = lambda step, state: None
     saved: Callable[[int, State, bool], None] = lambda step, state, best: None
+    around_step: Around = lambda step, run: run()
+    around_update: Around = lambda step, run: run()
 
 
 def stack(update: Update, losses: Mapping[str, Tensor]) -> Tensor:
@@ -59,7 +68,7 @@ def stack(update: Update, losses: Mapping[str, Tensor]) -> Tensor:
     ------
     BadValue : none of them depends on a weight that the update may change.
     """
-    stacked = torch.stack([loss.float() for loss in losses.values()])
+    stacked = torch.stack([precise(loss) for loss in losses.values()])
     if not stacked.requires_grad:
         names = ", ".join(losses)
         raise BadValue(
@@ -81,6 +90,7 @@ class Trainer:
         optim: Optim,
         averages: Averages | None,
         courses: Courses,
+        layout: Replicated,
         settings: Train,
         score_every: int | None,
         folder: Path,
@@ -93,6 +103,7 @@ class Trainer:
         self.optim = optim
         self.averages = averages
         self.courses = courses
+        self.layout = layout
         self.settings = settings
         self.score_every = score_every
         self.device = device
@@ -102,7 +113,7 @@ class Trainer:
         self.row_files = (self.logbook.file, folder / "scores.jsonl")
         self.step = 0
         self.best: tuple[int, float] | None = None
-        self.rank = 0
+        self.rank = ranks.rank()
 
     # ------------------------------------------------------------------ the loop
 
@@ -116,10 +127,10 @@ class Trainer:
         """
         with _asked_to_stop() as stop:
             while self.step < self.settings.steps:
-                values = self.take_step()
+                values = self.hooks.around_step(self.step, self.take_step)
                 self.hooks.tick(self.step, values)
                 self.around_the_step()
-                if stop.is_set() and self.step < self.settings.steps:
+                if self.step < self.settings.steps and ranks.any_rank(stop.is_set(), self.device):
                     if self.step not in self.checkpoints.steps():
                         self.save()
                     raise Interrupted(self.step)
@@ -133,45 +144,53 @@ class Trainer:
             if self.step % update.every or not any(self.optim.learning[role] for role in update.nets):
                 continue  # not its turn, or all that it would teach is frozen
             for _ in range(update.repeat):
-                losses = self.apply(update, next(self.feed))
+                losses = self.hooks.around_update(self.step, partial(self.apply_next, update))
                 self.logbook.add(losses)
                 values.update(losses)
         self.step += 1
+        self.layout.settle(self.nets)
         if self.averages is not None:
             self.averages.update(self.nets, self.step * self.settings.batch, self.settings.batch)
         return values
+
+    def apply_next(self, update: Update) -> dict[str, float]:
+        return self.apply(update, next(self.feed))
 
     def apply(self, update: Update, batch: Batch) -> dict[str, float]:
         """One optimizer step: every micro-batch forward and backward, then the weights."""
         pieces = micro_batches(batch, self.settings.accumulate)
         names: list[str] = []
         total: list[float] = []
-        with self.only_learning(update.nets):
+        with self.layout.whole(self.nets), self.only_learning(update.nets) as mine:
             for piece in pieces:
                 share = len(piece) / len(batch)
                 with autocast(self.device, self.settings.precision):
                     losses = update.losses(piece, self.step)
                 names = list(losses)
                 stacked = stack(update, losses)
-                found = (share * stacked.detach()).tolist()
+                found = ranks.mean_over_ranks(share * stacked.detach()).tolist()
                 total = [a + b for a, b in zip(total, found, strict=True)] if total else found
                 self.check_finite(update, names, found)
                 self.optim.backward(update.every * share * stacked.sum())
-            self.optim.step(update.nets)
+            self.layout.reduce(mine)
+        self.optim.step(update.nets)
         if update.after is not None:
-            update.after()
+            with self.layout.whole(self.nets):
+                update.after()
         return {f"{update.nets[0]}.{name}": value for name, value in zip(names, total, strict=True)}
 
     @contextlib.contextmanager
-    def only_learning(self, roles: tuple[str, ...]) -> Iterator[None]:
+    def only_learning(self, roles: tuple[str, ...]) -> Iterator[list[nn.Parameter]]:
+        """The parameters that the optimizer steps for these roles; what stands for them in the networks can learn."""
         # Held through the backward pass: a leaf that is frozen before it silently gets no gradient.
         mine = [parameter for role in roles for parameter in self.optim.learning[role]]
-        for parameter in mine:
+        live = self.layout.learning(mine)
+        for parameter in live:
             parameter.requires_grad_(True)
         try:
-            yield
+            yield mine
         finally:
-            for parameter in mine:
+            for parameter in live:
                 parameter.requires_grad_(False)
 
     # ------------------------------------------------------------------ around a step
@@ -183,7 +202,8 @@ class Trainer:
             extra = {"images": self.step * settings.batch, **self.optim.rates()}
             extra |= self.courses.values(self.step - 1)
             if isinstance(self.task, Metered):
-                extra |= self.task.readings()
+                with self.layout.whole(self.nets):
+                    extra |= self.task.readings()
             row = self.logbook.row(self.step, extra)
             self.hooks.row(self.step, row)
         save = last or self.step % settings.checkpoint_every == 0
@@ -204,7 +224,8 @@ class Trainer:
     def result(self) -> State:
         """The weights that a user of the run gets: averaged where there are averages."""
         averaged = self.averages.state_dict() if self.averages is not None else {}
-        return {role: averaged.get(role) or net.state_dict() for role, net in self.nets.items()}
+        states = {role: averaged.get(role) or net.state_dict() for role, net in self.nets.items()}
+        return {role: self.layout.full(state) for role, state in states.items()}
 
     def save(self) -> None:
         self.check_weights()
@@ -224,7 +245,7 @@ class Trainer:
     def check_weights(self) -> None:
         for role, net in self.nets.items():
             for name, tensor in net.state_dict().items():
-                if not torch.isfinite(tensor).all():
+                if ranks.any_rank(not bool(torch.isfinite(local(tensor)).all()), self.device):
                     self.diverged(f"the weight {name} of the {role} is not finite")
 
     def diverged(self, problem: str) -> None:
@@ -254,10 +275,11 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for role, net in self.nets.items():
-            net.load_state_dict(state["nets"][role])
+            net.load_state_dict(self.layout.place(net, state["nets"][role]))
         if self.averages is not None:
-            self.averages.load_state_dict(state["averages"])
-        self.optim.load_state_dict(state["optim"])
+            placed = {role: self.layout.place(net, state["averages"][role]) for role, net in self.averages.nets.items()}
+            self.averages.load_state_dict(placed)
+        self.optim.load_state_dict(state["optim"], self.layout.place_moments)
         self.task.load_state_dict(state["task"])
         self.logbook.load_state_dict(state["logbook"])
         self.step, self.feed.position, self.best = state["step"], state["position"], state["best"]
@@ -270,9 +292,10 @@ class Trainer:
         CheckpointError : the newest checkpoint cannot be read.
         ResumeMismatch : it is that of another recipe.
         """
-        self.checkpoints.sweep()
-        sweep(self.logbook.file.parent)
-        steps = self.checkpoints.steps()
+        if self.rank == 0:
+            self.checkpoints.sweep()
+            sweep(self.logbook.file.parent)
+        steps = agreed(self.checkpoints.steps)
         if steps:
             state = to_device(self.checkpoints.load(steps[-1]), self.device)
             try:
@@ -284,8 +307,9 @@ class Trainer:
                     hint="undo the changes to the recipe, or start anew from its weights with networks.ROLE.from=…",
                 ) from None
             self.tell_saved()  # a kill may have come between the checkpoint and the model file
-        for file in self.row_files:
-            cut_after(file, self.step)
+        if self.rank == 0:
+            for file in self.row_files:
+                cut_after(file, self.step)
         return self.step
 
 

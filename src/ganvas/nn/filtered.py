@@ -40,7 +40,7 @@ def lowpass_taps(taps: int, *, cutoff: float, width: float, rate: float) -> Tens
     x = _places(taps, rate)
     window = torch.kaiser_window(taps, periodic=False, beta=kaiser_beta(taps, width, rate), dtype=torch.float64)
     h = torch.sinc(2 * cutoff * x) * window
-    return (h / h.sum()).float()
+    return (h / h.sum()).to(torch.get_default_dtype())
 
 
 # Appendix C.2: the same with jinc(r) = J_1(2 pi f_c r) / (pi r) in place of sinc, and the window of rows and columns
@@ -50,7 +50,7 @@ def radial_taps(taps: int, *, cutoff: float, width: float, rate: float) -> Tenso
     r = torch.hypot(x[:, None], x).clamp_min(1e-12 / rate)  # an odd filter has a tap at r = 0, where jinc is pi f_c^2
     window = torch.kaiser_window(taps, periodic=False, beta=kaiser_beta(taps, width, rate), dtype=torch.float64)
     h: Tensor = torch.special.bessel_j1(2 * pi * cutoff * r) / (pi * r) * window * window[:, None]
-    return (h / h.sum()).float()
+    return (h / h.sum()).to(torch.get_default_dtype())
 
 
 def _places(taps: int, rate: float) -> Tensor:

@@ -26,7 +26,7 @@ Padding = tuple[int, int, int, int]  # left, right, top, bottom; a negative one 
 def filter_taps(taps: Sequence[float]) -> Tensor:
     """Taps scaled to a sum of 1, (K,) float32: a filter that keeps a constant image."""
     h = torch.tensor(taps, dtype=torch.float64)
-    return (h / h.sum()).float()
+    return (h / h.sum()).to(torch.get_default_dtype())
 
 
 def upfirdn2d(

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ganvas.nn.precise import precise
+
 
 def input_gradient(scores_of: Callable[[Tensor], Tensor], data: Tensor) -> Tensor:
     """d sum(scores_of(data)) / d data, itself differentiable in the critic's weights.
@@ -24,6 +26,6 @@ def input_gradient(scores_of: Callable[[Tensor], Tensor], data: Tensor) -> Tenso
     (N, ...) float32, the shape of `data`.
     """
     with torch.enable_grad(), torch.autocast(data.device.type, enabled=False):
-        x = data.detach().float().requires_grad_(True)
+        x = precise(data.detach()).requires_grad_(True)
         (gradient,) = torch.autograd.grad(scores_of(x).sum(), x, create_graph=True)
     return gradient

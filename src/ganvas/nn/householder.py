@@ -61,6 +61,15 @@ class HouseholderLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight, self.bias)
 
+    def folded(self) -> nn.Linear:
+        """The ordinary linear layer of this weight and bias."""
+        linear = nn.Linear(len(self.right), len(self.left), bias=self.bias is not None)
+        with torch.no_grad():
+            linear.weight.copy_(self.weight)
+            if self.bias is not None:
+                linear.bias.copy_(self.bias)
+        return linear.to(self.left.dtype)
+
 
 # Song et al. 2023: directions are inherited, gains are flattened
 def factors(weight: Tensor, rank: int) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ def pixel_norm(x: Tensor, eps: float = 1e-8) -> Tensor:
 
 def as_condition(label: Tensor, classes: int) -> Tensor:
     """Class labels (N,) int64, or weights of the classes (N, K) -> (N, K) float32."""
-    return (F.one_hot(label, classes) if label.dim() == 1 else label).float()
+    return (F.one_hot(label, classes) if label.dim() == 1 else label).to(torch.get_default_dtype())
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from annotated_types import Gt
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from ganvas.nn.precise import precise
+
 _WARM_UP = 15  # power iterations on the initial weight
 _MATRICES = (
     nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d,
@@ -148,7 +150,7 @@ def spectral_values(net: nn.Module, iterations: int) -> Iterator[tuple[str, floa
     for name, layer in net.named_modules():
         if not isinstance(layer, _MATRICES):
             continue
-        W = as_matrix(learnt_weight(layer).float(), _output_dim(layer))
+        W = as_matrix(precise(learnt_weight(layer)), _output_dim(layer))
         norm = _spectral_norm(layer)
         u = torch.randn(len(W), generator=torch.Generator().manual_seed(0)).to(W) if norm is None else norm._u.to(W)
         for _ in range(iterations):

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from ganvas.nn import ranks
+
 _TINY = 1e-12  # below it a standard deviation is none, as with one datum or dead inputs
 
 
@@ -51,8 +53,8 @@ class WeightNorm(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             # past the hook that this is called from
             t: Tensor = layer.forward(x.to(self.gain.dtype))  # (N, C, ...)
-        t = t.transpose(0, 1).flatten(1)  # (C, N · ...)
-        mean, std = t.mean(1), t.std(1, correction=0)
+        var, mean = ranks.var_mean(t.transpose(0, 1).flatten(1), (1,))  # (C, N · ...) -> (C,) each
+        std = var.sqrt()
         scale = torch.where(std > _TINY, 1 / std, 1.0)
         self.gain.copy_(scale)
         if bias is not None:

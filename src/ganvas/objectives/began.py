@@ -8,6 +8,7 @@ import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
+from ganvas.nn import ranks
 from ganvas.parts import objective
 from ganvas.types import Turn
 
@@ -44,7 +45,7 @@ class BEGAN:
         """Move k after a critic update."""
         with torch.no_grad():
             balance = turn.fake_scores.logits.mean() - self.gamma * turn.real_scores.logits.mean()
-        self.k = min(1.0, max(0.0, self.k + self.rate * float(balance)))
+        self.k = min(1.0, max(0.0, self.k + self.rate * float(ranks.mean_over_ranks(balance))))
 
     def state_dict(self) -> dict[str, Any]:
         return {"k": self.k}

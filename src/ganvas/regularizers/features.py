@@ -11,6 +11,8 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 from ganvas.errors import BadValue, UsageError
+from ganvas.nn import ranks
+from ganvas.nn.precise import precise
 from ganvas.parts import Slot, regularizer
 from ganvas.types import Critic, Latent, Objective, Side, SpacedGenerator, Turn
 
@@ -76,7 +78,7 @@ class AdaptiveMix:
     def term(self, turn: Turn, data: Tensor, features: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
         """(the distance, logits (N,) of the mixed data as they are judged)."""
         share = torch.rand(len(data), 1, device=data.device)  # λ, Beta(1, 1) is uniform
-        data, features = data.float(), features.float()  # whatever the precision of training
+        data, features = precise(data), precise(features)  # whatever the precision of training
         partner = torch.arange(len(data), device=data.device).roll(1)
         mixed = torch.lerp(data[partner], data, share.view(-1, *[1] * (data.dim() - 1)))
         mix = torch.lerp(features[partner], features, share)  # (N, D)
@@ -85,7 +87,7 @@ class AdaptiveMix:
         scores = turn.critic(mixed, label)
         logits = scores.logits
         if self.objective is not None:
-            logits = logits + cast("Critic", turn.nets["discriminator"]).head(mix, label).logits.float()
+            logits = logits + precise(cast("Critic", turn.nets["discriminator"]).head(mix, label).logits)
         if self.distance == "cosine":
             return -F.cosine_similarity(scores.features, target).mean(), logits
         return F.mse_loss(scores.features, target), logits
@@ -116,7 +118,7 @@ class LeCam:
         return (real - self.fake_average).square().mean() + (fake - self.real_average).square().mean()
 
     def moved(self, average: float | None, logits: Tensor) -> float:
-        now = logits.detach().mean().item()
+        now = ranks.mean_over_ranks(logits.detach().mean()).item()
         return now if average is None else self.decay * average + (1 - self.decay) * now
 
     def state_dict(self) -> dict[str, float | None]:
@@ -163,7 +165,7 @@ class PathLength:
         (pulled,) = torch.autograd.grad((images * noise).sum(), latent.values, create_graph=True)  # Jᵀ y, (N, ..., D)
         # The square root has no gradient at zero, where a latent meets dead units alone.
         lengths = (pulled.square().sum(-1).view(n, -1).mean(1) + 1e-12).sqrt()
-        self.mean += self.decay * (lengths.detach().mean().item() - self.mean)
+        self.mean += self.decay * (ranks.mean_over_ranks(lengths.detach().mean()).item() - self.mean)
         return (lengths - self.mean).square().mean()
 
     def start(

@@ -9,6 +9,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 from ganvas.nn.gradients import input_gradient
+from ganvas.nn.precise import precise
 from ganvas.parts import regularizer
 from ganvas.types import Side, Turn
 
@@ -62,7 +63,7 @@ class GradientPenalty:
     def __call__(self, turn: Turn) -> Tensor:
         # One ε a sample, the same for all its pixels.
         mix = torch.rand(len(turn.real), *[1] * (turn.real.dim() - 1), device=turn.real.device)
-        between = torch.lerp(turn.fake.detach().float(), turn.real.float(), mix)
+        between = torch.lerp(precise(turn.fake.detach()), precise(turn.real), mix)
         excess = (_squared_slope(turn, between, turn.label) + _ROOT_SHIFT).sqrt() - self.target
         return (excess.relu() if self.sides == "one" else excess).square().mean()
 
@@ -91,5 +92,5 @@ class MaxGradientPenalty:
 
     def __call__(self, turn: Turn) -> Tensor:
         mix = torch.rand(len(turn.real), *[1] * (turn.real.dim() - 1), device=turn.real.device)
-        between = torch.lerp(turn.fake.detach().float(), turn.real.float(), mix)
+        between = torch.lerp(precise(turn.fake.detach()), precise(turn.real), mix)
         return _squared_slope(turn, between, turn.label).max()

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganvas.errors import BadValue
+from ganvas.nn import ranks
 from ganvas.parts import Entry, Slot, Slots, conditioning, task
 from ganvas.tasks.adversarial import Adversarial
 from ganvas.types import Augment, Batch, DataSpec, Nets, Objective, Scores, Term, Turn
@@ -145,13 +146,14 @@ class SemiSupervised(Adversarial):
         """Keep the data of classes that have too few labelled ones yet."""
         if min(self.counts) >= self.per_class or batch.label is None:
             return
+        everything, labels = ranks.everywhere(batch.data), ranks.everywhere(batch.label)
         new = []
-        for i, k in enumerate(batch.label.tolist()):
+        for i, k in enumerate(labels.tolist()):
             if self.counts[k] < self.per_class:
                 self.counts[k] += 1
                 new.append(i)
         if new:
-            data, label = batch.data[new], batch.label[new]
+            data, label = everything[new], labels[new]
             self.data = data if self.data is None else torch.cat([self.data, data])
             self.label = label if self.label is None else torch.cat([self.label, label])
 

@@ -1,0 +1,218 @@
+"""How weights lie over the processes that train together, and what keeps those processes alike.
+
+`Replicated`: every rank has all weights; gradients are averaged before the optimizer's step. `Sharded`: every rank
+keeps a share of the weights, their averages and the optimizer's state, and has all of them only while an update runs.
+Both give what one process gives at the same batch, to rounding. With one process `Replicated` does nothing at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ganvas.nn import ranks
+from ganvas.nn.synced_norm import synchronise
+
+if TYPE_CHECKING:
+    from torch.distributed.fsdp import FSDPModule
+
+_BUCKET = 25 * 2**20  # bytes of gradients that travel at once
+
+
+class Replicated:
+    """Every rank has everything."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def spread(self, nets: Mapping[str, nn.Module]) -> None:
+        """Make networks, alike on all ranks, ready to be trained together."""
+        if ranks.world() > 1:
+            for net in nets.values():
+                synchronise(net)
+
+    def spread_averages(self, nets: Mapping[str, nn.Module]) -> None:
+        """The same for their averaged copies, which are never in training."""
+
+    @contextlib.contextmanager
+    def whole(self, nets: Mapping[str, nn.Module]) -> Iterator[None]:
+        """While it lasts, every rank has all weights of these networks. They may be changed, alike on all ranks."""
+        yield
+
+    def learning(self, parameters: Sequence[nn.Parameter]) -> list[nn.Parameter]:
+        """What the networks compute with in place of what the optimizer steps."""
+        return list(parameters)
+
+    def reduce(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Average the gradients over the ranks. One that is missing on some ranks is zero there."""
+        if ranks.world() == 1:
+            return
+        for bucket in _buckets(self.present(parameters)):
+            grads = [_gradient(each) for each in bucket]
+            flat = ranks.mean_over_ranks(torch.cat([grad.reshape(-1) for grad in grads]))
+            pieces = torch.split(flat, [grad.numel() for grad in grads])
+            torch._foreach_copy_(grads, [piece.view_as(grad) for piece, grad in zip(pieces, grads, strict=True)])
+
+    def present(self, parameters: Sequence[nn.Parameter]) -> list[nn.Parameter]:
+        """Those that have a gradient on any rank; all others keep none, and so are not stepped."""
+        here = torch.tensor([float(each.grad is not None) for each in parameters], device=self.device)
+        there = ranks.sum_over_ranks(here).tolist()
+        return [each for each, count in zip(parameters, there, strict=True) if count]
+
+    def settle(self, nets: Mapping[str, nn.Module]) -> None:
+        """Average the networks' own running statistics, each of which has seen one rank's share."""
+        if ranks.world() == 1:
+            return
+        moving = [each for net in nets.values() for each in net.buffers() if each.is_floating_point() and each.numel()]
+        for dtype in sorted({each.dtype for each in moving}, key=str):
+            alike = [each for each in moving if each.dtype == dtype]
+            flat = ranks.mean_over_ranks(torch.cat([each.reshape(-1) for each in alike]))
+            pieces = torch.split(flat, [each.numel() for each in alike])
+            torch._foreach_copy_(alike, [piece.view_as(each) for piece, each in zip(pieces, alike, strict=True)])
+
+    def full(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A network's state with every tensor whole. All ranks ask together."""
+        return dict(state)
+
+    def place(self, net: nn.Module, state: Mapping[str, Any]) -> dict[str, Any]:
+        """A network's saved state, lying as the network does."""
+        return dict(state)
+
+    def place_moments(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+        """An optimizer's saved state, lying as its parameters do."""
+        return state
+
+
+class Sharded(Replicated):
+    """Every rank keeps one piece of each weight, cut along its first dimension (fully_shard, FSDP2).
+
+    Hooks of fully_shard would bring weights together for calls of `forward` alone, and give gradients away in the midst
+    of a penalty's graph. So an update asks for all weights before it begins, and gives them back when it is done.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(device)
+        from torch.distributed.device_mesh import init_device_mesh
+
+        self.mesh = init_device_mesh(device.type, (ranks.world(),))
+        self.partner: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}  # id of a rank's piece -> it, the whole weight
+
+    def spread(self, nets: Mapping[str, nn.Module]) -> None:
+        super().spread(nets)
+        self.spread_averages(nets)
+
+    def spread_averages(self, nets: Mapping[str, nn.Module]) -> None:
+        from torch.distributed.fsdp import fully_shard
+
+        for net in nets.values():
+            for each in net.parameters():
+                each.data = each.data.contiguous()  # rows of a channels-last kernel cannot be cut apart
+            scalars = {each for each in net.parameters() if not each.dim()}  # cannot be cut; every rank has them
+            sharded = fully_shard(net, mesh=self.mesh, reshard_after_forward=False, ignored_params=scalars)
+            sharded.set_requires_gradient_sync(False)
+            sharded.set_reshard_after_backward(False)
+
+    @contextlib.contextmanager
+    def whole(self, nets: Mapping[str, nn.Module]) -> Iterator[None]:
+        pieces = {role: dict(net.named_parameters()) for role, net in nets.items()}
+        for role, net in nets.items():
+            cast("FSDPModule", net).unshard()
+            for name, parameter in net.named_parameters():
+                piece = pieces[role][name]
+                self.partner[id(piece)] = (piece, parameter)
+        try:
+            yield
+            self.keep_changes()
+        finally:
+            for net in nets.values():
+                cast("FSDPModule", net).reshard()
+            self.partner = {}
+
+    @torch.no_grad()
+    def keep_changes(self) -> None:
+        """Weights that were changed by hand, such as clipped ones, go back into this rank's pieces."""
+        from torch.distributed.tensor import DTensor, Replicate
+
+        for piece, whole in self.partner.values():
+            if local(piece) is not piece:
+                changed = DTensor.from_local(whole.data, self.mesh, [Replicate()], run_check=False)
+                piece.data.copy_(changed.redistribute(placements=cast("DTensor", piece).placements))
+
+    def learning(self, parameters: Sequence[nn.Parameter]) -> list[nn.Parameter]:
+        return [self.partner[id(each)][1] for each in parameters]
+
+    def reduce(self, parameters: Sequence[nn.Parameter]) -> None:
+        from torch.distributed.tensor import DTensor, Partial
+
+        super().reduce([each for each in parameters if local(each) is each])
+        cut = [each for each in parameters if local(each) is not each]
+        pairs = {id(whole): piece for piece, whole in zip(cut, self.learning(cut), strict=True)}
+        for whole in self.present(self.learning(cut)):
+            piece: Any = pairs[id(whole)]
+            gradient = DTensor.from_local(_gradient(whole), self.mesh, [Partial("avg")], run_check=False)
+            piece.grad = gradient.redistribute(placements=piece.placements)
+            whole.grad = None
+
+    def full(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: _full(value) for name, value in state.items()}
+
+    def place(self, net: nn.Module, state: Mapping[str, Any]) -> dict[str, Any]:
+        own = net.state_dict()
+        return {name: self.like(value, own[name]) if name in own else value for name, value in state.items()}
+
+    def place_moments(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+        parameters = [each for group in optimizer.param_groups for each in group["params"]]
+        moments = {
+            key: {
+                name: self.like(value, parameters[int(key)]) if getattr(value, "dim", lambda: 0)() else value
+                for name, value in own.items()
+            }
+            for key, own in state["state"].items()
+        }
+        return {**state, "state": moments}
+
+    def like(self, value: Any, own: Tensor) -> Any:
+        from torch.distributed.tensor import DTensor, distribute_tensor
+
+        if isinstance(own, DTensor) and not isinstance(value, DTensor):
+            return distribute_tensor(value.to(self.device), self.mesh, own.placements, src_data_rank=None)
+        return value
+
+
+def _full(value: Tensor) -> Tensor:
+    whole = getattr(value, "full_tensor", None)
+    return value if whole is None else whole()
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad
+
+
+def _buckets(parameters: Iterable[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
+    """Parameters of one dtype each, up to the size that travels at once."""
+    waiting: dict[torch.dtype, list[nn.Parameter]] = {}
+    for each in parameters:
+        bucket = waiting.setdefault(each.dtype, [])
+        bucket.append(each)
+        if sum(own.numel() * own.element_size() for own in bucket) >= _BUCKET:
+            yield waiting.pop(each.dtype)
+    yield from waiting.values()
+
+
+def local(tensor: Tensor) -> Tensor:
+    """The values of a tensor that lie on this rank."""
+    own = getattr(tensor, "to_local", None)
+    return tensor if own is None else own()
+
+
+def barrier() -> None:
+    """Wait until every rank is here."""
+    if ranks.world() > 1:
+        dist.barrier()
