@@ -34,6 +34,11 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with zipfile.ZipFile(root / "photos.zip", "w") as archive:
         for file in sorted((root / "photos").iterdir()):
             archive.write(file, file.name)
+    (root / "shards").mkdir()
+    for number in range(2):
+        with tarfile.open(root / "shards" / f"{number:02d}.tar", "w") as shard:
+            for file in sorted((root / "photos").iterdir())[number::2]:
+                shard.add(file, file.name)
     np.savez(root / "faces.npz", images=rng.integers(0, 256, (6, 40, 40, 3), dtype=np.uint8))
     digits = rng.integers(0, 256, (6, 28, 28), dtype=np.uint8)
     header = b"\0\0\x08\x03" + np.array(digits.shape, dtype=">u4").tobytes()

@@ -83,7 +83,7 @@ def save(
 def _write(
     target: Path, shape: tuple[int, ...], chunks: Iterator[NDArray[np.uint8]], rest: Callable[[int], Prepared]
 ) -> None:
-    with _replacing(target / "images.npy") as file:
+    with replacing(target / "images.npy") as file:
         count = 0
         # NumPy leaves room in the header for the first axis to grow, so it can be written twice at the same length.
         _header(file, (0, *shape))
@@ -106,7 +106,7 @@ def _write(
         "skipped": found.skipped,
         "ignored": found.ignored,
     }
-    with _replacing(target / "index.json") as file:
+    with replacing(target / "index.json") as file:
         file.write(json.dumps(facts).encode())
 
 
@@ -115,7 +115,7 @@ def _header(file: IO[bytes], shape: tuple[int, ...]) -> None:
 
 
 @contextlib.contextmanager
-def _replacing(target: Path) -> Iterator[IO[bytes]]:
+def replacing(target: Path) -> Iterator[IO[bytes]]:
     """A temporary file in the same folder that becomes `target` once it is safely on the disk, or vanishes."""
     temporary = target.with_name(f"{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from ganvas.errors import DataError
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 LABEL_FILE = "dataset.json"
 SPLIT_NAMES = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev"})
+
+_DRIVE = re.compile(r"[A-Za-z]:")
 
 LabelMode = Literal["auto", "none", "folders", "json"]
 """auto: `dataset.json` where there is one, else class folders where all images lie in two or more, else none."""
@@ -36,6 +39,22 @@ class Listing:
 def hidden(name: str) -> bool:
     """Whether any step of the path starts with a dot, or is the shadow folder that macOS puts into archives."""
     return any(step.startswith(".") or step == "__MACOSX" for step in name.split("/"))
+
+
+def refuse_escape(name: str, where: str) -> None:
+    """Nothing is unpacked, but an archive with such a name was made to harm, or will harm another tool.
+
+    Raises
+    ------
+    DataError : a member's name leads outside.
+    """
+    steps = name.replace("\\", "/").split("/")
+    if ".." in steps or steps[0] == "" or _DRIVE.match(name):
+        raise DataError(
+            f"the member {name!r} points outside of the archive",
+            where=where,
+            hint="do not use this archive, or pack it again with plain relative names",
+        )
 
 
 def list_images(

@@ -11,7 +11,7 @@ Pixels = Annotated[int, Gt(0)]
 
 
 @dataclass(frozen=True)
-class ImageOptions:
+class PixelOptions:
     """How images are brought to one form.
 
     Parameters
@@ -22,15 +22,12 @@ class ImageOptions:
     channels : 1 grey, 3 RGB, 4 RGBA; None: the richest form among the images. Transparency becomes white paper where
         the alpha channel is dropped.
     flip : mirror each image left to right with probability 1/2 whenever it is read.
-    limit : at most so many images: a fixed choice, as even over the classes as can be, in which a smaller limit
-        chooses a subset of a larger one's. None: all.
     """
 
     size: Pixels | tuple[Pixels, Pixels] | None = None
     fit: Literal["crop", "pad", "stretch"] = "crop"
     channels: Literal[1, 3, 4] | None = None
     flip: bool = False
-    limit: Annotated[int, Ge(2)] | None = None
 
     @property
     def height_width(self) -> tuple[int, int] | None:
@@ -42,4 +39,19 @@ class ImageOptions:
         return (self.channels or channels, *(self.height_width or (height, width)))
 
 
+@dataclass(frozen=True)
+class ImageOptions(PixelOptions):
+    """How images are brought to one form, and how many of them.
+
+    Parameters
+    ----------
+    size, fit, channels, flip : see `PixelOptions`.
+    limit : at most so many images: a fixed choice, as even over the classes as can be, in which a smaller limit
+        chooses a subset of a larger one's. None: all.
+    """
+
+    limit: Annotated[int, Ge(2)] | None = None
+
+
 AS_THEY_ARE = ImageOptions()
+PIXELS_AS_THEY_ARE = PixelOptions()

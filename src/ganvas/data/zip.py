@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import re
 import zipfile
 import zlib
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Annotated
 
 import numpy as np
 
-from ganvas.data.listing import LABEL_FILE, LabelMode, list_images
+from ganvas.data.listing import LABEL_FILE, LabelMode, list_images, refuse_escape
 from ganvas.data.options import AS_THEY_ARE, ImageOptions
 from ganvas.data.pixels import Corrupt, Picture, decode
 from ganvas.data.prepare import OnCorrupt, Source, prepare
@@ -27,8 +26,6 @@ MAX_MEMBER = 256 << 20
 
 MAX_RATIO, RATIO_MATTERS = 200, 16 << 20
 """Image files hardly compress; a member that grows 200-fold to more than 16 MiB was made to fill the memory."""
-
-_DRIVE = re.compile(r"[A-Za-z]:")
 
 
 @dataset("zip", tiny={"limit": 64, "size": 32})
@@ -107,7 +104,7 @@ def _open(
     members: dict[str, zipfile.ZipInfo] = {}
     folders: list[str] = []
     for info in infos:
-        _refuse_escape(info.filename, where)
+        refuse_escape(info.filename, where)
         if not info.filename.startswith(prefix) or info.filename == prefix:
             continue
         name = info.filename[len(prefix) :]
@@ -146,17 +143,6 @@ def _open(
         return decode(read(names[number]))
 
     return Source(place, names, picture, chosen_labels, listing.class_names, listing.ignored)
-
-
-def _refuse_escape(name: str, where: str) -> None:
-    """Nothing is unpacked, but an archive with such a name was made to harm, or will harm another tool."""
-    steps = name.replace("\\", "/").split("/")
-    if ".." in steps or steps[0] == "" or _DRIVE.match(name):
-        raise DataError(
-            f"the member {name!r} points outside of the archive",
-            where=where,
-            hint="do not use this archive, or pack it again with plain relative names",
-        )
 
 
 def _refuse_bomb(info: zipfile.ZipInfo, where: str) -> None:
