@@ -40,6 +40,7 @@ MEANING = {
     "train.seed": "decides first weights, order of the data, latents and random flips",
     "train.precision": "of the forward passes; weights, penalties and optimizer state stay float32",
     "train.accumulate": "micro-batches that a batch is cut into; less memory, the same number of images an update",
+    "train.parallel": "where several processes train: each has all weights, or a piece of them (see Clusters)",
     "train.compile": "compile the networks with `torch.compile`",
     "train.channels_last": "memory layout; faster convolutions on many CPUs and GPUs",
     "train.log_every": "steps between rows of `log.jsonl`",

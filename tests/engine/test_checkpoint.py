@@ -71,7 +71,7 @@ def test_words_that_look_like_markers_come_back() -> None:
 
 def test_pack_copies(tmp_path: Path) -> None:
     weight = torch.zeros(2)
-    found, _ = pack({"w": weight})
+    found, _, _ = pack({"w": weight})
     weight += 1
     assert torch.equal(found["0"], torch.zeros(2))
 

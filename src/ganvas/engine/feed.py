@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -35,39 +36,53 @@ class Feed:
         self.position = 0
         self._order: tuple[int, np.ndarray] | None = None
         self._stream: tuple[int, Stream] | None = None  # the position where its next datum belongs
+        self._ahead: tuple[int, Future[Batch]] | None = None  # the batch of that position, being made
+        self._hand = ThreadPoolExecutor(1, thread_name_prefix="feed")
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
+        position, ahead = self.position, self._ahead
+        batch = ahead[1].result() if ahead is not None else None
+        if batch is None or ahead is None or ahead[0] != position:  # the first one, or put elsewhere by a resume
+            batch = self.prepare(position)
+        self.position = position + self.batch
+        # The next one is made while the networks are busy with this one.
+        self._ahead = (self.position, self._hand.submit(self.prepare, self.position))
+        data = batch.data.to(self.device, non_blocking=True)
+        return Batch(data, None if batch.label is None else batch.label.to(self.device, non_blocking=True))
+
+    def prepare(self, position: int) -> Batch:
+        """This rank's share of the batch at a position, as it will lie on the device."""
         # Other flips on other ranks; the first has those of a lone process.
         own = [ranks.rank()] if ranks.rank() else []
-        rng = np.random.default_rng([self.seed, 1, self.position, *own])
-        batch = self.read(rng)
-        self.position += self.batch
-        data = batch.data.to(self.device)
+        rng = np.random.default_rng([self.seed, 1, position, *own])
+        batch = self.read(position, rng)
+        data = batch.data
         if data.dim() == 4:
             data = data.contiguous(memory_format=self.memory_format)
-        return Batch(data, None if batch.label is None else batch.label.to(self.device))
+        if self.device.type == "cuda":  # so that the copy need not be waited for
+            return Batch(data.pin_memory(), None if batch.label is None else batch.label.pin_memory())
+        return Batch(data, batch.label)
 
-    def read(self, rng: np.random.Generator) -> Batch:
-        """This rank's share of the next batch."""
+    def read(self, position: int, rng: np.random.Generator) -> Batch:
         rank, world = ranks.rank(), ranks.world()
         if not isinstance(self.dataset, StreamedDataset):
-            return self.dataset.batch(self.indices()[rank::world], rng)
+            return self.dataset.batch(self.indices(position)[rank::world], rng)
         share = len(range(rank, self.batch, world))
-        if self._stream is None or self._stream[0] != self.position:  # the first one, or put elsewhere by a resume
-            own = self.position * share // self.batch
-            self._stream = (self.position, self.dataset.stream(seed=self.seed, rank=rank, world=world, position=own))
+        if self._stream is None or self._stream[0] != position:
+            own = position * share // self.batch
+            self._stream = (position, self.dataset.stream(seed=self.seed, rank=rank, world=world, position=own))
         stream = self._stream[1]
-        self._stream = (self.position + self.batch, stream)
+        self._stream = (position + self.batch, stream)
         return stream.take(share, rng)
 
-    def indices(self) -> np.ndarray:
+    def indices(self, position: int) -> np.ndarray:
         """Data `position` to `position + batch` of the stream; a batch may cross into the next epochs."""
         n, taken, pieces = len(self.dataset), 0, []
         while taken < self.batch:
-            epoch, offset = divmod(self.position + taken, n)
+            epoch, offset = divmod(position + taken, n)
             piece = self.order(epoch)[offset : offset + self.batch - taken]
             pieces.append(piece)
             taken += len(piece)
