@@ -114,8 +114,8 @@ def train(
                 watcher.say(f"stage {stage.number} of {last.number}: {stage.name or 'the recipe itself'}")
             with of_stage(stage):
                 model = train_stage(
-                    stage, resume=resume and agreed(stage.folder.is_dir), allow_changes=allow_changes, device=own_device,
-                    watcher=watcher, profile=profile,
+                    stage, resume=resume and agreed(stage.folder.is_dir), allow_changes=allow_changes,
+                    device=own_device, watcher=watcher, profile=profile,
                 )  # fmt: skip
         return model
 
@@ -252,7 +252,8 @@ def provenance(plan: Plan) -> dict[str, Any]:
     return {
         "ganvas": ganvas.__version__, "commit": commit, "torch": torch.__version__, "python": platform.python_version(),
         "machine": platform.machine(), "device": str(plan.device), "threads": torch.get_num_threads(),
-        "processes": ranks.world(), "seed": plan.settings.seed, "data": plan.dataset.fingerprint, "data_count": len(plan.dataset),
+        "processes": ranks.world(), "seed": plan.settings.seed, "data": plan.dataset.fingerprint,
+        "data_count": len(plan.dataset),
     }  # fmt: skip
 
 
