@@ -44,7 +44,21 @@ device_option = click.option("--device", metavar="NAME", help="Such as cpu or cu
 class InOrder(click.Group):
     """Lists its commands in the order in which a person meets them."""
 
-    order = ("train", "sample", "eval", "inspect", "bench", "list", "show", "check", "diff", "import", "export")
+    order = (
+        "train",
+        "sample",
+        "eval",
+        "inspect",
+        "bench",
+        "search",
+        "scale",
+        "list",
+        "show",
+        "check",
+        "diff",
+        "import",
+        "export",
+    )
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(self.commands, key=self.order.index)
