@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ganvas.errors import CheckpointError, UsageError
+from ganvas.errors import CheckpointError, InUse
 
 try:
     import fcntl
@@ -65,7 +66,7 @@ def claimed(folder: Path) -> Iterator[None]:
 
     Raises
     ------
-    UsageError : another process holds it.
+    InUse : another process holds it.
     CheckpointError : it cannot be made.
     """
     try:
@@ -75,18 +76,47 @@ def claimed(folder: Path) -> Iterator[None]:
     if fcntl is None:
         yield  # type: ignore[unreachable]
         return
-    handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        handle = _lock(folder)
     except BlockingIOError:
-        os.close(handle)
-        raise UsageError(
+        raise InUse(
             "another process is training into it", where=str(folder), hint="wait for it, or give another --out"
         ) from None
     try:
         yield
     finally:
         os.close(handle)
+
+
+def is_claimed(folder: Path) -> bool:
+    """Whether a process holds the folder now."""
+    if fcntl is None or not folder.is_dir():
+        return False
+    try:
+        os.close(_lock(folder))
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _lock(folder: Path) -> int:
+    """A handle that holds the folder until it is closed; BlockingIOError where another one does."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return handle
+    except OSError as error:
+        os.close(handle)
+        if error.errno != errno.EBADF:
+            raise
+    # NFS locks for writing only what is open for writing, and a folder cannot be.
+    handle = os.open(folder / ".claim", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
 
 
 # --------------------------------------------------------------------------------------------------- rows of JSON

@@ -5,35 +5,28 @@ A study is YAML with the keys of `Study`. Running it again trains only what is m
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import json
 import math
-import multiprocessing
-import os
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Ge, Len
 
-from ganvas import bench, parts, tables, yaml12
-from ganvas.errors import DivergenceError, GanvasError, RecipeError, nearest
-from ganvas.files import read_rows, write_bytes
-from ganvas.recipe import STUDIES, Recipe, check_section, differences
+from ganvas import bench, parts, places, tables, yaml12
+from ganvas.errors import RecipeError, nearest
+from ganvas.places import DIVERGED as DIVERGED
+from ganvas.places import Local, Place, Tell, Work
+from ganvas.recipe import STUDIES, Recipe, check_section
 from ganvas.report import simple_page
 from ganvas.report.markup import Html, tag
 from ganvas.report.markup import table as html_table
-from ganvas.run import train
 from ganvas.tables import Line, Series
-
-DIVERGED = "diverged.txt"  # in a run's folder: what its last training ended with
 
 Overrides = tuple[str, ...]
 Seeds = tuple[Annotated[int, Ge(0)], ...]
-Tell = Callable[[int, int, str], None]  # (runs done, runs in all, which one)
 
 
 @dataclass(frozen=True)
@@ -72,6 +65,11 @@ class Run:
     recipe: Recipe
     folder: Path
     setting: str = ""  # the label in `tune`
+
+    def work(self, *, threads: int = 1, device: str = "cpu") -> Work:
+        """It as a worker is given it."""
+        name = " ".join(filter(None, (*self.labels, self.setting)))
+        return Work.here(self.recipe, self.folder, f"{name} seed {self.seed}".strip(), threads=threads, device=device)
 
 
 def load(source: str | Path) -> Study:
@@ -181,92 +179,47 @@ def expected_best(scores: Sequence[float], budget: int) -> float:
 
 def finished(run: Run) -> bool:
     """Whether the run has been trained to its end by this very recipe."""
-    resolved = run.recipe.resolve()
-    return last_step(run.folder) == resolved["train"]["steps"] and same_recipe(run, resolved)
+    return places.finished(run.work())
 
 
 def divergence(run: Run) -> str | None:
     """Why training this very recipe ended early; None where it has not. It would diverge again, to the bit."""
-    note = run.folder / DIVERGED
-    if not note.is_file() or not same_recipe(run, run.recipe.resolve()):
-        return None
-    return note.read_text(encoding="utf-8").strip()
+    return places.divergence(run.work())
 
 
-def last_step(folder: Path) -> int:
-    rows = read_rows(folder / "scores.jsonl")
-    return int(rows[-1]["step"]) if rows else -1
-
-
-def same_recipe(run: Run, resolved: Mapping[str, Any]) -> bool:
-    file = run.folder / "resolved.yaml"
-    if not file.is_file():
-        return False
-    before, _ = yaml12.read(file.read_text(encoding="utf-8"), str(file))
-    return not differences(before, json.loads(json.dumps(resolved)))
-
-
-def carry_out(run: Run, threads: int) -> str | None:
-    """Train one run in this process, from where it stands; the problem in one line where it fails."""
-    import shutil
-
-    import torch
-
-    torch.set_num_threads(threads)
-    if run.folder.exists() and not same_recipe(run, run.recipe.resolve()):
-        shutil.rmtree(run.folder)  # of another version of the study
-    try:
-        train(run.recipe, out=run.folder, resume=run.folder.exists(), device="cpu")
-    except DivergenceError as error:
-        write_bytes(run.folder / DIVERGED, error.problem.encode())
-        return error.problem
-    return None
-
-
-def execute(study: Study, out: Path, *, jobs: int, threads: int, tell: Tell) -> dict[Path, str]:
-    """Train what is not finished, `jobs` at a time; the problem of each run that diverged, by its folder.
+def execute(
+    study: Study,
+    out: Path,
+    *,
+    jobs: int,
+    threads: int,
+    tell: Tell,
+    place: Place | None = None,
+    retries: int = places.RETRIES,
+) -> dict[Path, str]:
+    """Train what is not finished; the problem of each run that diverged, by its folder.
 
     A cell that diverges is a result of the study. Any other error ends it.
+
+    Parameters
+    ----------
+    jobs, threads : trainings at a time on this machine, and threads of torch in each; a `place` has its own of both.
+    place : where trainings run; None: on this machine. It is closed when they are done.
+    retries : how often a training goes on from its last checkpoint when its worker is lost.
+
+    Raises
+    ------
+    places.Interrupted, WorkerLost : see `places.carry_out_all`.
     """
     columns(study)  # before anything is trained: is there something to compare?
-    failed = carry_out_all(tuning(study, out), jobs, threads, tell) if study.tune else {}
-    return failed | carry_out_all(runs(study, out), jobs, threads, tell)
+    with contextlib.closing(place or Local(jobs=jobs, threads=threads)) as at:
 
+        def train_all(planned: Sequence[Run]) -> dict[Path, str]:
+            work = [run.work(threads=at.threads, device=at.device) for run in planned]
+            return places.carry_out_all(work, at, retries=retries, tell=tell)
 
-def carry_out_all(planned: Sequence[Run], jobs: int, threads: int, tell: Tell) -> dict[Path, str]:
-    failed = {run.folder: problem for run in planned if (problem := divergence(run)) is not None}
-    waiting = [run for run in planned if run.folder not in failed and not finished(run)]
-    done = len(planned) - len(waiting)
-    tell(done, len(planned), "already there")
-    # Spawned, not forked: torch's thread pools do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
-        started = {pool.submit(carry_out, run, threads): run for run in waiting}
-        try:
-            for future in as_completed(started):
-                run = started[future]
-                problem = future.result()
-                done += 1
-                if problem:
-                    failed[run.folder] = problem
-                name = " ".join(filter(None, (*run.labels, run.setting)))
-                tell(done, len(planned), f"{name} seed {run.seed}" + (f": {problem}" if problem else ""))
-        except (KeyboardInterrupt, GanvasError):
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return failed
-
-
-def _end_with_parent() -> None:
-    """In a worker: end when the process that started it is gone, however it went, instead of training on alone."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)  # at any point: what a run writes is whole or not there
-
-    threading.Thread(target=watch, daemon=True).start()
+        failed = train_all(tuning(study, out)) if study.tune else {}
+        return failed | train_all(runs(study, out))
 
 
 # --------------------------------------------------------------------------------------------------- the table
