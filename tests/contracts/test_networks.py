@@ -13,7 +13,7 @@ from ganvas import parts, values
 from ganvas.errors import BadValue
 from ganvas.parts import Part
 from ganvas.recipe import check_node
-from ganvas.types import Critic, DataSpec, Generator, LatentSpec
+from ganvas.types import Critic, DataSpec, Encoder, Generator, LatentCritic, LatentSpec
 
 SPECS = (DataSpec((1, 8, 8), num_classes=10), DataSpec((3, 16, 32)), DataSpec((3, 32, 32), num_classes=4))
 N = 5
@@ -47,14 +47,21 @@ def inputs(net: nn.Module, spec: DataSpec, n: int = N, seed: int = 1) -> tuple[T
     if isinstance(net, Generator):
         shape = next(iter(net.latents.values())).shape
         return torch.randn(n, *shape, generator=generator), label
+    if isinstance(net, LatentCritic):
+        return torch.randn(n, *net.latent_shape, generator=generator), None
     return torch.rand(n, *spec.shape, generator=generator) * 2 - 1, label
+
+
+def call(net: nn.Module, data: Tensor, label: Tensor | None) -> object:
+    """What the network says; encoders and critics of latents know no labels."""
+    return net(data) if isinstance(net, Encoder | LatentCritic) else net(data, label)
 
 
 def answer(net: nn.Module, data: Tensor, label: Tensor | None) -> Tensor:
     """The network's answer as rows (N, ...)."""
-    out = net(data, label)
+    out = call(net, data, label)
     if isinstance(out, Tensor):
-        return out
+        return out.reshape(len(data), -1)
     said = [out.logits, out.features, *out.extra.values()]
     return torch.cat([each.reshape(len(data), -1) for each in said], dim=1)
 
@@ -63,7 +70,7 @@ def settled(net: nn.Module, spec: DataSpec) -> nn.Module:
     """The network in eval mode, after its running statistics have seen something."""
     with torch.no_grad():
         for seed in range(3):
-            net.train()(*inputs(net, spec, seed=seed))
+            call(net.train(), *inputs(net, spec, seed=seed))
     return net.eval()
 
 
@@ -71,7 +78,7 @@ def settled(net: nn.Module, spec: DataSpec) -> nn.Module:
 def test_shapes_and_ranges(part: Part) -> None:
     for net, spec in built(part):
         data, label = inputs(net, spec)
-        out = net(data, label)
+        out = call(net, data, label)
         if isinstance(net, Generator):
             assert out.shape == (N, *spec.shape)
             assert out.abs().max() <= 1 or not getattr(net, "bounded", True)  # sampling cuts those that say so
@@ -82,6 +89,10 @@ def test_shapes_and_ranges(part: Part) -> None:
             assert out.logits.shape == (N,)
             assert out.features.shape[0] == N
             assert out.features.dim() == 2
+        elif isinstance(net, Encoder):
+            assert out.shape == (N, *net.code_shape)
+        elif isinstance(net, LatentCritic):
+            assert out.shape == (N,)
         else:
             raise AssertionError(f"{part.name} is neither a generator nor a critic: this contract must learn of it")
         assert torch.isfinite(answer(net, data, label)).all()
@@ -148,5 +159,5 @@ def test_forward_does_not_change_its_input(part: Part) -> None:
     for net, spec in built(part):
         data, label = inputs(net, spec)
         before = data.clone()
-        net(data, label)
+        call(net, data, label)
         assert torch.equal(data, before)
