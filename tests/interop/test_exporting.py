@@ -160,12 +160,6 @@ def test_networks_without_a_counterpart(tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------------------------------------------- ONNX
 
-# Generators that PyTorch's exporter does not manage, with the reason; reported to whoever owns the network.
-UNSUPPORTED = {
-    "vitgan-released-generator": "onnxscript takes the root of attention's scale, which is negative here",
-    "householder-generator": "ONNX has no product of Householder reflections (torch.linalg.householder_product)",
-}
-
 
 def generators() -> list[str]:
     """All network parts that are driven by latents, which instances alone can tell; none is named otherwise."""
@@ -186,10 +180,6 @@ def compared(name: str) -> None:
         pytest.importorskip(package, reason=f"needs the extra onnx ({package})")
     model = built(name)
     before = model.sample(2, seed=0)
-    if name in UNSUPPORTED:
-        with pytest.raises(MissingCapability, match=r"cannot export|other images"):
-            as_onnx(model)
-        pytest.skip(f"not exported: {UNSUPPORTED[name]}")
     _, facts = as_onnx(model)
     assert facts["deviation"] < 1e-4
     assert list(facts["inputs"]) == (["z", "label"] if model.num_classes else ["z"])

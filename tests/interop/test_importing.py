@@ -388,3 +388,10 @@ def test_the_command_line_says_so(biggan_file: Path, capsys: pytest.CaptureFixtu
         assert json.loads(said.out)["errors"][0]["type"] == kind, said.err
         assert "Traceback" not in said.err
     assert not list(biggan_file.parent.glob("*.safetensors"))
+
+
+def test_transgan_s_generator_that_attends_to_its_latent_is_refused(tmp_path: Path) -> None:
+    names = ("l1.weight", "pos_embed_6", "blocks_6.block.0.attn.qkv.weight", "embedding_transform.weight")
+    torch.save({name: torch.zeros(4, 4) for name in names}, tmp_path / "checkpoint")
+    with pytest.raises(NoImporter, match="Celeba256_gen"):
+        import_checkpoint(tmp_path / "checkpoint", "transgan")

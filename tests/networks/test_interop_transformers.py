@@ -410,6 +410,25 @@ class TransGAN(Graph):
                 x = self.block(f"{name}.{i}", x)
         return self.conv("deconv.0", as_map(x))
 
+    def generate_256(self, z: Tensor, depths: tuple[int, ...], window: int) -> Tensor:
+        """Two bicubic enlargements between whole maps, then pixel shuffles and windows, blocks and all."""
+        first = self.state["pos_embed_1"]
+        x = self.linear("l1", z).view(len(z), *first.shape[1:]) + first
+        for stage, depth in enumerate(depths):
+            if stage:
+                big = F.interpolate(as_map(x), scale_factor=2, mode="bicubic") if stage <= 2 else None
+                x = as_tokens(F.pixel_shuffle(as_map(x), 2) if big is None else big)
+                x = x + self.state[f"pos_embed_{stage + 1}"]
+            N, side = len(x), round(x.shape[1] ** 0.5)
+            own = window if stage > 2 else side
+            parted = as_map(x).unfold(2, own, own).unfold(3, own, own)  # (N, D, side/own, side/own, own, own)
+            x = parted.permute(0, 2, 3, 4, 5, 1).reshape(-1, own * own, x.shape[2])
+            for i in range(depth):
+                x = self.block(f"blocks_{stage + 1}.block.{i}", x)
+            whole = x.view(N, side // own, side // own, own, own, -1).permute(0, 5, 1, 3, 2, 4)
+            x = as_tokens(whole.reshape(N, -1, side, side))
+        return self.conv("deconv.0", as_map(x))
+
     def score(self, image: Tensor, depth: int, patch: int) -> Tensor:
         gain = 0.5**0.5 if self.kind == "none" else 1.0
         x = as_tokens(self.conv("fRGB_1", image, patch)) + self.state["pos_embed_1"]
@@ -470,6 +489,33 @@ def test_transgan_generators(norm: str, act: str, ratio: float, relative: bool, 
     cls = f"models_search.ViT_custom{'_rp' if relative else ''}.Generator"
     ours, z = import_network(OfficialCase(cls, TRANSGAN, {"args": args}, keys)), torch.randn(2, 10)
     same(ours.run({"z": z})["img"], TransGAN(keys, norm, act, 4).generate(z, depths, latent_norm=latent_norm))
+
+
+def transgan_256(norm: str, depths: tuple[int, ...], window: int, noise: bool) -> Keys:
+    keys, bottom, width = Keys(), 2, 256
+    keys.linear("l1", 10, bottom**2 * width)
+    for stage, depth in enumerate(depths):
+        side, D = bottom << stage, width >> (2 * max(stage - 2, 0))
+        keys.add(f"pos_embed_{stage + 1}", 1, side**2, D)
+        for i in range(depth):
+            own = window if stage > 2 else side
+            transgan_block(keys, f"blocks_{stage + 1}.block.{i}", D, own, norm, 2, 2, noise=noise)
+    keys.linear("deconv.0", width // 64, 3, 1, 1)
+    return keys
+
+
+@pytest.mark.parametrize(("norm", "window", "noise"), [("pn", 4, False), ("ln", 8, True)])
+def test_transgan_generator_with_windows(norm: str, window: int, noise: bool) -> None:
+    """As at 256 pixels, four times smaller; stages 1 to 3 are whole even where the window is smaller."""
+    depths = (2, 1, 1, 1, 2, 1)
+    keys = transgan_256(norm, depths, window, noise)
+    cls = f"models_search.ViT_custom_local544444_256_rp{'_noise' if noise else ''}.Generator"
+    ours = import_network(OfficialCase(cls, TRANSGAN, {"args": {"g_norm": norm}}, keys))
+    assert (ours.node["window"], ours.spec.shape) == (window, (3, 64, 64))
+    z = torch.randn(2, 10)
+    same(ours.run({"z": z})["img"], TransGAN(keys, norm, "gelu", 2).generate_256(z, depths, window))
+    with pytest.raises(NoImporter, match="over the tokens of a window"):
+        import_network(OfficialCase(cls, TRANSGAN, {"args": {"g_norm": "bn"}}, keys))
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,14 @@ def projected(rank: int = 5, of: dict[str, Any] = STYLEGAN2) -> HouseholderGener
     return network({"use": "householder-generator", "of": of, "rank": rank})  # type: ignore[no-any-return]
 
 
+def test_folded_layer_is_an_ordinary_one_of_the_same_weight() -> None:
+    for bias in (True, False):
+        layer, x = HouseholderLinear(12, 9, 4, bias=bias), torch.randn(5, 12)
+        folded = layer.folded()
+        assert type(folded) is torch.nn.Linear
+        torch.testing.assert_close(folded(x), layer(x))
+
+
 def spectrum(weight: Tensor) -> Tensor:
     """Eigenvalues of A Aᵀ, the largest first."""
     A = weight.detach().double()

@@ -90,6 +90,18 @@ class DigitNet:
             parts = [net(self._prepare(piece.float())) for piece in pixels.batched(images)]
             return torch.cat([features for features, _ in parts]), torch.cat([logits for _, logits in parts])
 
+    def differentiable(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """As a call, with gradients to the images, all of which go through at once.
+
+        Raises
+        ------
+        UsageError : `images` is not a stack of images.
+        """
+        pixels.check(images)
+        with torch.autocast(images.device.type, enabled=False):
+            features, logits = self._net.to(images.device)(self._prepare(images.float()))
+        return features, logits
+
     @staticmethod
     def _prepare(images: Tensor) -> Tensor:
         return pixels.square(pixels.grey(pixels.over(images, _BLACK)), 8)

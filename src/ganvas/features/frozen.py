@@ -39,7 +39,16 @@ class Intake:
 
     def __call__(self, images: Tensor) -> Tensor:
         """(N, any C, any H, any W) in [-1, 1] -> (N, C, *size), normalised."""
-        x = ((pixels.with_channels(images.float(), len(self.mean), _WHITE) + 1) * 127.5).round().clamp(0, 255)
+        return self.fitted(self.values(images).round().clamp(0, 255))
+
+    def unrounded(self, images: Tensor) -> Tensor:
+        """As a call, but neither rounded nor cut, so that it can be learnt through."""
+        return self.fitted(self.values(images))
+
+    def values(self, images: Tensor) -> Tensor:
+        return (pixels.with_channels(images.float(), len(self.mean), _WHITE) + 1) * 127.5
+
+    def fitted(self, x: Tensor) -> Tensor:
         if self.size is not None:
             x = resample(x, self.size, self.resizer)
         return (x - x.new_tensor(self.mean)[:, None, None]) / x.new_tensor(self.std)[:, None, None]
@@ -98,3 +107,16 @@ class FrozenNetwork(ABC):
         features = torch.cat([own for own, _ in done]).float()
         logits = [own for _, own in done if own is not None]
         return features, torch.cat(logits).float() if logits else None
+
+    def differentiable(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """As a call, but of images that are not rounded to 8 bits, all at once, and with gradients to them.
+
+        Raises
+        ------
+        UsageError : `images` is not a stack of images.
+        """
+        pixels.check(images)
+        self.net.to(images.device)
+        with torch.autocast(images.device.type, enabled=False):
+            features, logits = self.embed(self.intake.unrounded(images))
+        return features.float(), None if logits is None else logits.float()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from math import isqrt
 from typing import Any, Literal
 
+from ganvas.interop.alias_free import arguments
 from ganvas.interop.inert import Record, TensorView
 from ganvas.interop.registry import NoImporter
 
@@ -34,6 +35,10 @@ class Entry:
         """Of a tensor, under spectral norm or not; () where there is none."""
         view = self.table.get(name) or self.table.get(f"{name}_orig")
         return view.shape if view is not None else ()
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: view.shape for name, view in self.table.items()}
 
     def has(self, *names: str) -> bool:
         return all(name in self.table or f"{name}_orig" in self.table for name in names)
@@ -130,9 +135,8 @@ def _architecture(entry: Entry, prefix: str, to_image: str, inner: list[int]) ->
 
 def _stylegan3(entry: Entry) -> Official | None:
     if entry.has("synthesis.input.freqs") and not _of_xl(entry):
-        if entry.kwargs is None:
-            raise NoImporter("a state dict of StyleGAN3 does not tell its layers; give the pickle that it is from")
-        return Official("generator", "NVlabs/stylegan3", "training.networks_stylegan3.Generator", entry.kwargs or {})
+        kwargs = entry.kwargs if entry.kwargs is not None else arguments(entry.shapes)
+        return Official("generator", "NVlabs/stylegan3", "training.networks_stylegan3.Generator", kwargs)
     return _stylegan2(entry) if entry.kwargs is not None and "synthesis_kwargs" not in entry.kwargs else None
 
 
@@ -144,10 +148,9 @@ def _of_xl(entry: Entry) -> bool:
 def _stylegan_xl(entry: Entry) -> Official | None:
     if not (entry.has("synthesis.input.freqs") and _of_xl(entry)):
         return None
-    if entry.kwargs is None:
-        raise NoImporter("a state dict of StyleGAN-XL does not tell its layers; give the pickle that it is from")
-    kwargs = dict(entry.kwargs)
-    cls = "SuperresGenerator" if "up_factor" in kwargs or entry.cls.endswith("SuperresGenerator") else "Generator"
+    kwargs = dict(entry.kwargs if entry.kwargs is not None else arguments(entry.shapes))
+    grown = "up_factor" in kwargs or "superres" in kwargs or entry.cls.endswith("SuperresGenerator")
+    cls = "SuperresGenerator" if grown else "Generator"
     if cls == "SuperresGenerator" and "stem" not in kwargs:
         kwargs = {"stem": _stem(entry), "superres": {k: v for k, v in kwargs.items() if k != "path_stem"}}
     repo = "autonomousvision/stylegan-xl"
@@ -292,6 +295,11 @@ def _transgan(entry: Entry) -> Official | None:
         return Official(
             "generator", repo, f"models_search.ViT_custom{'_rp' if relative else ''}.Generator", {"args": norm}
         )
+    if entry.has("l1.weight", "pos_embed_6", "blocks_6.block.0.attn.qkv.weight"):
+        if entry.has("embedding_transform.weight"):
+            raise NoImporter("no importer yet for Celeba256_gen, whose tokens attend to the latent, too")
+        norm = {"g_norm": _norm(entry, "blocks_1.block.0.norm1")}
+        return Official("generator", repo, "models_search.ViT_custom_local544444_256_rp.Generator", {"args": norm})
     if entry.has("fRGB_1.weight", "pos_embed_1"):
         norm = {"d_norm": _norm(entry, "blocks_1.0.norm1")}
         cls = "models_search.ViT_custom_scale2_rp_noise.Discriminator"
@@ -342,11 +350,18 @@ _STUDIOGAN_OPTIONS = {
     "num_classes": "how many classes there are",
 }
 
+_ALIAS_FREE_OPTIONS = {
+    "output_scale": "of the image",
+    "conv_clamp": "limit of features",
+    "lr_multiplier": "of the mapping network",
+}
+
 FAMILIES: dict[str, Family] = {
     "stylegan2-ada": Family(_stylegan2, {"conv_clamp": "limit of features", "lr_multiplier": "of the mapping network"}),
-    "stylegan3": Family(_stylegan3),
+    "stylegan3": Family(_stylegan3, _ALIAS_FREE_OPTIONS),
     "stylegan-xl": Family(
         _stylegan_xl,
+        _ALIAS_FREE_OPTIONS,
         inert=("dill._dill.", "timm.", "pg_modules.", "feature_networks.", "functools.", "torch._C.", "types."),
     ),
     "biggan": Family(
@@ -382,12 +397,15 @@ FAMILIES: dict[str, Family] = {
 def with_options(family: str, official: Official, options: Mapping[str, Any]) -> Official:
     """The official network with what the user knows of its arguments."""
     kwargs, cls = dict(official.kwargs), official.cls
+    if "stem" in kwargs and options:  # what was grown from a stem is made as that was
+        stem = with_options(family, Official(official.role, official.repo, cls, kwargs["stem"]), options)
+        return Official(official.role, official.repo, cls, {**kwargs, "stem": stem.kwargs}, official.model)
     for key, value in options.items():
         if key == "backbone":
             cls = f"models.{value}.{cls.rpartition('.')[2]}"
         elif family == "transgan" and key != "num_heads":
             kwargs["args"] = {**kwargs.get("args", {}), key: value}
-        elif family == "stylegan2-ada" and key == "lr_multiplier":
+        elif key == "lr_multiplier":
             kwargs["mapping_kwargs"] = {**(kwargs.get("mapping_kwargs") or {}), key: value}
         else:
             kwargs[key] = value

@@ -20,6 +20,7 @@ from torch.nn.utils import parametrize
 from ganvas.errors import MissingCapability, MissingExtra
 from ganvas.files import write_bytes
 from ganvas.model import HasLatents, Model
+from ganvas.types import Foldable
 
 CHECKED = (1, 5)  # batch sizes that the file is compared at; neither is the one that it is made with
 TRACED = 7  # a size that nothing else has by chance
@@ -103,8 +104,13 @@ def _inputs(model: Model, n: int) -> tuple[Tensor, ...]:
 
 
 def _plain(net: Any) -> nn.Module:
-    """A copy on the CPU whose normalised weights are computed once and for all."""
+    """A copy on the CPU whose weights are computed once and for all."""
     own: nn.Module = copy.deepcopy(net).cpu().eval()
+    if isinstance(own, Foldable):
+        own = own.folded()
+    for name, module in [*own.named_modules()][1:]:
+        if isinstance(module, Foldable):
+            own.set_submodule(name, module.folded())
     for module in own.modules():
         if parametrize.is_parametrized(module):
             shared = module.__class__  # by the copy and its original, which has to keep its weights

@@ -19,6 +19,7 @@ REPO = "NVlabs/stylegan3"
 
 CLAMP = 256  # of the official layers, where `conv_clamp` is not among the arguments
 FILTERS = ("up_filter", "down_filter")
+SAME_FILTER = 1e-3  # largest deviation of a tap, in those of the largest one
 INSIDE = {"freqs": "frequencies", "magnitude_ema": "magnitude"}
 
 # official argument -> ours, with the official default
@@ -60,10 +61,10 @@ def generator(case: OfficialCase) -> Imported:
             "lr_multiplier": mapping.get("lr_multiplier", 0.01),
         },
     }
-    return carry_over(
+    return with_the_same_filters(case, carry_over(
         without_filters(case), spec_of(case.kwargs, case.kwargs["img_resolution"]), node,
         rename=names_of(case.state), call=partial(call_generator, options_of(case)),
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def synthesis_node(kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,6 +105,28 @@ def without_filters(case: OfficialCase) -> OfficialCase:
     """The case with what is learnt or drawn; ours designs the filters anew."""
     state = {key: value for key, value in case.state.items() if not key.endswith(FILTERS)}
     return dataclasses.replace(case, state=state)
+
+
+def with_the_same_filters(case: OfficialCase, imported: Imported) -> Imported:
+    """The network, if it has designed the filters that the case brings; it may bring none.
+
+    Raises
+    ------
+    NoImporter : it has others, so that its bands are not those of the case.
+    """
+    layers = cast("Any", imported.net).synthesis.layers
+    for i, name in enumerate(layer_names(case.state)):
+        for filter_, ours in zip(FILTERS, ("up_taps", "down_taps"), strict=True):
+            theirs = case.state.get(f"synthesis.{name}.{filter_}")
+            mine = None if layers[i].activation is None else getattr(layers[i].activation, ours)
+            same = theirs is None or (
+                mine is not None
+                and mine.shape == theirs.shape
+                and bool((mine - theirs).abs().max() <= SAME_FILTER * theirs.abs().max())
+            )
+            if not same:
+                raise NoImporter(f"no importer for layer {name} of {case.cls}: its {filter_} is of another band")
+    return imported
 
 
 def options_of(case: OfficialCase) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from ganvas.interop.stylegan3 import (
     options_of,
     spec_of,
     synthesis_node,
+    with_the_same_filters,
     without_filters,
 )
 
@@ -72,7 +73,7 @@ def _imported(case: OfficialCase, stem: Mapping[str, Any], stages: list[tuple[in
             **({"embed_dim": state[EMBEDDING].shape[1]} if classes else {}),
         },
     }
-    return carry_over(
+    return with_the_same_filters(case, carry_over(
         without_filters(dataclasses.replace(case, state=state)), spec_of(stem, side), node, rename=names_of(case.state),
         call=partial(call_generator, options_of(case)),
-    )  # fmt: skip
+    ))  # fmt: skip

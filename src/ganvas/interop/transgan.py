@@ -42,6 +42,13 @@ GENERATOR = {
     **{f"pos_embed_{i + 1}": f"positions.{i}" for i in range(3)},
     **{f"upsample_blocks.{i}{inner}": f"stages.{i + 1}" for i in range(2) for inner in ("", ".block")},
 }
+GENERATOR_256 = {
+    "l1": "project",
+    "deconv.0": "to_image",
+    **{f"pos_embed_{i + 1}": f"positions.{i}" for i in range(6)},
+    **{f"blocks_{i + 1}.block": f"stages.{i}" for i in range(6)},
+}
+SMOOTH = 2  # bicubic enlargements at 256 pixels
 CRITIC = {
     "fRGB_1": "embed1",
     "fRGB_2": "embed2",
@@ -80,6 +87,38 @@ def generator(case: OfficialCase) -> Imported:
     side = isqrt(case.state["pos_embed_3"].shape[1])
     spec = DataSpec((len(case.state["deconv.0.weight"]), side, side))
     return carry_over(case, spec, node, rename=Renamer(GENERATOR, _inside(norm)), call=call_generator)
+
+
+@importer(
+    "models_search.ViT_custom_local544444_256_rp.Generator",
+    "models_search.ViT_custom_local544444_256_rp_noise.Generator",
+    repo=REPO,
+)
+def generator_256(case: OfficialCase) -> Imported:
+    """The generator of six stages, of which the last three attend in windows."""
+    case, args = _plain(case), _arguments(case)
+    norm = _known(NORMS, args.get("g_norm", "ln"), case)
+    if norm in ("batch", "instance"):
+        raise NoImporter(f"no importer yet for {case.cls} with {norm} norm, which is over the tokens of a window there")
+    table = case.state["blocks_4.block.0.attn.relative_position_bias_table"]  # ((2 window - 1)^2, heads)
+    node = {
+        "use": "transgan-generator",
+        "width": case.state["pos_embed_1"].shape[2],
+        "depths": [_count(case, f"blocks_{i + 1}.block") for i in range(6)],
+        "smooth": SMOOTH,
+        "heads": table.shape[1],
+        "z_dim": case.state["l1.weight"].shape[1],
+        "mlp_ratio": float(args.get("g_mlp") or _ratio(case.state["blocks_1.block.0.mlp.fc1.weight"])),
+        "norm": norm,
+        "activation": _known(ACTIVATIONS, args.get("g_act", "gelu"), case),
+        "positions": "relative",
+        "window": (isqrt(table.shape[0]) + 1) // 2,
+        "noise": "blocks_1.block.0.attn.noise_strength_1" in case.state,
+        "normalize_latent": bool(args.get("latent_norm", False)),
+    }
+    side = isqrt(case.state["pos_embed_6"].shape[1])
+    spec = DataSpec((len(case.state["deconv.0.weight"]), side, side))
+    return carry_over(case, spec, node, rename=Renamer(GENERATOR_256, _inside(norm)), call=call_generator)
 
 
 @importer(

@@ -141,7 +141,7 @@ def batches(
     if model is None or not isinstance(generator, Movable):
         raise UsageError(
             "equivariance needs a generator whose source can be moved",
-            hint="stylegan3-generator and stylegan-xl-generator are such",
+            hint="stylegan2-generator, stylegan3-generator and stylegan-xl-generator are such",
         )
     latent, label = model.draw(samples, seed=evidence.seed), model.labels(samples, seed=evidence.seed)
     rng = torch.Generator().manual_seed(evidence.seed)

@@ -20,7 +20,7 @@ from ganvas.errors import BadValue
 from ganvas.nn.equalized import EqualizedLinear
 from ganvas.nn.householder import HouseholderLinear, factors
 from ganvas.parts import Factory, network
-from ganvas.types import Centred, DataSpec, Latent, LatentSpec, SpacedGenerator
+from ganvas.types import Centred, DataSpec, Latent, LatentSpec, Noisy, SpacedGenerator
 
 
 @network(
@@ -96,6 +96,18 @@ class HouseholderGenerator(nn.Module):
         if not isinstance(self.inner, Centred):
             raise AttributeError("this generator does not know the mean of its mapped space")
         return self.inner.centre
+
+    @property
+    def noised(self) -> Callable[..., Tensor]:
+        """Images (N, C, H, W) of points in any of the spaces with this noise, see the generator itself.
+
+        Raises
+        ------
+        AttributeError : its layers add none, and so this one is none of the `Noisy`, either.
+        """
+        if not isinstance(self.inner, Noisy):
+            raise AttributeError("this generator's layers add no noise")
+        return self.inner.noised
 
     def to_space(self, latent: Latent, space: str, label: Tensor | None = None) -> Latent:
         """The same points in a later space, see the generator itself."""

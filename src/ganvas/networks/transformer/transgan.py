@@ -1,8 +1,9 @@
 """TransGAN: a pair of transformers without convolutions (Jiang et al. 2021, arXiv 2102.07074).
 
 Details are those of the authors' code: the generator `ViT_custom_rp` (`ViT_custom` without relative positions) and the
-critic `ViT_custom_scale2_rp_noise` behind their CIFAR-10 scores. Two of theirs were left: what their code calls window
-size is a map's whole side there, and noise on tokens is drawn in training only, where theirs is drawn in sampling, too.
+critic `ViT_custom_scale2_rp_noise` behind their CIFAR-10 scores, and for 256 pixels (`smooth`, `window`) the generator
+`ViT_custom_local544444_256_rp`. Two of theirs were left: what their code calls window size is a map's whole side at 32
+pixels, and noise on tokens is drawn in training only, where theirs is drawn in sampling, too.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from math import sqrt
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Gt, MinLen
+from annotated_types import Ge, Gt, MinLen
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -197,10 +198,10 @@ def require_windows(window: int | None, sizes: list[tuple[int, int]]) -> None:
 @network(
     "transgan-generator",
     paper="Jiang et al. 2021, section 3.1-3.3",
-    tiny={"width": 64, "depths": [1, 1], "heads": 2, "z_dim": 8},
+    tiny={"width": 64, "depths": [1, 1], "smooth": 0, "heads": 2, "z_dim": 8},
 )
 class TransGANGenerator(nn.Module):
-    """Generator of TransGAN: stages of attention, each of twice the sides and a quarter of the channels.
+    """Generator of TransGAN: stages of attention, each of twice the sides and a quarter of the channels of the last.
 
     Images of any channel count whose sides are multiples of 2^(n - 1) for n stages.
 
@@ -209,6 +210,7 @@ class TransGANGenerator(nn.Module):
     spec : what to make.
     width : D of a token of the first stage; the following have a quarter of the one before.
     depths : blocks of each stage.
+    smooth : so many of the first enlargements are bicubic and keep the width; published: 2 at 256 pixels.
     heads : of attention, in all stages; they divide every stage's width.
     z_dim : length of the latent vector, drawn from N(0, 1).
     mlp_ratio : hidden channels of the blocks' MLPs over the width.
@@ -218,14 +220,14 @@ class TransGANGenerator(nn.Module):
     positions : "relative" adds a learnt number for every distance to the logits of attention, besides the learnt
         vectors of places that all forms have; "absolute" has those alone.
     window : attention in windows of so many tokens per side where a map is larger, the paper's grid attention; None
-        attends over whole maps, as published up to 64 pixels.
+        attends over whole maps, as published up to 64 pixels. Maps before and after bicubic enlargements have none.
     noise : noise on tokens before attention in training, of learnt strength.
     normalize_latent : bring latents to length √z_dim first.
 
     Raises
     ------
     BadValue : sides that cannot be halved so often, a width that cannot be quartered, heads that do not divide one,
-        windows that do not fill a map.
+        windows that do not fill a map, more bicubic enlargements than there are.
     """
 
     def __init__(
@@ -234,6 +236,7 @@ class TransGANGenerator(nn.Module):
         *,
         width: Positive = 1024,
         depths: Annotated[tuple[Positive, ...], MinLen(1)] = (5, 4, 2),
+        smooth: Annotated[int, Ge(0)] = 0,
         heads: Positive = 4,
         z_dim: Positive = 256,
         mlp_ratio: Annotated[float, Gt(0)] = 4.0,
@@ -247,15 +250,24 @@ class TransGANGenerator(nn.Module):
         super().__init__()
         n = len(depths)
         h, w = divided(spec, 1 << (n - 1), key="depths")
-        if width % 4 ** (n - 1):
-            by = 4 ** (n - 1)
+        if smooth > n - 1:
             raise BadValue(
-                f"{n} stages quarter {width} channels {n - 1} times; {by} must divide them",
+                f"{n} stages have {n - 1} enlargements, of which {smooth} cannot be bicubic", key="smooth",
+                hint=f"smooth={n - 1}",
+            )  # fmt: skip
+        quarterings = n - 1 - smooth
+        if width % 4**quarterings:
+            by = 4**quarterings
+            raise BadValue(
+                f"{n} stages quarter {width} channels {quarterings} times; {by} must divide them",
                 key="width",
                 hint=f"width={-(-width // by) * by}",
             )
         self.sizes = [(h << i, w << i) for i in range(n)]
-        require_windows(window, self.sizes)
+        self.smooth = smooth
+        windows = [None if smooth > 0 and i <= smooth else window for i in range(n)]
+        for own, size in zip(windows, self.sizes, strict=True):
+            require_windows(own, [size])
         self.latents = {"z": LatentSpec((z_dim,), "normal")}
         self.conditional = False
         self.bounded = False
@@ -264,13 +276,13 @@ class TransGANGenerator(nn.Module):
         self.positions = nn.ParameterList()
         self.stages = nn.ModuleList()
         for i, (size, depth) in enumerate(zip(self.sizes, depths, strict=True)):
-            D = width >> (2 * i)
+            D = width >> (2 * max(i - smooth, 0))
             require_heads(heads, D)
             self.positions.append(learnt_places(size[0] * size[1], D))
             blocks = []
             for _ in range(depth):
                 attention = GridAttention(
-                    D, heads, size, window=window, relative=positions == "relative", noise=noise, treat=xavier
+                    D, heads, size, window=windows[i], relative=positions == "relative", noise=noise, treat=xavier
                 )
                 blocks.append(
                     Block(
@@ -283,7 +295,7 @@ class TransGANGenerator(nn.Module):
                     )
                 )
             self.stages.append(nn.Sequential(*blocks))
-        self.to_image = xavier(nn.Conv2d(width >> (2 * n - 2), spec.channels, 1))
+        self.to_image = xavier(nn.Conv2d(width >> (2 * quarterings), spec.channels, 1))
 
     def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
         """z (N, z_dim) -> images (N, C, H, W); labels are not looked at."""
@@ -292,7 +304,9 @@ class TransGANGenerator(nn.Module):
         h, w = self.sizes[0]
         x = self.project(latent).unflatten(1, (h * w, -1))  # (N, h*w, D)
         for i, (stage, position) in enumerate(zip(self.stages, self.positions, strict=True)):
-            if i > 0:
+            if 0 < i <= self.smooth:
+                x = tokens_of(F.interpolate(map_of(x, *self.sizes[i - 1]), scale_factor=2, mode="bicubic"))
+            elif i > 0:
                 x = tokens_of(pixel_unfold(x, *self.sizes[i - 1]))  # (N, 4 h*w, D/4)
             x = stage(x + position)
         image: Tensor = self.to_image(map_of(x, *self.sizes[-1]))  # (N, C, H, W)

@@ -93,7 +93,7 @@ class ReleasedL2Attention(nn.Module):
         scale = float(q.shape[-1]) ** -0.5
         tau = self.temperature.to(q.dtype)
         bias = tau * scale * q.square().mean(-1)[:, :, None]  # (N, h, 1, L); ‖qᵢ‖² is alike for all j
-        out: Tensor = self.out(merge_heads(attend(tau * q, k, v, bias=bias, scale=-2 * scale)))
+        out: Tensor = self.out(merge_heads(attend(-tau * q, k, v, bias=bias, scale=2 * scale)))
         return out
 
 
