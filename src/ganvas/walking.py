@@ -5,19 +5,21 @@ from __future__ import annotations
 import io
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from ganvas import pictures
 from ganvas.errors import DataError, MissingCapability, UsageError
 from ganvas.files import write_bytes
 from ganvas.model import HasLatents, Model
 from ganvas.nn.paths import lerp, slerp
-from ganvas.types import Latent
+from ganvas.numerics import derive_seed
+from ganvas.types import Latent, Noise, Noisy
 
 
 def walk(
@@ -28,22 +30,28 @@ def walk(
     seed: int,
     label: int | None = None,
     space: str | None = None,
+    noise: Noise | None = None,
     rows: int = 1,
     columns: int = 1,
 ) -> Iterator[np.ndarray]:
     """Frames (H, W, C) uint8 of a closed walk through `stations` latents, `frames` from each to the next.
 
     Great circles in a space with a normal prior, straight lines in any other. A frame shows rows x columns walks, each
-    with latents of its own; their classes stay the same.
+    with latents of its own; their classes stay the same, and so does the noise of layers, so that nothing flickers.
+
+    Parameters
+    ----------
+    noise : what layers add, see `Noisy`; None: as the generator usually does.
 
     Raises
     ------
-    MissingCapability : no such space, or data that are no images.
+    MissingCapability : no such space, data that are no images, or noise of a generator that adds none.
     """
     model.require(HasLatents)
     if len(model.spec.shape) != 3:
         raise MissingCapability("a walk is made of images", hint="ganvas sample draws points")
     space = space or next(iter(model.latents))
+    draw = images_with(model, noise, seed)
     many = rows * columns
     labels = model.labels(many, seed=seed, label=label)
     every = None if labels is None else labels.repeat(stations)
@@ -55,9 +63,29 @@ def walk(
         for frame in range(frames):
             share = torch.full((many,), frame / frames, device=start.device)
             with torch.inference_mode():
-                images = model.synthesize(Latent(between(start, stop, share), space), labels)
+                images = draw(Latent(between(start, stop, share), space), labels)
             images = images.clamp(-1, 1).cpu()
             yield np.asarray(pictures.grid(images, columns).convert("RGB"))
+
+
+def images_with(model: Model, noise: Noise | None, seed: int) -> Callable[[Latent, Tensor | None], Tensor]:
+    """What makes images of latents, with the same noise in each call.
+
+    Raises
+    ------
+    MissingCapability : noise is asked for, and the generator adds none.
+    """
+    if noise is None:
+        return model.synthesize
+    network = model.generator
+    if not isinstance(network, Noisy):
+        raise MissingCapability("this generator's layers add no noise", hint="leave --noise out")
+
+    def draw(latent: Latent, label: Tensor | None) -> Tensor:
+        again = torch.Generator(model.device).manual_seed(derive_seed(seed, "noise"))
+        return network.noised(latent, label, noise=again if noise == "random" else noise).float()
+
+    return draw
 
 
 def save(frames: Iterator[np.ndarray], file: Path, *, fps: int) -> int:

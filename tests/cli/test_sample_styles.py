@@ -59,6 +59,17 @@ def test_truncation_in_w_and_mixing(ganvas: Ganvas, styled_run: Path) -> None:
     assert mean.std(0).max() == 0  # every image is that of the mean w
 
 
+def test_the_noise_of_layers(ganvas: Ganvas, styled_run: Path) -> None:
+    found = {}
+    for noise in ("random", "const", "none"):
+        assert ganvas(f"sample {styled_run} --n 6 --label 0 --noise {noise} --out {noise}.npz").code == 0
+        with np.load(f"{noise}.npz") as file:
+            found[noise] = file["images"]
+    assert found["random"].shape == found["const"].shape == found["none"].shape
+    assert not np.array_equal(found["random"], found["const"]) or not np.array_equal(found["const"], found["none"])
+    assert ganvas(f"sample {styled_run} --walk walk.gif --n 2 --noise none").code == 0
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -66,6 +77,8 @@ def test_truncation_in_w_and_mixing(ganvas: Ganvas, styled_run: Path) -> None:
         ("--mix four", "'four'"),
         ("--mix 2-99", "layers 2 to 99"),
         ("--space w --sampler plain", "--sampler"),
+        ("--noise much", "'much'"),
+        ("--noise none --sampler plain", "--sampler"),
         ("--walk film.avi", "film.avi"),
         ("--walk nowhere/film.gif", "nowhere"),
         ("--walk film.gif --space s2", "'s2'"),

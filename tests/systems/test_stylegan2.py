@@ -16,7 +16,7 @@ from ganvas.files import read_rows
 from ganvas.networks.style.stylegan2 import StyleGAN2Generator
 from ganvas.recipe import Recipe, check_node
 from ganvas.run import train
-from ganvas.types import DataSpec, Latent, Scores, SpacedGenerator, Turn
+from ganvas.types import DataSpec, Evidence, EvidenceSet, Latent, Movable, Scores, SpacedGenerator, Turn
 
 pytestmark = pytest.mark.system("stylegan2")
 
@@ -303,3 +303,44 @@ def test_toy_training_is_better_than_none_and_than_without_r1_and_path_length(tm
         print(found)  # noqa: T201
         assert found["with"] < found["untrained"], seed
         assert found["with"] < found["without"], seed
+
+
+# ------------------------------------------------------------------------------------------- moved at its source
+
+
+def with_constant(net: StyleGAN2Generator, constant: Tensor, point: Latent) -> Tensor:
+    own = net.synthesis.blocks[0].const
+    before, own.data = own.data, constant
+    try:
+        return net.from_space(point)
+    finally:
+        own.data = before
+
+
+def test_moving_is_that_of_the_constant_as_a_period_of_an_endless_picture() -> None:
+    net = generator(DataSpec((3, 16, 32)), noise=False).eval()
+    constant = net.synthesis.blocks[0].const.data  # (C, 4, 8)
+    assert isinstance(net, Movable)
+    for space in net.latents:
+        point = net.to_space(Latent(torch.randn(2, 6)), space)
+        still = torch.eye(3)
+        torch.testing.assert_close(net.moved(point, still), net.from_space(point), rtol=1e-4, atol=1e-5)
+        shifted = torch.tensor([[1, 0, 3 / 4], [0, 1, -1 / 4], [0, 0, 1]])  # 3 right and 1 up, of 4 in the shorter side
+        expected = with_constant(net, constant.roll((-1, 3), (1, 2)), point)
+        torch.testing.assert_close(net.moved(point, shifted), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_quarter_turn_is_that_of_the_constant() -> None:
+    net, point = generator(DataSpec((1, 16, 16)), noise=False).eval(), Latent(torch.randn(2, 6))
+    quarter = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])  # right goes down
+    expected = with_constant(net, net.synthesis.blocks[0].const.data.rot90(-1, (1, 2)), point)
+    torch.testing.assert_close(net.moved(point, quarter), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_equivariance_is_measured(tmp_path: Path) -> None:
+    """As `ganvas eval --metric translation-equivariance` does it; a padded convolution is far from exact."""
+    model = train("tiny/digits-stylegan2", "train.steps=1", "eval=~", out=tmp_path / "run", device="cpu")
+    metric = parts.build("metric", {"use": "translation-equivariance", "samples": 16})
+    found = metric(Evidence(real=EvidenceSet(), fake=EvidenceSet(), model=model))
+    assert 5 < found["eq_t"] < 60
+    assert 5 < found["eq_t_frac"] < 60

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ganvas.cli.frame import cli, device_option, json_option, parts_option, say, tell
 from ganvas.errors import UsageError
+
+if TYPE_CHECKING:
+    from ganvas.types import Noise
 
 
 @cli.command()
@@ -19,6 +22,7 @@ from ganvas.errors import UsageError
 @click.option("--truncation", type=click.FloatRange(0), metavar="X", help="Keep latents within ± X: less variety.")
 @click.option("--space", metavar="w", help="Truncate there instead of in the space that is drawn from.")
 @click.option("--mix", metavar="FIRST-LAST", help="These layers follow the next image's latent (style mixing).")
+@click.option("--noise", type=click.Choice(["random", "const", "none"]), help="What layers add, in style generators.")
 @click.option("--walk", metavar="FILE.gif|FILE.mp4", help="A moving picture of a walk from latent to latent.")
 @click.option("--sampler", metavar="NAME", help="Another sampler than the recipe's, or '{use: NAME, key: value}'.")
 @click.option("--out", metavar="grid.png|FOLDER|FILE.npz", help="[default: RUN/samples/seed-SEED.png]")
@@ -28,8 +32,8 @@ from ganvas.errors import UsageError
 @json_option
 def sample(
     run_path: str, count: int | None, seed: int, label: int | None, truncation: float | None, space: str | None,
-    mix: str | None, walk: str | None, sampler: str | None, out: str | None, batch: int, device: str | None,
-    as_json: bool,
+    mix: str | None, noise: Noise | None, walk: str | None, sampler: str | None, out: str | None, batch: int,
+    device: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Draw images from a trained model; no data set is needed.
 
@@ -39,17 +43,17 @@ def sample(
     ganvas sample runs/digits --n 64 --label 3 --out threes.png
     ganvas sample runs/digits --n 1000 --out fakes/
     ganvas sample runs/faces --space w --truncation 0.7 --mix 4-8
-    ganvas sample runs/faces --walk faces.mp4
+    ganvas sample runs/faces --walk faces.mp4 --noise none
     """
     from ganvas import drawing, yaml12
     from ganvas.model import Model
     from ganvas.numerics import pick_device
 
     if walk is not None:
-        go_for_a_walk(run_path, walk, count, seed, label, space, device, as_json)
+        go_for_a_walk(run_path, walk, count, seed, label, space, noise, device, as_json)
         return
     target = drawing.Target.of(out, run_path, seed)
-    style = style_node(space, mix, truncation, sampler)
+    style = style_node(space, mix, noise, truncation, sampler)
     model = Model.load(run_path, device=pick_device(device))
     classes = model.num_classes
     n = count or 8 * (min(classes, 20) or 10)
@@ -68,16 +72,18 @@ def sample(
 
 
 def style_node(
-    space: str | None, mix: str | None, truncation: float | None, sampler: str | None
+    space: str | None, mix: str | None, noise: Noise | None, truncation: float | None, sampler: str | None
 ) -> dict[str, Any] | None:
     """The sampler `style` as these options mean it; None where none of them asks for it."""
-    if space is None and mix is None:
+    if space is None and mix is None and noise is None:
         return None
     if sampler is not None:
-        raise UsageError("--sampler is given, too", where="--space, --mix", hint="give the sampler its keys instead")
+        raise UsageError(
+            "--sampler is given, too", where="--space, --mix, --noise", hint="give the sampler its keys instead"
+        )
     if space not in (None, "w"):
         raise UsageError(f"nothing can be truncated in {space!r}", where="--space", hint="--space w")
-    node: dict[str, Any] = {"use": "style", "psi": 1.0 if truncation is None else truncation}
+    node: dict[str, Any] = {"use": "style", "psi": 1.0 if truncation is None else truncation, "noise": noise}
     if mix is not None:
         first, dash, last = mix.partition("-")
         if not (first.isdigit() and (last.isdigit() or not dash)):
@@ -87,8 +93,8 @@ def style_node(
 
 
 def go_for_a_walk(
-    run_path: str, file: str, count: int | None, seed: int, label: int | None, space: str | None, device: str | None,
-    as_json: bool,
+    run_path: str, file: str, count: int | None, seed: int, label: int | None, space: str | None, noise: Noise | None,
+    device: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Write a closed walk: as many latents as `--n` says, 30 frames from each to the next, at 30 frames a second."""
     from pathlib import Path
@@ -100,7 +106,7 @@ def go_for_a_walk(
     walking.check_place(Path(file))
     model = Model.load(run_path, device=pick_device(device))
     frames = walking.walk(
-        model, stations=count or 6, frames=30, seed=seed, label=label, space=space, rows=2, columns=4
+        model, stations=count or 6, frames=30, seed=seed, label=label, space=space, noise=noise, rows=2, columns=4
     )  # fmt: skip
     made = walking.save(frames, Path(file), fps=30)
     tell(json.dumps({"out": file, "frames": made})) if as_json else say(f"{made} frames in {file}")

@@ -1,4 +1,4 @@
-"""Drawing from generators with a mapped space: truncation towards its mean, and layers that follow another latent."""
+"""Drawing from generators with a mapped space: truncation towards its mean, mixed layers, and the noise of layers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ganvas.errors import UsageError
 from ganvas.parts import sampler
-from ganvas.types import Centred, Latent, SpacedGenerator, Synthesizer
+from ganvas.types import Centred, Latent, Noise, Noisy, SpacedGenerator, Synthesizer
 
 _LAYERS = "w+"  # the space that has a point for every layer
 
@@ -25,10 +25,12 @@ class Style:
     cutoff : only so many of the first layers are truncated, and only with them; None: all.
     mix : first and last layer, counted from 0, that take their w from the next image's latent: coarse layers decide
         pose and shape, fine ones colour. None: no layers do.
+    noise : what layers add: "random" is another one for each image and decides fine detail, "const" the same for all,
+        "none" nothing. None: as the generator usually does.
 
     Raises
     ------
-    UsageError : the generator has no mapped space, does not know its mean, or has not so many layers.
+    UsageError : the generator has no mapped space, does not know its mean, has not so many layers, or adds no noise.
     """
 
     def __init__(
@@ -37,11 +39,14 @@ class Style:
         psi: Annotated[float, Ge(0)] = 1.0,
         cutoff: Annotated[int, Ge(0)] | None = None,
         mix: tuple[Annotated[int, Ge(0)], Annotated[int, Ge(0)]] | None = None,
+        noise: Noise | None = None,
     ) -> None:
         self.psi = psi
         self.cutoff = cutoff
         self.mix = mix
-        self.stochastic = mix is not None  # whole blocks, so that who is next does not depend on the batch
+        self.noise = noise
+        # Whole blocks, so that who is next, and which noise is whose, does not depend on the batch.
+        self.stochastic = mix is not None or noise == "random"
 
     def __call__(self, model: Synthesizer, latent: Latent, label: Tensor | None, generator: torch.Generator) -> Tensor:
         network = model.generator
@@ -60,7 +65,12 @@ class Style:
                 )
             # The last of a block takes from its first.
             ws = torch.cat([ws[:, :first], ws.roll(-1, 0)[:, first : last + 1], ws[:, last + 1 :]], 1)
-        return model.synthesize(Latent(ws, _LAYERS), label)
+        if self.noise is None:
+            return model.synthesize(Latent(ws, _LAYERS), label)
+        if not isinstance(network, Noisy):
+            raise UsageError("this generator's layers add no noise", hint="leave noise out")
+        source = generator if self.noise == "random" else self.noise
+        return network.noised(Latent(ws, _LAYERS), label, noise=source).float()
 
     def truncated(self, network: SpacedGenerator, ws: Tensor) -> Tensor:
         if not isinstance(network, Centred):

@@ -14,6 +14,7 @@ from annotated_types import Gt
 from torch import Tensor, nn
 
 from ganvas.errors import BadValue
+from ganvas.nn.precise import precise
 from ganvas.parts import Entry, Slot, Slots, task
 from ganvas.types import (
     Adjustable,
@@ -23,6 +24,7 @@ from ganvas.types import (
     Constraint,
     Critic,
     DataSpec,
+    Fading,
     Gauge,
     Generator,
     Knob,
@@ -216,6 +218,8 @@ class Adversarial:
         for mover in (entry.part for entry in self.terms.values() if isinstance(entry.part, LatentMover)):
             latent = mover.move(latent, partial(self.score_latent, label=batch.label), differentiable=for_generator)
         real = batch.data
+        if isinstance(self.discriminator, Fading):
+            real = self.discriminator.fade_real(real)
         if isinstance(self.augment, RealMixer) and not for_generator:
             real = self.augment.mix_real(real, lambda: generate(self.draw(len(batch), real.device), batch.label))
         return Turn(
@@ -245,8 +249,8 @@ class Adversarial:
         if level is not None:
             scores = cast("LevelHead", self.discriminator.head).at_level(scores, level)
         # Losses are taken in float32, whatever the precision of the passes.
-        pieces = None if scores.pieces is None else scores.pieces.float()
-        return dataclasses.replace(scores, logits=scores.logits.float(), pieces=pieces)
+        pieces = None if scores.pieces is None else precise(scores.pieces)
+        return dataclasses.replace(scores, logits=precise(scores.logits), pieces=pieces)
 
     # ------------------------------------------------------------------ resume
 

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganvas.networks.gan.pyramid import halvings, require_classes
-from ganvas.networks.style.spaces import MappedGenerator
+from ganvas.networks.style.spaces import LayerNoise, NoisyGenerator, noise_for
 from ganvas.networks.style.stylegan2 import DEEPEST, channels_at
 from ganvas.nn.equalized import in_full, leaky
 from ganvas.nn.haar import inverse_haar
@@ -140,7 +140,7 @@ class SeparableConv(FixedDemodulation):
 
 
 class StyledConv(nn.Module):
-    """Modulated convolution, then noise that is the same for all images, bias and leaky ReLU."""
+    """Modulated convolution, then noise that is usually the same for all images, bias and leaky ReLU."""
 
     noise_const: Tensor
 
@@ -151,9 +151,11 @@ class StyledConv(nn.Module):
         self.noise_strength = nn.Parameter(torch.zeros(()))
         self.register_buffer("noise_const", torch.randn(size))
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+    def forward(self, x: Tensor, w: Tensor, noise: LayerNoise) -> Tensor:
         """(N, in, H, W) and w (N, w_dim) -> (N, out, H, W)."""
-        x = self.conv(x, w) + self.noise_const * self.noise_strength
+        x = self.conv(x, w)
+        if (added := noise_for(x, self.noise_const, noise)) is not None:
+            x = x + added * self.noise_strength
         return leaky(x + self.bias[:, None, None])
 
 
@@ -200,11 +202,13 @@ class MobileBlock(nn.Module):
         self.conv0 = None if in_ is None else StyledConv(SeparableConv(in_ // 4, out, w_dim), out, size)
         self.head = WaveletHead(out, channels, w_dim) if head else None
 
-    def forward(self, x: Tensor | None, ws: Sequence[Tensor]) -> Tensor:
+    def forward(self, x: Tensor | None, ws: Sequence[Tensor], noise: LayerNoise) -> Tensor:
         """(N, in, h, w) and one w (N, w_dim) for each convolution -> (N, out, 2h, 2w)."""
         if x is None or self.upsample is None or self.conv0 is None:
-            return self.conv1(self.const.expand(ws[0].shape[0], -1, -1, -1), ws[0])  # type: ignore[no-any-return]
-        return self.conv1(self.conv0(self.upsample(x, ws[0]), ws[0]), ws[1])  # type: ignore[no-any-return]
+            start = self.const.expand(ws[0].shape[0], -1, -1, -1)
+            return self.conv1(start, ws[0], noise)  # type: ignore[no-any-return]
+        x = self.conv0(self.upsample(x, ws[0]), ws[0], noise)
+        return self.conv1(x, ws[1], noise)  # type: ignore[no-any-return]
 
 
 @network(
@@ -215,7 +219,7 @@ class MobileBlock(nn.Module):
         "z_dim": 8, "w_dim": 8, "channel_base": 128, "channel_max": 8, "mapping": {"layers": 2}, "heads": "last",
     },
 )  # fmt: skip
-class MobileStyleGANGenerator(MappedGenerator):
+class MobileStyleGANGenerator(NoisyGenerator):
     """Student of StyleGAN2: separable convolutions whose demodulation is fixed, and wavelets instead of pixels.
 
     Images of any channel count whose sides are divisible by 2^n, n = floor(log2(min(H, W) / 4)), from 8 to 4096 pixels.
@@ -268,22 +272,22 @@ class MobileStyleGANGenerator(MappedGenerator):
             for i in range(n)
         )  # fmt: skip
 
-    def draw(self, ws: Tensor) -> Tensor:
+    def draw(self, ws: Tensor, noise: LayerNoise | None = None) -> Tensor:
         """ws (N, L, w_dim) -> images (N, C, H, W) float32."""
-        return self.made(ws, [len(self.blocks) - 1])[0]
+        return self.made(ws, [len(self.blocks) - 1], noise or self.usual_noise)[0]
 
     def scales(self, latent: Tensor, label: Tensor | None = None) -> list[Tensor]:
         """z (N, z_dim) -> what every head makes, images (N, C, h, w) from small to whole; the mean of w stays."""
         heads = [i for i, block in enumerate(self.blocks) if block.head is not None]
-        return self.made(self.broadcast(self.map(latent, label)), heads)
+        return self.made(self.broadcast(self.map(latent, label)), heads, self.usual_noise)
 
-    def made(self, ws: Tensor, heads: Sequence[int]) -> list[Tensor]:
+    def made(self, ws: Tensor, heads: Sequence[int], noise: LayerNoise) -> list[Tensor]:
         """The images (N, C, h, w) of these heads; ws (N, L, w_dim)."""
         each = ws.unbind(1)
         x: Tensor | None = None
         images = []
         for i, block in enumerate(self.blocks):
-            x = block(x, each[2 * i - 1 : 2 * i + 1] if i else each[:1])
+            x = block(x, each[2 * i - 1 : 2 * i + 1] if i else each[:1], noise)
             if i in heads:  # its w is that of the next block's first convolution, too
                 images.append(block.head(x, each[2 * i + 1]))  # type: ignore[operator]
         return images

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 from ganvas.errors import UsageError
 from ganvas.nn.mapping import MappingNetwork, as_condition
-from ganvas.types import Latent, LatentSpec
+from ganvas.types import Latent, LatentSpec, Noise
 
 
 class MappedGenerator(nn.Module, ABC):
@@ -88,3 +89,108 @@ class MappedGenerator(nn.Module, ABC):
         UsageError : there is no such space.
         """
         return self.draw(self.to_space(latent, "w+", label).values)
+
+
+LayerNoise = Noise | torch.Generator
+"""Where the noise of a layer comes from; a generator means random noise of its own numbers."""
+
+
+def noise_for(x: Tensor, const: Tensor, noise: LayerNoise) -> Tensor | None:
+    """What a layer adds to a map (N, C, H, W) before its strength: (H, W), (N, 1, H, W), or None for nothing.
+
+    Parameters
+    ----------
+    const : (H, W), the layer's own.
+    """
+    if noise == "none":
+        return None
+    if noise == "const":
+        return const
+    source = noise if isinstance(noise, torch.Generator) else None
+    return torch.randn(len(x), 1, *x.shape[2:], generator=source, device=x.device, dtype=x.dtype)
+
+
+class NoisyGenerator(MappedGenerator):
+    """A mapped generator whose layers add noise: its own constant, unless something else is asked for."""
+
+    @abstractmethod
+    def draw(self, ws: Tensor, noise: LayerNoise | None = None) -> Tensor:
+        """ws (N, L, w_dim) -> images (N, C, H, W); None: `usual_noise`."""
+
+    @property
+    def usual_noise(self) -> Noise:
+        return "const"
+
+    def noised(self, latent: Latent, label: Tensor | None = None, *, noise: LayerNoise) -> Tensor:
+        """Images (N, C, H, W) of points in any of the spaces; nothing is mixed and the running mean of w stays.
+
+        Parameters
+        ----------
+        noise : "random", the network's "const", or "none"; a torch.Generator: random, of its numbers.
+
+        Raises
+        ------
+        UsageError : there is no such space.
+        """
+        return self.draw(self.to_space(latent, "w+", label).values, noise)
+
+    def from_space(self, latent: Latent, label: Tensor | None = None) -> Tensor:
+        """Images (N, C, H, W) of points in any of the spaces; nothing is mixed and the running mean of w stays.
+
+        Raises
+        ------
+        UsageError : there is no such space.
+        """
+        return self.noised(latent, label, noise=self.usual_noise)
+
+
+class MixingGenerator(NoisyGenerator):
+    """StyleGAN's way of training: random noise, and a share of the batches that mix two w. It knows the mean of w.
+
+    Parameters
+    ----------
+    mixing : the share of training batches whose layers after a random one get the w of another z.
+    """
+
+    def __init__(self, mapping: MappingNetwork, z_dim: int, w_dim: int, layers: int, *, mixing: float) -> None:
+        super().__init__(mapping, z_dim, w_dim, layers)
+        self.mixing = mixing
+
+    def forward(self, latent: Tensor, label: Tensor | None = None, *, noise: LayerNoise | None = None) -> Tensor:
+        """z (N, z_dim) -> images (N, C, H, W) float32, near [−1, 1] but not limited to it.
+
+        Parameters
+        ----------
+        label : (N,) int64, or weights of the classes (N, K).
+        noise : "random", the network's "const", or "none"; None: random in training, else const.
+        """
+        w = self.map(latent, label)  # (N, w_dim)
+        if self.training:
+            self.mapping.track(w)
+        ws = self.broadcast(w)  # (N, L, w_dim)
+        if self.training and self.mixing > 0:
+            ws = self.mix(ws, latent, label)
+        return self.draw(ws, noise)
+
+    @property
+    def usual_noise(self) -> Noise:
+        return "random" if self.training else "const"
+
+    # Karras et al. 2019, section 3.1; one crossover point a batch, as released
+    def mix(self, ws: Tensor, z: Tensor, label: Tensor | None) -> Tensor:
+        """ws whose layers from a random one on come from another z, in a share `mixing` of all calls."""
+        crossover = torch.randint(1, ws.shape[1], (), device=ws.device)
+        mixed = torch.rand((), device=ws.device) < self.mixing
+        other = self.broadcast(self.map(torch.randn_like(z), label))
+        return torch.where(mixed, crossed(ws, other, crossover), ws)
+
+    @property
+    def centre(self) -> Latent:
+        """The running mean of w."""
+        return Latent(self.mapping.w_avg[None], "w")
+
+
+def crossed(ws: Tensor, other: Tensor, crossover: Tensor | int) -> Tensor:
+    """Two (N, L, w_dim): the layers from number `crossover` on are those of `other`."""
+    layer = torch.arange(ws.shape[1], device=ws.device)
+    return torch.where((layer >= crossover)[:, None], other, ws)

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from ganvas.networks.gan.pyramid import halvings, require_classes
 from ganvas.networks.heads import build_head
-from ganvas.networks.style.spaces import MappedGenerator
+from ganvas.networks.style.spaces import LayerNoise, MixingGenerator, noise_for
+from ganvas.nn.endless import moved_period
 from ganvas.nn.equalized import LEAKY_GAIN, EqualizedConv2d, EqualizedLinear, equalized, in_full, leaky
 from ganvas.nn.fir import downsample2d, filter_taps, upsample2d
 from ganvas.nn.mapping import USUAL_MAPPING, MappingNetwork, MappingOptions
@@ -34,7 +35,6 @@ from ganvas.parts import Factory, network
 from ganvas.types import CriticHead, DataSpec, Latent, LatentSpec, Scores
 
 Architecture = Literal["skip", "resnet", "orig"]
-Noise = Literal["random", "const", "none"]
 Count = Annotated[int, Gt(0)]
 Taps = Annotated[tuple[float, ...], Len(1)]
 
@@ -77,19 +77,14 @@ class StyledConv(nn.Module):
             self.register_buffer("noise_const", torch.randn(size))
             self.noise_strength = nn.Parameter(torch.zeros(()))
 
-    def forward(self, x: Tensor, style: Tensor, noise: Noise, gain: float = 1.0) -> Tensor:
+    def forward(self, x: Tensor, style: Tensor, noise: LayerNoise, gain: float = 1.0) -> Tensor:
         """(N, in, h, w) and style (N, in) -> (N, out, up · h, up · w); `gain` multiplies the output and its limit."""
         scale = LEAKY_GAIN * gain
         x = modulated_conv2d(x, self.weight, style, up=self.up, taps=self.taps, gain=scale)
-        if self.noise and noise != "none":
-            x = x + self.draw(x, noise) * (self.noise_strength * scale)
+        if self.noise and (added := noise_for(x, self.noise_const, noise)) is not None:
+            x = x + added * (self.noise_strength * scale)
         x = x + (self.bias * scale)[:, None, None]
         return leaky(x, clamp=None if self.clamp is None else self.clamp * gain)
-
-    def draw(self, x: Tensor, noise: Noise) -> Tensor:
-        if noise == "const":
-            return self.noise_const  # (H, W)
-        return torch.randn(len(x), 1, *x.shape[2:], device=x.device, dtype=x.dtype)
 
 
 class ToImage(nn.Module):
@@ -153,11 +148,15 @@ class GeneratorBlock(nn.Module):
         return convs if self.to_image is None else [*convs, self.to_image.affine]
 
     def forward(
-        self, x: Tensor | None, image: Tensor | None, styles: Sequence[Tensor], noise: Noise
+        self, x: Tensor | None, image: Tensor | None, styles: Sequence[Tensor], noise: LayerNoise
     ) -> tuple[Tensor, Tensor | None]:
-        """Features (N, in, h, w), image (N, C, h, w) and as many styles as `affines` -> both at (2h, 2w)."""
+        """Features (N, in, h, w), image (N, C, h, w) and as many styles as `affines` -> both at (2h, 2w).
+
+        Features of the first block are (C, h, w), in the place of its constant.
+        """
         if self.conv0 is None or x is None:
-            x = self.conv1(self.const.expand(len(styles[0]), -1, -1, -1), styles[0], noise)
+            start = self.const if x is None else x
+            x = self.conv1(start.expand(len(styles[0]), -1, -1, -1), styles[0], noise)
         elif self.skip is not None:
             y = self.skip(x, sqrt(0.5))
             x = y + self.conv1(self.conv0(x, styles[0], noise), styles[1], noise, sqrt(0.5))
@@ -191,9 +190,9 @@ class Synthesis(nn.Module):
             found += [affine(ws[:, start + i]) for i, affine in enumerate(block.affines)]
         return found
 
-    def render(self, styles: Sequence[Tensor], noise: Noise) -> Tensor:
-        """Styles as `styles` gives them -> images (N, C, H, W) float32."""
-        x: Tensor | None = None
+    def render(self, styles: Sequence[Tensor], noise: LayerNoise, start: Tensor | None = None) -> Tensor:
+        """Styles as `styles` gives them -> images (N, C, H, W) float32; `start` (C, h, w) replaces the constant."""
+        x = start
         image: Tensor | None = None
         used = 0
         for block in self.blocks:
@@ -203,7 +202,7 @@ class Synthesis(nn.Module):
         assert image is not None
         return image
 
-    def forward(self, ws: Tensor, noise: Noise = "const") -> Tensor:
+    def forward(self, ws: Tensor, noise: LayerNoise = "const") -> Tensor:
         """ws (N, L, w_dim) -> images (N, C, H, W) float32."""
         return self.render(self.styles(ws), noise)
 
@@ -214,7 +213,7 @@ class Synthesis(nn.Module):
     paper="Karras et al. 2020 (StyleGAN2), section 2 and figure 7",
     tiny={"z_dim": 8, "w_dim": 8, "channel_base": 128, "channel_max": 8, "mapping": {"layers": 2}},
 )
-class StyleGAN2Generator(MappedGenerator):
+class StyleGAN2Generator(MixingGenerator):
     """Style-based generator with modulated convolutions and no progressive growing.
 
     Images of any channel count whose sides are divisible by 2^n, n = floor(log2(min(H, W) / 4)), from 8 to 4096 pixels.
@@ -273,8 +272,8 @@ class StyleGAN2Generator(MappedGenerator):
             z_dim,
             w_dim,
             2 * n + 2,
+            mixing=mixing,
         )
-        self.mixing = mixing
         self.synthesis = Synthesis(
             [
                 GeneratorBlock(
@@ -286,46 +285,11 @@ class StyleGAN2Generator(MappedGenerator):
         )  # fmt: skip
         self.latents["s"] = LatentSpec((sum(self.synthesis.style_dims),), "none")
 
-    def forward(self, latent: Tensor, label: Tensor | None = None, *, noise: Noise | None = None) -> Tensor:
-        """z (N, z_dim) -> images (N, C, H, W) float32, near [−1, 1] but not limited to it.
-
-        Parameters
-        ----------
-        label : (N,) int64, or weights of the classes (N, K).
-        noise : "random", the network's "const", or "none"; None: random in training, else const.
-        """
-        w = self.map(latent, label)  # (N, w_dim)
-        if self.training:
-            self.mapping.track(w)
-        ws = self.broadcast(w)  # (N, L, w_dim)
-        if self.training and self.mixing > 0:
-            ws = self.mix(ws, latent, label)
-        return self.draw(ws, noise)
-
-    # ------------------------------------------------------------------ spaces
-
-    def draw(self, ws: Tensor, noise: Noise | None = None) -> Tensor:
+    def draw(self, ws: Tensor, noise: LayerNoise | None = None) -> Tensor:
         """ws (N, L, w_dim) -> images (N, C, H, W)."""
         return self.synthesis(ws, noise or self.usual_noise)  # type: ignore[no-any-return]
 
-    @property
-    def usual_noise(self) -> Noise:
-        return "random" if self.training else "const"
-
-    # Karras et al. 2019, section 3.1; one crossover point a batch, as released
-    def mix(self, ws: Tensor, z: Tensor, label: Tensor | None) -> Tensor:
-        """ws whose layers from a random one on come from another z, in a share `mixing` of all calls."""
-        L = ws.shape[1]
-        crossover = torch.randint(1, L, (), device=ws.device)
-        mixed = torch.rand((), device=ws.device) < self.mixing
-        other = self.broadcast(self.map(torch.randn_like(z), label))
-        theirs = (torch.arange(L, device=ws.device) >= crossover) & mixed  # (L,)
-        return torch.where(theirs[:, None], other, ws)
-
-    @property
-    def centre(self) -> Latent:
-        """The running mean of w."""
-        return Latent(self.mapping.w_avg[None], "w")
+    # ------------------------------------------------------------------ spaces
 
     def to_space(self, latent: Latent, space: str, label: Tensor | None = None) -> Latent:
         """The same points in a later space, in the order z, w, w+, s.
@@ -339,17 +303,33 @@ class StyleGAN2Generator(MappedGenerator):
         ws = super().to_space(latent, "w+", label).values
         return Latent(torch.cat(self.synthesis.styles(ws), 1), "s")  # (N, S)
 
-    def from_space(self, latent: Latent, label: Tensor | None = None) -> Tensor:
+    def noised(self, latent: Latent, label: Tensor | None = None, *, noise: LayerNoise) -> Tensor:
         """Images (N, C, H, W) of points in any of the spaces; nothing is mixed and `w_avg` stays.
+
+        Parameters
+        ----------
+        noise : "random", the network's "const", or "none"; a torch.Generator: random, of its numbers.
 
         Raises
         ------
         UsageError : there is no such space.
         """
         if latent.space == "s":
-            styles = torch.split(latent.values, self.synthesis.style_dims, 1)
-            return self.synthesis.render(styles, self.usual_noise)
-        return super().from_space(latent, label)
+            return self.synthesis.render(torch.split(latent.values, self.synthesis.style_dims, 1), noise)
+        return super().noised(latent, label, noise=noise)
+
+    def moved(self, latent: Latent, move: Tensor, label: Tensor | None = None) -> Tensor:
+        """Images (N, C, H, W) of the same points with the learnt constant moved, as a period of an endless picture.
+
+        Noise stays where it is.
+
+        Parameters
+        ----------
+        move : (3, 3), where a place (x, y, 1) goes, in shorter sides of the image from its middle, y down.
+        """
+        styles = torch.split(self.to_space(latent, "s", label).values, self.synthesis.style_dims, 1)
+        start = moved_period(self.synthesis.blocks[0].const, move)
+        return self.synthesis.render(styles, self.usual_noise, start)
 
 
 # ---------------------------------------------------------------------------------------------------- critic
