@@ -7,11 +7,8 @@ Karras et al. 2020 (StyleGAN2), section 2.2. There are two ways to compute it, e
   the demodulation, which is a matrix product of squares. No kernel of a single sample ever exists, which also keeps the
   graphs of gradients of gradients small.
 
-Measured on one CPU thread, batch 16, fused over scaled, forward, with gradient, and with the gradient of a gradient:
-512 channels at 4 pixels 19, 15 and 22 times as long, 256 at 16 pixels 2.7, 3.0 and 3.1, 128 at 32 pixels 1.1, 1.1 and
-1.2. Only at 64 channels and 128 pixels did the fused one win, by 5 % and 14 % with gradients. So `choose` takes the
-scaled form on the CPU. On other devices it takes the fused one where no gradient is asked for and the kernels are
-smaller than the maps that it saves passes over, which is the released code's habit for inference.
+Which form is quicker is a constant of the device, see `FUSED_BELOW`, and not timed while it runs: a choice that could
+turn out otherwise would break bit-exact resume. `python benchmarks/networks.py --forms` measures both anew.
 """
 
 from __future__ import annotations
@@ -28,10 +25,22 @@ Form = Literal["fused", "scaled"]
 EPS = 1e-8
 
 
+# Device -> the fused form is taken, where no gradient is asked for, if a sample's kernels have fewer than so many times
+# the numbers of its maps.
+#
+# cpu: never. One thread, batch 16, fused over scaled, forward, with gradient, and with the gradient of a gradient: 512
+#   channels at 4 pixels 19, 15 and 22 times as long, 256 at 16 pixels 2.7, 3.0 and 3.1, 128 at 32 pixels 1.1, 1.1 and
+#   1.2; only at 64 channels and 128 pixels was it shorter, by 5 % and 14 % with gradients.
+# cuda: not measured, no GPU was at hand. Taken where it saves more memory traffic over maps than its kernels cost, as
+#   the released code does for inference (its `fused_modconv_default`). So are devices that are not named.
+FUSED_BELOW = {"cpu": 0.0, "cuda": 1.0}
+
+
 def choose(x: Tensor, weight: Tensor) -> Form:
-    """The quicker form for x (N, I, H, W) and weight (O, I, k, k) on this device; see the head of the file."""
+    """The quicker form for x (N, I, H, W) and weight (O, I, k, k) on this device; see `FUSED_BELOW`."""
     kernels, maps = weight.numel(), (weight.shape[0] + weight.shape[1]) * x.shape[2] * x.shape[3]  # a sample
-    return "fused" if x.device.type != "cpu" and not torch.is_grad_enabled() and kernels < maps else "scaled"
+    below = FUSED_BELOW.get(x.device.type, FUSED_BELOW["cuda"])
+    return "fused" if not torch.is_grad_enabled() and kernels < below * maps else "scaled"
 
 
 # Karras et al. 2020, eq. 1 and 3: 1 / sqrt(sum_ik (s_i w_oik)^2 + eps) = 1 / sqrt(sum_i s_i^2 (sum_k w_oik^2) + eps)
