@@ -26,9 +26,9 @@ def search_(
     recipe: str, space_name: str, on: str, settings: tuple[str, ...], jobs: int, out: str | None, storage: str | None,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Search a recipe's keys for what scores best, or for a Pareto front of several objectives.
+    """Search a recipe's keys for what scores best.
 
-    SPACE is a shipped name or a .yaml file. Stopped and run again, the search goes on; run twice at a time with one
+    Several objectives give a Pareto front. SPACE is a shipped name or a .yaml file. Stopped and run again, the search goes on; run twice at a time with one
     --storage, on one machine or several, it is shared. Needs the extra `search`.
 
     \b
