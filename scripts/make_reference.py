@@ -33,6 +33,7 @@ MEANING = {
     "eval": "scores while training; where it is absent the run is not scored",
     "sampler": "how the trained model draws; absent: the sampler that the task names",
     "sinks": "places besides `log.jsonl` for rows and pictures: a set of parts",
+    "stages": "name -> changes `key=value`: runs that are trained first, each starting from the one before",
     "system": "the catalogue id of the published system that the recipe stands for",
     "summary": "one line for `ganvas list recipes`",
     "train.steps": "rounds of the task's updates; in an adversarial task, steps of the generator",

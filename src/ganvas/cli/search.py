@@ -28,8 +28,8 @@ def search_(
 ) -> None:  # fmt: skip
     """Search a recipe's keys for what scores best.
 
-    Several objectives give a Pareto front. SPACE is a shipped name or a .yaml file. Stopped and run again, the search goes on; run twice at a time with one
-    --storage, on one machine or several, it is shared. Needs the extra `search`.
+    Several objectives give a Pareto front. SPACE is a shipped name or a .yaml file. Stopped and run again, the search
+    goes on; run twice at a time with one --storage, on one machine or several, it is shared. Needs the extra `search`.
 
     \b
     ganvas search digits digits --jobs 2
