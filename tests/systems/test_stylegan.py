@@ -227,7 +227,7 @@ def test_path_length_in_w_of_a_linear_generator_is_that_of_the_straight_line() -
 
 @pytest.mark.slow
 def test_path_length_of_trained_toys_in_both_spaces(tmp_path: Path) -> None:
-    """Digits at 8 pixels, 600 steps of 32, three seeds: the paper's PPL_W < PPL_Z is reported, not asserted."""
+    """Digits at 8 pixels, 600 steps of 32, three seeds: shorter in w (134 to 180) than in z (485 to 709)."""
     extractor = parts.build("extractor", {"use": "digit-net"})
     for number in range(3):
         model = train(Recipe(TOY), f"train.seed={number}", out=tmp_path / str(number), device="cpu")
@@ -235,7 +235,7 @@ def test_path_length_of_trained_toys_in_both_spaces(tmp_path: Path) -> None:
             space: trimmed_mean(path_distances(model, extractor, samples=1000, space=space)) for space in ("z", "w")
         }
         print(number, found)  # noqa: T201
-        assert all(value > 0 for value in found.values())
+        assert found["w"] < found["z"], number
 
 
 TOY = {
