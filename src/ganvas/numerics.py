@@ -8,6 +8,8 @@ import torch
 
 from ganvas.errors import UsageError
 
+ACCELERATOR = "cuda"  # torch's name for the kind of device that trains where there is one; also for AMD's
+
 
 def derive_seed(*progress: int | str) -> int:
     """A 63-bit seed that is a function of these, the same on every machine."""
@@ -32,7 +34,14 @@ def pick_device(wish: str | None = None) -> torch.device:
                 hint=f"there are {', '.join(have)}",
             ) from None  # fmt: skip
         return torch.device(wish)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(ACCELERATOR if torch.cuda.is_available() else "cpu")
+
+
+def device_of(local_rank: int, wish: str | None) -> str | None:
+    """The device of one of several processes on a machine: each has an accelerator of its own where there are any."""
+    if not torch.cuda.is_available() or not (wish or ACCELERATOR).startswith(ACCELERATOR):
+        return wish
+    return f"{ACCELERATOR}:{local_rank % torch.cuda.device_count()}"
 
 
 def settle_kernels() -> None:

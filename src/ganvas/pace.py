@@ -20,8 +20,8 @@ from torch.nn import functional as F
 
 from ganvas.cost import FLOPS_PER_MAC
 
-_MATRIX = {"cpu": 1024, "cuda": 8192}  # side; larger ones were no faster on one CPU thread
-_MAPS = {"cpu": (16, 256, 16, 16), "cuda": (64, 256, 64, 64)}  # N, C, H, W of the measured 3x3 convolution
+_MATRIX, _MATRIX_OF_ACCELERATORS = 1024, 8192  # side; larger ones were no faster on one CPU thread
+_MAPS, _MAPS_OF_ACCELERATORS = (16, 256, 16, 16), (64, 256, 64, 64)  # N, C, H, W of the measured 3x3 convolution
 _ROUNDS = 5
 
 Result = TypeVar("Result")
@@ -62,8 +62,8 @@ class Stopwatch:
         self.readings: list[tuple[float, float]] = []
 
     def now(self) -> tuple[float, float]:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
         return time.perf_counter(), time.process_time()
 
     def time(self, call: Callable[[], Result]) -> Result:
@@ -112,8 +112,9 @@ def ceiling(device: torch.device, dtype: torch.dtype = torch.float32) -> Ceiling
 
     The best and not the median: whatever else the machine does can only slow it down.
     """
-    side = _MATRIX.get(device.type, _MATRIX["cpu"])
-    N, C, H, W = _MAPS.get(device.type, _MAPS["cpu"])
+    on_cpu = device.type == "cpu"
+    side = _MATRIX if on_cpu else _MATRIX_OF_ACCELERATORS
+    N, C, H, W = _MAPS if on_cpu else _MAPS_OF_ACCELERATORS
     with torch.inference_mode():
         a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
         x = torch.randn(N, C, H, W, device=device).to(dtype).contiguous(memory_format=torch.channels_last)

@@ -24,6 +24,7 @@ from torch._C._distributed_c10d import TCPStore
 
 from ganvas.errors import GanvasError, UsageError, WorkerLost
 from ganvas.nn import ranks
+from ganvas.numerics import ACCELERATOR, device_of
 
 T = TypeVar("T")
 
@@ -102,16 +103,15 @@ def joined(device: str | None = None) -> Iterator[str | None]:
     if seat is None or (dist.is_available() and dist.is_initialized()):  # alone, or joined already
         yield device
         return
-    cuda = torch.cuda.is_available() and (device is None or device.startswith("cuda"))
-    if cuda:
-        device = f"cuda:{seat.local_rank % torch.cuda.device_count()}"
+    device = device_of(seat.local_rank, device)
+    accelerated = device is not None and torch.device(device).type == ACCELERATOR
+    if accelerated:
         torch.cuda.set_device(device)
     os.environ.setdefault("MASTER_ADDR", seat.address)
     os.environ.setdefault("MASTER_PORT", str(seat.port))
     try:
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if cuda else "gloo", rank=seat.rank, world_size=seat.world, timeout=_PATIENCE
-        )
+        backend = f"cpu:gloo,{ACCELERATOR}:nccl" if accelerated else "gloo"
+        dist.init_process_group(backend, rank=seat.rank, world_size=seat.world, timeout=_PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise UsageError(
             f"process {seat.rank} of {seat.world} cannot reach {seat.address}:{seat.port}: {_first_line(error)}",

@@ -28,18 +28,21 @@ EPS = 1e-8
 # Device -> the fused form is taken, where no gradient is asked for, if a sample's kernels have fewer than so many times
 # the numbers of its maps.
 #
-# cpu: never. One thread, batch 16, fused over scaled, forward, with gradient, and with the gradient of a gradient: 512
-#   channels at 4 pixels 19, 15 and 22 times as long, 256 at 16 pixels 2.7, 3.0 and 3.1, 128 at 32 pixels 1.1, 1.1 and
-#   1.2; only at 64 channels and 128 pixels was it shorter, by 5 % and 14 % with gradients.
-# cuda: not measured, no GPU was at hand. Taken where it saves more memory traffic over maps than its kernels cost, as
-#   the released code does for inference (its `fused_modconv_default`). So are devices that are not named.
-FUSED_BELOW = {"cpu": 0.0, "cuda": 1.0}
+# cpu: never. One thread, fused over scaled in processor time, forward, with gradient, and with the gradient of a
+#   gradient (`benchmarks/networks.py --forms`): 512 channels at 4 pixels 9.4, 9.1 and 10; 256 at 16 pixels 2.0, 1.8 and
+#   1.7; 128 at 32 pixels 1.06, 1.10 and 0.93. Above that fused is even but for gradients of gradients: 64 at 64 pixels
+#   1.00, 0.98 and 0.72; and channels-last, as recipes train, it loses by its changes of layout what it wins: 128 at 128
+#   pixels 1.35, 1.06 and 0.91.
+# Elsewhere: not measured, no GPU was at hand. Taken where it saves more memory traffic over maps than its kernels cost,
+#   as the released code does for inference (its `fused_modconv_default`).
+FUSED_BELOW = {"cpu": 0.0}
+_FUSED_BELOW_ELSEWHERE = 1.0
 
 
 def choose(x: Tensor, weight: Tensor) -> Form:
     """The quicker form for x (N, I, H, W) and weight (O, I, k, k) on this device; see `FUSED_BELOW`."""
     kernels, maps = weight.numel(), (weight.shape[0] + weight.shape[1]) * x.shape[2] * x.shape[3]  # a sample
-    below = FUSED_BELOW.get(x.device.type, FUSED_BELOW["cuda"])
+    below = FUSED_BELOW.get(x.device.type, _FUSED_BELOW_ELSEWHERE)
     return "fused" if not torch.is_grad_enabled() and kernels < below * maps else "scaled"
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Gt
 
 from ganvas.errors import UsageError
+from ganvas.numerics import ACCELERATOR
 from ganvas.places.place import Call, Place, missing, read_options
 from ganvas.places.work import Ended, Work, carry_out
 
@@ -47,7 +48,7 @@ class Ray(Place):
         cpus: int | None = None, gpus: float = 0.0, device: str | None = None,
     ) -> None:  # fmt: skip
         self.jobs, self.threads = jobs, threads or cpus or 1
-        self.device = device or ("cuda" if gpus else "cpu")
+        self.device = device or (ACCELERATOR if gpus else "cpu")
         self.address, self.cpus, self.gpus = address, cpus or self.threads, gpus
         self._task: Any = None
         self._running: dict[Any, Work] = {}

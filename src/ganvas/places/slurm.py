@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ganvas.errors import UsageError
+from ganvas.numerics import ACCELERATOR
 from ganvas.places.place import Call, Place, missing, read_options
 from ganvas.places.work import Ended, Work, carry_out
 
@@ -76,7 +77,7 @@ class Slurm(Place):
         gpus = any("gpu" in key and value for key, value in parameters.items())
         gpus = gpus or str(parameters.get("gres", "")).startswith("gpu")
         self.jobs, self.threads = jobs, threads or parameters.get("cpus_per_task") or 1
-        self.device = device or ("cuda" if gpus else "cpu")
+        self.device = device or (ACCELERATOR if gpus else "cpu")
         self._executor = _executor(folder, cluster, {"cpus_per_task": self.threads, **parameters}, retries)
         self._result_within_s = 0.0 if cluster == "local" else _RESULT_WITHIN_S
         self._running: list[tuple[Any, Work]] = []

@@ -48,13 +48,13 @@ class ClassifierGuidance:
         if label is None or not getattr(turn.nets["generator"], "conditional", False):
             raise BadValue(
                 "guidance needs a generator that is told the class",
-                hint="leave out task.regularizers.classifier-guidance",
+                hint="leave it out: task.regularizers.classifier-guidance=~",
             )
         classes = self.extractor.classes
         if int(label.max()) >= classes:
             raise BadValue(
                 f"{self.extractor.name!r} knows {classes} classes; the data have one of number {int(label.max())}",
-                hint="choose a classifier of these data",
+                hint="choose a classifier of these data, or leave it out: task.regularizers.classifier-guidance=~",
             )
         _, logits = self.extractor.differentiable(turn.fake)
         assert logits is not None
