@@ -177,8 +177,8 @@ def due_updates(trainer: Trainer) -> list[Update]:
 class Rehearsal:
     """A run that is built, warmed up and counted, and whose steps are thrown away: each `step` runs every update once.
 
-    Parameters are those of `forecast`; `dataset` takes the place of the recipe's data. `built` is when everything stood,
-    as (seconds since the epoch, processor seconds of this process): what it took to start.
+    Parameters are those of `forecast`; `dataset` takes the place of the recipe's data. `built` is when everything
+    stood, as (seconds since the epoch, processor seconds of this process): what it took to start.
     """
 
     def __init__(

@@ -1,7 +1,9 @@
 """What the catalogue says of StyleGAN-XL. Equality with the released networks is in tests/parity, StyleGAN3's layers in
 tests/networks/test_stylegan3.py.
 
-Not shown here: that a stage does not raise the distance of features by more than 10 %, and guidance by a classifier.
+Not shown: that a stage does not raise the distance of features by more than 10 %. On digits, after 600 steps at 16
+pixels and 250 at 32, it is 19.3 in place of 11.1; two minutes of a CPU are too few for a new head. What guidance adds
+to a loss is in tests/regularizers/test_guidance.py; here, that samples follow it.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from torch import Tensor
 import ganvas
 from ganvas import parts
 from ganvas.errors import BadValue, CheckpointError
+from ganvas.files import read_rows
 from ganvas.interop.registry import NoImporter, OfficialCase, import_network
 from ganvas.networks.style.stylegan_xl import StyleGANXLGenerator
 from ganvas.recipe import check_node
@@ -228,3 +231,34 @@ def test_what_stages_take_from_nowhere_is_refused() -> None:
     stem = {**case.kwargs["stem"], "filter_size": 8}
     with pytest.raises(NoImporter, match="filter_size=8"):
         import_network(dataclasses.replace(case, kwargs={**case.kwargs, "stem": stem}))
+
+
+# ------------------------------------------------------------------------------------------- guidance
+
+
+def accuracy(model: ganvas.Model) -> float:
+    """How often the bundled classifier sees the class that was asked for."""
+    label = model.labels(1000, seed=5)
+    _, logits = parts.build("extractor", {"use": "digit-net"})(model.sample(1000, seed=5, label=label))
+    return float((logits.argmax(1) == label).float().mean())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_guidance_raises_the_accuracy_of_samples(seed: int, tmp_path: Path) -> None:
+    """With the paper's weight of 8, on a pair that is cheap enough for it; early in training, where there is room."""
+    found = []
+    for name, guided in (("plain", ()), ("guided", ("task.regularizers.classifier-guidance={weight: 8}",))):
+        steps = ("train.steps=300", "train.batch=32", "train.checkpoint_every=300", "eval=~", f"train.seed={seed}")
+        found.append(accuracy(train("tiny/digits", *steps, *guided, out=tmp_path / name, device="cpu")))
+    assert found[1] > found[0] + 0.03
+
+
+def test_a_stage_is_guided_as_in_the_paper(stem: Path, tmp_path: Path) -> None:
+    guided = train(
+        "tiny/digits-stylegan-xl-stage", *QUICK, f"networks.generator.stem={stem}",
+        "task.regularizers.classifier-guidance={weight: 8}", out=tmp_path / "stage", device="cpu",
+    )  # fmt: skip
+    rows = [row for row in read_rows(tmp_path / "stage" / "log.jsonl") if "generator.classifier-guidance" in row]
+    assert rows and 8 * 1.5 < rows[-1]["generator.classifier-guidance"] < 8 * 6  # ln 10 = 2.3 for no idea
+    assert guided.spec.shape == (1, 32, 32)

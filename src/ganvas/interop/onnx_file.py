@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
 import logging
 import tempfile
@@ -10,17 +9,16 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.utils import parametrize
 
 from ganvas.errors import MissingCapability, MissingExtra
 from ganvas.files import write_bytes
 from ganvas.model import HasLatents, Model
-from ganvas.types import Foldable
+from ganvas.nn.plain import plain
 
 CHECKED = (1, 5)  # batch sizes that the file is compared at; neither is the one that it is made with
 TRACED = 7  # a size that nothing else has by chance
@@ -70,7 +68,7 @@ def as_onnx(model: Model) -> tuple[bytes, dict[str, Any]]:
             said = f"exporting to ONNX needs the package {package} ({error})"
             raise MissingExtra(said, where="--onnx", hint=_EXTRA) from None
     model.require(HasLatents)
-    images = _Images(_plain(model.generator))
+    images = _Images(plain(cast("nn.Module", model.generator)))
     inputs = _inputs(model, TRACED)
     names = ["z", "label"][: len(inputs)]
     try:
@@ -101,23 +99,6 @@ def _inputs(model: Model, n: int) -> tuple[Tensor, ...]:
     label = model.labels(n, seed=n)
     z = model.draw(n, seed=n).values.cpu()
     return (z,) if label is None else (z, label.cpu())
-
-
-def _plain(net: Any) -> nn.Module:
-    """A copy on the CPU whose weights are computed once and for all."""
-    own: nn.Module = copy.deepcopy(net).cpu().eval()
-    if isinstance(own, Foldable):
-        own = own.folded()
-    for name, module in [*own.named_modules()][1:]:
-        if isinstance(module, Foldable):
-            own.set_submodule(name, module.folded())
-    for module in own.modules():
-        if parametrize.is_parametrized(module):
-            shared = module.__class__  # by the copy and its original, which has to keep its weights
-            module.__class__ = type(shared.__name__, shared.__bases__, dict(shared.__dict__))
-            for name in list(module.parametrizations):  # type: ignore[arg-type]
-                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
-    return own
 
 
 def _traced(images: nn.Module, inputs: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
