@@ -33,18 +33,15 @@ FORMAT = "ganvas-state-1"
 # --------------------------------------------------------------------------------------------------- trees
 
 
-def pack(tree: Any) -> tuple[dict[str, Tensor], dict[str, Tensor], Any]:
-    """(whole tensors by name, tensors in pieces by name, the tree as JSON-able data that refers to them)."""
+def pack(tree: Any) -> tuple[dict[str, Tensor], Any]:
+    """(tensors by name, the tree as JSON-able data that refers to them). Whole tensors are copied to the CPU."""
     tensors: dict[str, Tensor] = {}
-    shards: dict[str, Tensor] = {}
 
     def walk(node: Any) -> Any:
         if isinstance(node, Tensor):
-            name = str(len(tensors) + len(shards))
-            if local(node) is node:
-                tensors[name] = node.detach().to("cpu", copy=True).contiguous()
-            else:
-                shards[name] = node.detach()
+            name = str(len(tensors))
+            whole = local(node) is node
+            tensors[name] = node.detach().to("cpu", copy=True).contiguous() if whole else node.detach()
             return {"@tensor": name}
         if isinstance(node, Mapping):
             return {"@map": [[key, walk(value)] for key, value in node.items()]}
@@ -56,8 +53,7 @@ def pack(tree: Any) -> tuple[dict[str, Tensor], dict[str, Tensor], Any]:
             return node
         raise TypeError(f"a state holds tensors and plain values, not {type(node).__name__}")
 
-    skeleton = walk(tree)
-    return tensors, shards, skeleton
+    return tensors, walk(tree)
 
 
 def unpack(tensors: Mapping[str, Tensor], skeleton: Any) -> Any:
@@ -99,7 +95,8 @@ class Checkpoints:
 
         Every rank calls it; the first writes what is whole.
         """
-        tensors, shards, skeleton = pack(state)
+        tensors, skeleton = pack(state)
+        shards = {name: tensors.pop(name) for name, each in list(tensors.items()) if local(each) is not each}
         target = self.path(step)
         lead = ranks.rank() == 0
         if not (lead or shards):

@@ -48,3 +48,20 @@ def cosine(
     """Half a cosine down to `final` times the rate, between the shares `start` and `end` of all steps."""
     falling = 0.5 * (1 + math.cos(math.pi * _progress(step, steps, start, end)))
     return _warm(step, warmup_steps) * (final + (1 - final) * falling)
+
+
+@schedule("rsqrt", paper="Zhai et al. 2022, section 3.5", system="scaling-vit")
+def rsqrt(step: int, steps: int, *, warmup_steps: Steps = 0, cooldown_steps: Steps = 0) -> float:
+    """Down with the square root of the step after the warm-up, at last linearly to 0: one run, many lengths.
+
+    The factor of the t-th step is √(w / t) from t = w on, w the warm-up; what it is does not depend on `steps` before
+    the cool-down. So a checkpoint from before it is a prefix of runs of any length: resume it with other `train.steps`.
+
+    Parameters
+    ----------
+    cooldown_steps : the last ones, over which the factor is also multiplied by what falls from 1 to exactly 0 at the
+        end, as in the authors' code.
+    """
+    rising, w = _warm(step, warmup_steps), max(1, warmup_steps)
+    cooling = min(1.0, (steps - step) / cooldown_steps) if cooldown_steps else 1.0
+    return rising * math.sqrt(w / max(step + 1, w)) * max(0.0, cooling)

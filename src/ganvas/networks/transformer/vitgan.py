@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from ganvas.errors import BadValue
 from ganvas.networks.heads import build_head
 from ganvas.networks.transformer.grid import divided, require_heads
+from ganvas.nn.attention_pooling import AttentionPooling
 from ganvas.nn.equalized import EqualizedLinear, equalized
 from ganvas.nn.multi_head import Linear, MultiHeadAttention, TiedL2Attention
 from ganvas.nn.pinned_spectral import pin_spectral
@@ -293,6 +294,8 @@ class ViTGANDiscriminator(nn.Module):
     attention : "l2" by distance, with one map for queries and keys; "dot-product" as in other transformers.
     norm : "pinned-spectral" holds the largest singular value of every weight matrix of critic and head where it
         starts, "spectral" holds it at 1, "none" leaves it.
+    pooling : "token" takes the features from a class token that travels with the patches, as published; "map" from a
+        learnt query that attends to the patches after the last block (Zhai et al. 2022, section 3.2).
     conditioning : how labels reach the critic.
 
     Raises
@@ -312,6 +315,7 @@ class ViTGANDiscriminator(nn.Module):
         mlp_ratio: Positive = 4,
         attention: Literal["l2", "dot-product"] = "l2",
         norm: CriticNorm = "pinned-spectral",
+        pooling: Literal["token", "map"] = "token",
         conditioning: Annotated[Callable[..., CriticHead] | str, Factory("conditioning")] = "plain",
     ) -> None:
         super().__init__()
@@ -325,8 +329,12 @@ class ViTGANDiscriminator(nn.Module):
         self.patch = patch
         self.overlap = patch // 2 if overlap is None else overlap
         self.embed = linear(spec.channels * (patch + 2 * self.overlap) ** 2, width)
-        self.token = nn.Parameter(torch.randn(1, 1, width))  # the class token of vision transformers
-        self.positions = nn.Parameter(torch.randn(1, 1 + h * w, width))
+        self.pool: AttentionPooling | None = None
+        if pooling == "token":
+            self.token = nn.Parameter(torch.randn(1, 1, width))  # the class token of vision transformers
+        else:
+            self.pool = AttentionPooling(width, heads, mlp_ratio * width, linear=linear)
+        self.positions = nn.Parameter(torch.randn(1, (pooling == "token") + h * w, width))
         self.blocks = nn.ModuleList(
             CriticBlock(width, attend(linear=linear), gelu_mlp(width, mlp_ratio * width, linear)) for _ in range(layers)
         )
@@ -337,7 +345,12 @@ class ViTGANDiscriminator(nn.Module):
         """Images (N, C, H, W) in [-1, 1] and label (N,) int64 -> logits (N,) and features (N, width)."""
         P, o = self.patch, self.overlap
         patches = F.unfold(data, P + 2 * o, stride=P, padding=o).transpose(1, 2)  # (N, L, C (P + 2o)^2)
-        h = torch.cat([self.token.expand(len(data), -1, -1), self.embed(patches)], 1) + self.positions  # (N, 1 + L, D)
+        h = self.embed(patches)  # (N, L, D)
+        if self.pool is None:
+            h = torch.cat([self.token.expand(len(data), -1, -1), h], 1)  # (N, 1 + L, D)
+        h = h + self.positions
         for block in self.blocks:
             h = block(h)
+        if self.pool is not None:
+            return self.head(self.pool(self.norm(h)), label)
         return self.head(self.norm(h[:, 0]), label)  # a layer norm looks at one token at a time
