@@ -28,7 +28,9 @@ def nets(conditioning: str = "plain") -> Nets:
     torch.manual_seed(0)
     critic = {"use": "sngan-discriminator", "width": 8, "norm": "none", "conditioning": {"use": conditioning}}
     return {
-        "generator": parts.build("network", {"use": "sngan-generator", "width": 8, "z_dim": 8}, SPEC),
+        "generator": parts.build(
+            "network", {"use": "sngan-generator", "width": 8, "z_dim": 8, "conditioning": "batch-norm"}, SPEC
+        ),
         "discriminator": parts.build("network", critic, SPEC),
     }
 

@@ -340,6 +340,7 @@ def test_the_table_does_not_depend_on_the_place_and_parts_of_ones_own_go_along(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)  # relative paths are meant from here, also in workers
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which each place would choose for itself
     Path("softplus.py").write_text(SOFTPLUS)
     plan = write_study(tmp_path, "train.steps=4, train.checkpoint_every=4, task.objective=my-softplus")
     plan.write_text(plan.read_text().replace("[task.objective=hinge]", "[]"))
