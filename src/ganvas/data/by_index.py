@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from ganvas.data.store import digest_of, require_two, subset
 from ganvas.types import Batch, DataSpec
 
 
-class EncodedImages:
+class EncodedImages(ABC):
     """A `types.Dataset` of images that are read and decoded when a batch asks for them.
 
     A part initialises it with what it found and overrides `_encoded`.
@@ -62,9 +63,9 @@ class EncodedImages:
         self.spec = DataSpec(self._decoder.shape, num_classes=len(class_names))
         self.fingerprint = digest_of({**facts, **dataclasses.asdict(options), "corrupt": corrupt, "decoded": "late"})
 
+    @abstractmethod
     def _encoded(self, rows: NDArray[np.int64]) -> Sequence[Encoded]:
         """The images at these rows of the whole set."""
-        raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from ganvas.nn import ranks
@@ -210,9 +209,3 @@ def local(tensor: Tensor) -> Tensor:
     """The values of a tensor that lie on this rank."""
     own = getattr(tensor, "to_local", None)
     return tensor if own is None else own()
-
-
-def barrier() -> None:
-    """Wait until every rank is here."""
-    if ranks.world() > 1:
-        dist.barrier()
