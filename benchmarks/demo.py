@@ -20,9 +20,13 @@ from statistics import fmean
 import numpy as np
 import torch
 
-from ganvas import bench, parts
-from ganvas.files import read_rows
-from ganvas.recipe import Recipe, check_node
+from ganvas import parts
+from ganvas.evaluation import evidence
+from ganvas.evaluation.protocol import load_protocol
+from ganvas.files.files import read_rows
+from ganvas.recipe.check import check_node
+from ganvas.recipe.recipe import Recipe
+from ganvas.stats.intervals import t_interval
 from ganvas.types import Evidence, EvidenceSet
 
 NAMES = {
@@ -48,10 +52,11 @@ def train(seed: int, folder: Path) -> tuple[float, dict[str, float]]:
 
 def real_against_real(draws: int) -> dict[str, list[float]]:
     """The same scores between two random halves of all the real digits, over several draws."""
-    protocol = bench.load_protocol("digits")
+    protocol = load_protocol("digits")
     extractor = parts.build("extractor", protocol["extractor"])
     digits = parts.build("dataset", check_node("dataset", {"use": "digits", "split": "all"}))
-    everything = bench.gather(bench.of_dataset(digits), extractor, frozenset({"features", "logits"}))
+    needs = frozenset({"features", "logits"})
+    everything = evidence.gather(evidence.of_dataset(digits), {"": extractor}, {"": needs})[""]
     found: dict[str, list[float]] = {}
     for seed in range(draws):
         order = torch.from_numpy(np.random.default_rng(seed).permutation(len(digits)))
@@ -66,7 +71,7 @@ def real_against_real(draws: int) -> dict[str, list[float]]:
 
 
 def cell(values: Sequence[float]) -> str:
-    low, high = bench.t_interval(values)
+    low, high = t_interval(values)
     around = "" if low is None else f" [{low:.3g}, {high:.3g}]"
     return f"{fmean(values):.3g}{around}"
 

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from ganvas.engine.checkpoint import Checkpoints
-from ganvas.files import read_rows, read_tensors
+from ganvas.files.files import read_rows, read_tensors
 
 STEPS = 24
 

@@ -2,8 +2,8 @@
 
 A side builds a recipe, warms it up and counts its FLOPs, then waits: each time it is asked it runs every update once
 and says how long that took. So two sides can take turns, and whatever else the machine does falls on both. A side may
-run the code of another revision, back to the one that brought `Trainer.courses`; what measures (`ganvas.cost`,
-`ganvas.pace`, `ganvas.forecast`) is always that of this checkout.
+run the code of another revision, back to the one that laid the package in rooms; what measures (`ganvas.cost.flops`,
+`ganvas.cost.clock`, `ganvas.training.forecast`) is always that of this checkout.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-OURS = ("cost", "pace", "forecast")  # in the order of their imports
+OURS = ("cost.flops", "cost.clock", "training.forecast")  # in the order of their imports
 
 
 def spread(values: Sequence[float], form: str = ".2f") -> str:
@@ -129,7 +129,7 @@ def inside(task: dict[str, Any]) -> None:
     import torch
 
     from ganvas import errors, parts
-    from ganvas.recipe import Recipe
+    from ganvas.recipe.recipe import Recipe
     from ganvas.types import DataSpec
 
     torch.set_num_threads(task["threads"])
@@ -205,7 +205,8 @@ def _forward(trainer: Any, cost: Any, pace: Any, calls: int = 10) -> dict[str, f
 
 def _load(name: str) -> Any:
     """A module of this checkout under its own name, whatever revision the rest of the package is of."""
-    spec = importlib.util.spec_from_file_location(f"ganvas.{name}", ROOT / "src" / "ganvas" / f"{name}.py")
+    file = ROOT.joinpath("src", "ganvas", *name.split(".")).with_suffix(".py")
+    spec = importlib.util.spec_from_file_location(f"ganvas.{name}", file)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module

@@ -111,8 +111,8 @@ def spread(ratios: list[float]) -> str:
 
 
 def compare_frechet(n: int, d: int, repeats: int, goal: str) -> None:
-    from ganvas.metrics.frechet_distance import frechet_distance_of_moments
-    from ganvas.moments import moments_of
+    from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_moments
+    from ganvas.stats.moments import moments_of
 
     real, fake = features(0, n, d), features(1, n, d)
     frechet_of_few(real[:9, :4], fake[:9, :4])  # loads what is needed
@@ -132,7 +132,7 @@ def compare_frechet(n: int, d: int, repeats: int, goal: str) -> None:
 def frechet_of_few(real: np.ndarray, fake: np.ndarray) -> float:
     import warnings
 
-    from ganvas.metrics.frechet_distance import frechet_distance_of_features
+    from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # few samples are what is measured here
@@ -140,7 +140,7 @@ def frechet_of_few(real: np.ndarray, fake: np.ndarray) -> float:
 
 
 def compare_prdc(n: int, d: int, repeats: int, goal: str) -> None:
-    from ganvas.metrics.neighbourhoods import prdc
+    from ganvas.shelves.metrics.neighbourhoods import prdc
 
     real, fake = features(0, n, d), features(1, n, d)
     *seconds, own, other = turns(lambda: prdc(real, fake, 5), lambda: usual_prdc(real, fake, 5), repeats)
@@ -167,8 +167,8 @@ def peak_memory(what: str, n: int, d: int) -> None:
 def inner(what: str, folder: str) -> None:
     import resource
 
-    from ganvas.metrics.frechet_distance import frechet_distance_of_features
-    from ganvas.metrics.neighbourhoods import prdc, precision_recall
+    from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
+    from ganvas.shelves.metrics.neighbourhoods import prdc, precision_recall
 
     real, fake = (np.load(Path(folder, f"{name}.npy")) for name in ("real", "fake"))
     {"precision and recall": precision_recall, "prdc": prdc, "Fréchet": frechet_distance_of_features}[what](real, fake)

@@ -40,7 +40,7 @@ SETTINGS = {
 def architectures() -> list[str]:
     """One recipe for each pair of networks: the shortest name that begins with the generator's, else the shortest."""
     from ganvas.errors import GanvasError
-    from ganvas.recipe import Recipe, shipped
+    from ganvas.recipe.recipe import Recipe, shipped
 
     found: dict[tuple[str, str], list[str]] = {}
     for name in shipped():
@@ -75,8 +75,8 @@ def compare_forms(device_name: str, batch: int, repeats: int) -> None:
     """Fused over scaled modulated convolution, taking turns: what `ganvas.nn.modulated.FUSED_BELOW` is read from."""
     import torch
 
+    from ganvas.cost.clock import Stopwatch
     from ganvas.nn.modulated import modulated_conv2d
-    from ganvas.pace import Stopwatch
 
     device = torch.device(device_name)
 

@@ -16,7 +16,11 @@ from typing import Any
 import click
 
 import ganvas
-from ganvas import bench, cli, errors, parts, recipe, types, values
+from ganvas import cli, errors, parts, types
+from ganvas.evaluation.protocol import Measure, Protocol
+from ganvas.parts import values
+from ganvas.recipe.schema import Course, Ema, Eval, OptimOptions, Schema, Train
+from ganvas.recipe.trained import Weights
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w.-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -118,16 +122,16 @@ def keys_table(section: type, prefix: str) -> str:
 
 
 SECTIONS: dict[str, tuple[type, str]] = {
-    "recipe": (recipe.Schema, ""),
-    "train": (recipe.Train, "train."),
-    "optim": (recipe.OptimOptions, "optim."),
-    "ema": (recipe.Ema, "ema."),
-    "courses": (recipe.Course, "courses.PATH."),
-    "eval": (recipe.Eval, "eval."),
-    "networks": (recipe.Weights, "networks.ROLE."),
+    "recipe": (Schema, ""),
+    "train": (Train, "train."),
+    "optim": (OptimOptions, "optim."),
+    "ema": (Ema, "ema."),
+    "courses": (Course, "courses.PATH."),
+    "eval": (Eval, "eval."),
+    "networks": (Weights, "networks.ROLE."),
     "regularizers": (types.Term, "regularizers.NAME."),
-    "protocol": (bench.Protocol, "protocol."),
-    "metrics": (bench.Measure, "metrics.NAME."),
+    "protocol": (Protocol, "protocol."),
+    "metrics": (Measure, "metrics.NAME."),
 }
 """Block -> its dataclass, and how its keys are called in `MEANING`."""
 

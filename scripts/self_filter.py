@@ -13,9 +13,9 @@ import numpy as np
 
 import ganvas
 from ganvas import parts
-from ganvas.analysis.self_filter import best_rebuilt, reconstruction_distances
-from ganvas.bench import unflipped
-from ganvas.recipe import check_node
+from ganvas.evaluation.judge import unflipped
+from ganvas.recipe.check import check_node
+from ganvas.shelves.analysis.self_filter import best_rebuilt, reconstruction_distances
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganvas import parts
-from ganvas.features.digit_net import DigitClassifier
+from ganvas.shelves.features.digit_net import DigitClassifier
 
 EPOCHS = 120
 BATCH = 64
@@ -93,7 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the bundled digit net.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folds", type=int, default=0, help="cross-validate on the training split and write nothing")
-    default = Path(__file__).parents[1] / "src/ganvas/features/digit_net.safetensors"
+    default = Path(__file__).parents[1] / "src/ganvas/shelves/features/digit_net.safetensors"
     parser.add_argument("--out", type=Path, default=default)
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # sums in one order

@@ -43,7 +43,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of a class-conditional model of digits after two steps. Read it, never write into it."""
-    from ganvas.run import train
+    from ganvas.training.train import train
 
     folder = tmp_path_factory.mktemp("trained") / "digits"
     train("tiny/digits", "train.steps=2", "eval=", out=folder, device="cpu")

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ganvas.cost import (
+from ganvas.cost.clock import Ceiling, Stopwatch, Times, ceiling
+from ganvas.cost.flops import (
     FLOPS_PER_MAC,
     FlopCounter,
     NetworkCost,
@@ -18,7 +19,6 @@ from ganvas.cost import (
     flops,
     optimizer_bytes,
 )
-from ganvas.pace import Ceiling, Stopwatch, Times, ceiling
 
 N, I, O, K, H, W = 2, 8, 12, 3, 10, 14  # noqa: E741
 

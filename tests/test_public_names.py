@@ -19,11 +19,14 @@ def test_names_are_few_and_all_there() -> None:
 
 
 def test_they_are_the_same_things_as_in_their_modules() -> None:
-    from ganvas import errors, model, parts, recipe, run, types
+    from ganvas import errors, model, parts, types
+    from ganvas.recipe.recipe import Recipe
+    from ganvas.training.check import check
+    from ganvas.training.train import train
 
     assert ganvas.load is model.load and ganvas.Model is model.Model
-    assert ganvas.train is run.train and ganvas.check is run.check
-    assert ganvas.Recipe is recipe.Recipe and ganvas.parts is parts
+    assert ganvas.train is train and ganvas.check is check
+    assert ganvas.Recipe is Recipe and ganvas.parts is parts
     assert ganvas.Latent is types.Latent and ganvas.DataSpec is types.DataSpec
     assert issubclass(ganvas.RecipeError, errors.GanvasError)
 

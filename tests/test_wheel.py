@@ -22,5 +22,9 @@ def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
         if file.is_file() and "__pycache__" not in file.parts
     }
     assert wanted <= held
-    assert {"ganvas/recipes/gan/digits.yaml", "ganvas/features/digit_net.safetensors", "ganvas/py.typed"} <= held
+    assert {
+        "ganvas/recipes/gan/digits.yaml",
+        "ganvas/shelves/features/digit_net.safetensors",
+        "ganvas/py.typed",
+    } <= held
     assert any(name.endswith("licenses/LICENSE") for name in held)

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
         ResumeMismatch,
         UsageError,
     )
+    from ganvas.evaluation.evaluate import evaluate
     from ganvas.model import Model, load
-    from ganvas.recipe import Recipe
-    from ganvas.run import check, train
-    from ganvas.scoring import evaluate
+    from ganvas.recipe.recipe import Recipe
+    from ganvas.training.check import check
+    from ganvas.training.train import train
     from ganvas.types import DataSpec, Latent
 
 __version__ = "0.1.0"
@@ -59,11 +60,11 @@ _HOMES = {
     "DataSpec": "types",
     "Latent": "types",
     "Model": "model",
-    "Recipe": "recipe",
-    "check": "run",
-    "evaluate": "scoring",
+    "Recipe": "recipe.recipe",
+    "check": "training.check",
+    "evaluate": "evaluation.evaluate",
     "load": "model",
-    "train": "run",
+    "train": "training.train",
 }  # every other name is an error's
 
 

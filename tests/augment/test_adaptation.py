@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ganvas import parts
 from ganvas.engine.checkpoint import pack, unpack
 from ganvas.errors import BadValue
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
 from ganvas.types import Batch, DataSpec, Latent, Scores, Turn
 
 SPEC = DataSpec((1, 8, 8), num_classes=10)

@@ -8,13 +8,13 @@ import pytest
 import torch
 from scipy import stats
 
-from ganvas.augment.ada import Ada
-from ganvas.augment.apa import Apa
-from ganvas.augment.diffaug import DiffAugment
-from ganvas.augment.diffusion_gan import DiffusionNoise
-from ganvas.augment.shift_flip import ShiftFlip
-from ganvas.augment.views import Byol, SimClr
 from ganvas.errors import BadValue
+from ganvas.shelves.augment.ada import Ada
+from ganvas.shelves.augment.apa import Apa
+from ganvas.shelves.augment.diffaug import DiffAugment
+from ganvas.shelves.augment.diffusion_gan import DiffusionNoise
+from ganvas.shelves.augment.shift_flip import ShiftFlip
+from ganvas.shelves.augment.views import Byol, SimClr
 
 N = 20000
 SLACK = 4 * 0.5 / math.sqrt(N)  # four standard errors of any frequency

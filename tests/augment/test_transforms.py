@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from ganvas import parts
-from ganvas.augment import ada
-from ganvas.augment.ada import Ada
-from ganvas.augment.diffaug import DiffAugment
-from ganvas.augment.shift_flip import ShiftFlip
 from ganvas.nn import warp
 from ganvas.nn.gradients import input_gradient
 from ganvas.nn.wavelets import SYM2, SYM6, band_filters
+from ganvas.shelves.augment import ada
+from ganvas.shelves.augment.ada import Ada
+from ganvas.shelves.augment.diffaug import DiffAugment
+from ganvas.shelves.augment.shift_flip import ShiftFlip
 
 NODES: dict[str, dict[str, Any]] = {
     "diffaug": {},

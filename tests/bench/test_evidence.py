@@ -13,8 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from ganvas import bench, evidence, parts
-from ganvas.recipe import check_node
+from ganvas import parts
+from ganvas.evaluation import evidence
+from ganvas.evaluation.judge import Entry, Judge
+from ganvas.recipe.check import check_node
 from ganvas.types import Batch, DataSpec, Evidence
 
 
@@ -152,7 +154,7 @@ def test_floats_and_the_bytes_that_they_round_to_score_alike() -> None:
     real, fake = Fixed(big(40), fingerprint="real"), big(40, 1)
     rounded = evidence.from_bytes(evidence.eight_bit(fake))
     scores = [
-        bench.Judge(protocol(), real).score_images(Fixed(data, fingerprint=name))[0]["value"]
+        Judge(protocol(), real).score_images(Fixed(data, fingerprint=name))[0]["value"]
         for name, data in (("floats", fake), ("bytes", rounded))
     ]
     assert scores[0] == scores[1]
@@ -161,8 +163,8 @@ def test_floats_and_the_bytes_that_they_round_to_score_alike() -> None:
 def test_the_order_of_a_set_does_not_matter() -> None:
     real, fake = big(40), big(40, 1)
     order = torch.randperm(40)
-    one = bench.Judge(protocol(), Fixed(real, fingerprint="a")).score_images(Fixed(fake, fingerprint="b"))[0]
-    two = bench.Judge(protocol(), Fixed(real[order], fingerprint="c")).score_images(
+    one = Judge(protocol(), Fixed(real, fingerprint="a")).score_images(Fixed(fake, fingerprint="b"))[0]
+    two = Judge(protocol(), Fixed(real[order], fingerprint="c")).score_images(
         Fixed(fake[order.flip(0)], fingerprint="d")
     )[0]
     assert one["value"] == pytest.approx(two["value"], rel=1e-8)
@@ -170,26 +172,26 @@ def test_the_order_of_a_set_does_not_matter() -> None:
 
 def test_a_set_against_itself_is_at_distance_zero() -> None:
     same = Fixed(big(300), fingerprint="same")
-    row = bench.Judge(protocol(), same).score_images(same)[0]
-    apart = bench.Judge(protocol(), same).score_images(Fixed(big(300, 1), fingerprint="apart"))[0]
+    row = Judge(protocol(), same).score_images(same)[0]
+    apart = Judge(protocol(), same).score_images(Fixed(big(300, 1), fingerprint="apart"))[0]
     assert 0 <= row["value"] <= 1e-8 * apart["value"]
 
 
 def test_fixed_images_have_an_interval_from_halves_and_it_is_named() -> None:
-    row = bench.Judge(protocol(), Fixed(big(64), fingerprint="r")).score_images(Fixed(big(64, 1), fingerprint="f"))[0]
+    row = Judge(protocol(), Fixed(big(64), fingerprint="r")).score_images(Fixed(big(64, 1), fingerprint="f"))[0]
     assert row["low"] < row["value"] < row["high"]
     assert row["interval"] == "95 % t-interval: 6 random halves of both sets"
     assert row["error_of_sampling"] is None and row["error_of_reference"] > 0
-    none = bench.Judge(protocol(halves=0), Fixed(big(64), fingerprint="r")).score_images(
-        Fixed(big(64, 1), fingerprint="f")
-    )[0]
+    none = Judge(protocol(halves=0), Fixed(big(64), fingerprint="r")).score_images(Fixed(big(64, 1), fingerprint="f"))[
+        0
+    ]
     assert none["low"] is None and none["interval"].startswith("none")
 
 
 def test_a_metric_under_another_name_may_read_another_extractor() -> None:
     rules = protocol(metrics={"frechet-distance": None})
     rules["metrics"]["again"] = {**rules["metrics"]["frechet-distance"], "extractor": {"use": "digit-net"}}
-    rows = bench.Judge(rules, Fixed(big(40), fingerprint="r")).score_images(Fixed(big(40, 1), fingerprint="f"))
+    rows = Judge(rules, Fixed(big(40), fingerprint="r")).score_images(Fixed(big(40, 1), fingerprint="f"))
     assert [(row["metric"], row["extractor"]) for row in rows] == [
         ("frechet_distance", "random-net"),
         ("again", "digit-net"),
@@ -213,10 +215,10 @@ class Probe:
         return self.says if values["probe"] > 3 else ""
 
 
-def judge_with(metric: Probe, real: Fixed, training: Fixed | None = None) -> bench.Judge:
-    judge = bench.Judge(protocol(), real, training)
+def judge_with(metric: Probe, real: Fixed, training: Fixed | None = None) -> Judge:
+    judge = Judge(protocol(), real, training)
     key = next(iter(judge.extractors))
-    judge.entries = {"probe": bench.Entry(metric, key, {"probe": "probe"})}
+    judge.entries = {"probe": Entry(metric, key, {"probe": "probe"})}
     return judge
 
 

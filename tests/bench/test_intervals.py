@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ganvas.intervals import around, halves, t_interval
+from ganvas.stats.intervals import around, halves, t_interval
 
 
 def test_t_interval_is_students_and_says_nothing_of_one_value() -> None:

@@ -73,7 +73,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("GANVAS_CACHE", str(tmp_path / "cache"))
     (tmp_path / "planted.py").write_text(PLANTED)
     yield tmp_path
-    parts._index.cache_clear()
+    parts.index._index.cache_clear()
 
 
 def ganvas(*words: str) -> None:

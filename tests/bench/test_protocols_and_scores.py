@@ -5,10 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from ganvas import bench, evidence, parts
+from ganvas import parts
 from ganvas.errors import BadValue, DataError, RecipeError
+from ganvas.evaluation import evidence
+from ganvas.evaluation.judge import Judge, judge_for
+from ganvas.evaluation.protocol import Measure, load_protocol
 from ganvas.model import Model
-from ganvas.recipe import PROTOCOLS, Recipe, check_node
+from ganvas.recipe.check import PROTOCOLS, check_node
+from ganvas.recipe.recipe import Recipe
 
 
 def digits(**keys: object) -> object:
@@ -28,21 +32,21 @@ def untrained(recipe: str = "tiny/digits") -> Model:
 def small_protocol(tmp_path: Path, text: str) -> dict[str, object]:
     file = tmp_path / "small.yaml"
     file.write_text(text, encoding="utf-8")
-    return bench.load_protocol(file)
+    return load_protocol(file)
 
 
 @pytest.mark.parametrize("file", sorted(PROTOCOLS.glob("*.yaml")), ids=lambda file: file.stem)
 def test_every_shipped_protocol_is_filled_and_named(file: Path) -> None:
-    protocol = bench.load_protocol(file.stem)
+    protocol = load_protocol(file.stem)
     assert protocol["name"] == file.stem
     assert protocol["summary"] and protocol["metrics"] and protocol["seeds"]
     for node in protocol["metrics"].values():
-        parts.build("metric", parts.split(bench.Measure, node)[0])
+        parts.build("metric", parts.split(Measure, node)[0])
 
 
 def test_unknown_protocols_and_keys_are_answered_with_the_nearest() -> None:
     with pytest.raises(BadValue, match="Did you mean 'digits'"):
-        bench.load_protocol("digts")
+        load_protocol("digts")
 
 
 def test_a_protocol_with_an_unknown_key_says_where(tmp_path: Path) -> None:
@@ -55,7 +59,7 @@ def test_a_protocol_with_an_unknown_key_says_where(tmp_path: Path) -> None:
 def test_real_data_against_themselves_are_at_distance_zero_and_fully_covered(tmp_path: Path) -> None:
     protocol = small_protocol(tmp_path, "extractor: digit-net\nmetrics: {frechet-distance: {}, density-coverage: {}}\n")
     held_out = digits(split="test")
-    rows = {row["metric"]: row for row in bench.Judge(protocol, held_out).score_images(held_out)}
+    rows = {row["metric"]: row for row in Judge(protocol, held_out).score_images(held_out)}
     assert 0 <= rows["frechet_distance"]["value"] < 1e-6
     assert rows["coverage"]["value"] == 1.0
 
@@ -66,7 +70,7 @@ def test_rows_say_how_they_were_made(tmp_path: Path) -> None:
         "extractor: digit-net\nmetrics: {frechet-distance: {}, class-agreement: {}}\nsamples: 80\nseeds: [3, 4]\n",
     )
     held_out = digits(split="test")
-    rows = bench.Judge(protocol, held_out).score_model(untrained())
+    rows = Judge(protocol, held_out).score_model(untrained())
     for row in rows:
         assert row["protocol"] == "small" and row["n_fake"] == 80 and row["n_real"] == 500 and row["seeds"] == [3, 4]
         assert row["extractor"] == "digit-net" and row["reference"] == held_out.fingerprint
@@ -81,13 +85,13 @@ def test_scores_do_not_depend_on_how_images_are_batched(tmp_path: Path, monkeypa
     values = []
     for batch in (7, 256):
         monkeypatch.setattr(evidence, "BATCH", batch)
-        values.append(bench.Judge(protocol, digits(split="test")).score_model(untrained())[0]["value"])
+        values.append(Judge(protocol, digits(split="test")).score_model(untrained())[0]["value"])
     assert values[0] == pytest.approx(values[1], rel=1e-4)
 
 
 def test_classes_are_asked_for_in_the_references_own_proportions(tmp_path: Path) -> None:
     protocol = small_protocol(tmp_path, "extractor: digit-net\nmetrics: {class-agreement: {}}\n")
-    judge = bench.Judge(protocol, digits(split="test"))
+    judge = Judge(protocol, digits(split="test"))
     asked = judge.asked_labels(untrained(), 1000)
     assert asked is not None
     assert torch.bincount(asked).tolist() == [100] * 10
@@ -97,7 +101,7 @@ def test_a_metric_that_needs_classes_is_left_out_with_a_note_for_images_without(
     protocol = small_protocol(
         tmp_path, "extractor: digit-net\nmetrics: {frechet-distance: {}, class-agreement: {}}\nsamples: 40\n"
     )
-    rows = bench.Judge(protocol, digits(split="test")).score_model(untrained("tiny/digits-dcgan"))
+    rows = Judge(protocol, digits(split="test")).score_model(untrained("tiny/digits-dcgan"))
     assert [row["metric"] for row in rows] == ["frechet_distance"]
     assert any("class-agreement is left out" in note for note in rows[0]["notes"])
 
@@ -105,11 +109,11 @@ def test_a_metric_that_needs_classes_is_left_out_with_a_note_for_images_without(
 def test_logits_are_refused_where_the_extractor_has_none(tmp_path: Path) -> None:
     protocol = small_protocol(tmp_path, "extractor: random-net\nmetrics: {class-agreement: {}}\n")
     with pytest.raises(BadValue, match="class logits"):
-        bench.Judge(protocol, digits(split="test"))
+        Judge(protocol, digits(split="test"))
 
 
 def test_a_protocol_without_reference_asks_for_one(tmp_path: Path) -> None:
     protocol = small_protocol(tmp_path, "extractor: random-net\nmetrics: {frechet-distance: {}}\n")
     with pytest.raises(DataError) as caught:
-        bench.judge_for(protocol, None)
+        judge_for(protocol, None)
     assert "--against" in caught.value.hint

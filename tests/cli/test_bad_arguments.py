@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ganvas.run import train
+from ganvas.training.train import train
 
 # (command, the error's type, what it must say); m.safetensors is a conditional model of digits
 LINES = [

@@ -11,8 +11,8 @@ import torch
 
 from ganvas.engine.build import Plan, build_trainer
 from ganvas.engine.trainer import Hooks
-from ganvas.forecast import MEASURED_STEPS, Forecast, StandIn, amount, forecast, table
-from ganvas.recipe import Recipe
+from ganvas.recipe.recipe import Recipe
+from ganvas.training.forecast import MEASURED_STEPS, Forecast, StandIn, amount, forecast, table
 from ganvas.types import DataSpec
 
 Ganvas = Callable[..., Any]

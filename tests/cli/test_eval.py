@@ -120,7 +120,7 @@ def test_a_folder_of_samples_scores_like_its_model(ganvas: Ganvas, trained_run: 
     )
     model = ganvas(f"eval {trained_run}/model.safetensors --protocol once.yaml --json").json[0]["value"]
     from ganvas import load
-    from ganvas.pictures import to_uint8
+    from ganvas.files.pictures import to_uint8
 
     trained = load(trained_run)
     images = to_uint8(trained.sample(50, seed=0, label=trained.labels(50, seed=0)))

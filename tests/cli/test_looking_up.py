@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from ganvas import catalogue, parts
-from ganvas.recipe import Recipe, shipped
+from ganvas import parts
+from ganvas.recipe import catalogue
+from ganvas.recipe.recipe import Recipe, shipped
 
 Ganvas = Callable[..., Any]
 

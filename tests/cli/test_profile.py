@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from ganvas import cli
-from ganvas.files import read_tensors
-from ganvas.profiling import CLASSES, COPIES, ELEMENTS, LEARNING, MATRICES, PROFILED_STEPS, class_of, first_step
+from ganvas.files.files import read_tensors
+from ganvas.training.trace import CLASSES, COPIES, ELEMENTS, LEARNING, MATRICES, PROFILED_STEPS, class_of, first_step
 
 Ganvas = Callable[..., Any]
 LAZY = "task.regularizers.r1.weight=1 task.regularizers.r1.every=3"

@@ -40,7 +40,7 @@ def test_a_film_where_ffmpeg_is(ganvas: Ganvas, trained_run: Path) -> None:
 
 @pytest.fixture(scope="module")
 def styled_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from ganvas.run import train
+    from ganvas.training.train import train
 
     folder = tmp_path_factory.mktemp("styled") / "run"
     train("tiny/digits-stylegan2", "train.steps=1", "eval=", out=folder, device="cpu")

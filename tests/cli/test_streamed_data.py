@@ -15,8 +15,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from ganvas import run
-from ganvas.recipe import Recipe
+from ganvas.errors import ResumeMismatch
+from ganvas.recipe.recipe import Recipe
+from ganvas.training.train import train
 
 COUNT = 40
 
@@ -65,18 +66,18 @@ def equal(one: Path, other: Path) -> bool:
 
 
 def test_shards_train_the_model_that_the_folder_trains(places: dict[str, Path], tmp_path: Path) -> None:
-    run.train(recipe({"use": "folder", "path": str(places["folder"]), "labels": "none"}), out=tmp_path / "a")
-    run.train(recipe({"use": "webdataset", "path": str(places["shards"]), "labels": "none"}), out=tmp_path / "b")
+    train(recipe({"use": "folder", "path": str(places["folder"]), "labels": "none"}), out=tmp_path / "a")
+    train(recipe({"use": "webdataset", "path": str(places["shards"]), "labels": "none"}), out=tmp_path / "b")
     assert equal(tmp_path / "a", tmp_path / "b")
 
 
 def test_a_streamed_run_resumes_to_the_bit(places: dict[str, Path], tmp_path: Path) -> None:
     data = {"use": "webdataset-stream", "path": str(places["shards"]), "classes": 2, "block": 7, "flip": True}
-    run.train(recipe(data, 6), out=tmp_path / "whole")
-    run.train(recipe(data, 6), out=tmp_path / "cut")
+    train(recipe(data, 6), out=tmp_path / "whole")
+    train(recipe(data, 6), out=tmp_path / "cut")
     shutil.rmtree(tmp_path / "cut" / "checkpoints" / "step-0000006")  # as if it had been killed after its third step
     (tmp_path / "cut" / "model.safetensors").unlink()
-    run.train(recipe(data, 6), out=tmp_path / "cut", resume=True)
+    train(recipe(data, 6), out=tmp_path / "cut", resume=True)
     assert equal(tmp_path / "whole", tmp_path / "cut")
     assert (tmp_path / "whole" / "log.jsonl").read_text() == (tmp_path / "cut" / "log.jsonl").read_text()
 
@@ -98,7 +99,7 @@ def test_the_command_line_checks_trains_resumes_and_scores(
 
 def test_another_set_of_shards_is_not_gone_on_with(places: dict[str, Path], tmp_path: Path) -> None:
     data = {"use": "webdataset-stream", "path": str(places["shards"])}
-    run.train(recipe(data, 3), out=tmp_path / "run")
+    train(recipe(data, 3), out=tmp_path / "run")
     (places["shards"] / "3.tar").unlink()
-    with pytest.raises(run.ResumeMismatch, match="the data have changed"):
-        run.train(recipe(data, 3), out=tmp_path / "run", resume=True)
+    with pytest.raises(ResumeMismatch, match="the data have changed"):
+        train(recipe(data, 3), out=tmp_path / "run", resume=True)

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganvas import yaml12
-from ganvas.files import read_rows
+from ganvas.files.files import read_rows
+from ganvas.recipe import yaml12
 
 Ganvas = Callable[..., Any]
 QUICK = "train.steps=3 train.batch=8 train.checkpoint_every=2 train.log_every=1 train.sample_every=2 --device cpu"
@@ -212,7 +212,7 @@ def test_a_bug_is_told_as_ours(ganvas: Ganvas, monkeypatch: pytest.MonkeyPatch) 
     def broken() -> None:
         raise KeyError("inside")
 
-    monkeypatch.setattr("ganvas.catalogue.recipes", broken)
+    monkeypatch.setattr("ganvas.recipe.catalogue.recipes", broken)
     said = ganvas("list recipes --json")
     assert said.code == 1
     assert "Traceback" in said.err and "a bug of ours" in said.err
@@ -223,7 +223,7 @@ def test_a_key_pressed_at_the_wrong_moment(ganvas: Ganvas, monkeypatch: pytest.M
     def pressed() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ganvas.catalogue.recipes", pressed)
+    monkeypatch.setattr("ganvas.recipe.catalogue.recipes", pressed)
     said = ganvas("list recipes")
     assert said.code == 130
     assert "what the last checkpoint holds is safe" in said.err

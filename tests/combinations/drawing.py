@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ganvas import parts, values
-from ganvas.values import choices
+from ganvas import parts
+from ganvas.parts import values
+from ganvas.parts.values import choices
 
 # Keys that make a part small, or keep it from doing nothing in the two steps that it is watched for.
 KEYS: Mapping[str, Mapping[str, Any]] = {

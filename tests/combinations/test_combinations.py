@@ -23,9 +23,10 @@ from ganvas import parts
 from ganvas.engine.build import Plan, build_trainer
 from ganvas.engine.trainer import Hooks, Trainer
 from ganvas.errors import GanvasError, RecipeError
-from ganvas.layering import without_nulls
-from ganvas.recipe import Recipe, check_node
-from ganvas.run import check
+from ganvas.recipe.check import check_node
+from ganvas.recipe.layering import without_nulls
+from ganvas.recipe.recipe import Recipe
+from ganvas.training.check import check
 from ganvas.types import Dataset
 
 SEEDS = (1, 2, 3, 4)  # 200 combinations in four pieces

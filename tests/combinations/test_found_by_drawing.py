@@ -11,8 +11,10 @@ from torch import nn
 from ganvas import parts
 from ganvas.errors import BadValue
 from ganvas.nn.spectral import spectral
-from ganvas.recipe import Recipe, check_node
-from ganvas.run import check, train
+from ganvas.recipe.check import check_node
+from ganvas.recipe.recipe import Recipe
+from ganvas.training.check import check
+from ganvas.training.train import train
 from ganvas.types import Latent, Turn
 
 QUICK = ("train.steps=2", "train.batch=4", "data.limit=24", "eval=")

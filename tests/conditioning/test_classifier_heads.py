@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganvas import parts
-from ganvas.conditioning.classes import activation_maximisation, crammer_singer, label_gan
-from ganvas.conditioning.classifier import class_hinge
-from ganvas.conditioning.contrastive import conditional_contrastive, data_to_data_cross_entropy
 from ganvas.errors import BadValue, UsageError
+from ganvas.shelves.conditioning.classes import activation_maximisation, crammer_singer, label_gan
+from ganvas.shelves.conditioning.classifier import class_hinge
+from ganvas.shelves.conditioning.contrastive import conditional_contrastive, data_to_data_cross_entropy
 from ganvas.types import DataSpec, Latent, Scores, Turn
 
 K, D, N = 4, 6, 8

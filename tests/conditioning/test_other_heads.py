@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganvas import parts
-from ganvas.conditioning.info import normal_negative_log_likelihood
-from ganvas.conditioning.kernel import ALPHAS, BANDWIDTHS, mmd2
 from ganvas.errors import BadValue, UsageError
 from ganvas.nn.codes import codes_of
 from ganvas.nn.maxout import Maxout
 from ganvas.nn.san import SANConv, SANEmbedding, SANLinear
-from ganvas.recipe import Recipe
-from ganvas.run import check
+from ganvas.recipe.recipe import Recipe
+from ganvas.shelves.conditioning.info import normal_negative_log_likelihood
+from ganvas.shelves.conditioning.kernel import ALPHAS, BANDWIDTHS, mmd2
+from ganvas.training.check import check
 from ganvas.types import DataSpec, Latent, LatentSpec, Scores, Turn
 
 K, D, N = 4, 6, 8

@@ -15,8 +15,8 @@ import ganvas
 from ganvas import parts
 from ganvas.engine.checkpoint import pack, unpack
 from ganvas.errors import UsageError
-from ganvas.recipe import check_node
-from ganvas.trained import Weights
+from ganvas.recipe.check import check_node
+from ganvas.recipe.trained import Weights
 
 OPTIMIZERS = [part.name for part in parts.every("optimizer")]
 SCHEDULES = [part.name for part in parts.every("schedule")]

@@ -14,7 +14,7 @@ from ganvas import parts
 from ganvas.engine.checkpoint import pack, unpack
 from ganvas.nn.equalized import EqualizedLinear
 from ganvas.nn.san import NormalizedRows
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
 from ganvas.types import Batch, Constraint, DataSpec, Gauge, Latent, LatentMover, Nets, Regularizer, Stateful, Turn
 
 SPEC = DataSpec((1, 8, 8), num_classes=10)

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from ganvas import parts, values
+from ganvas import parts
 from ganvas.errors import UsageError
-from ganvas.moments import moments_of
 from ganvas.nn.eight_bit import eight_bit
-from ganvas.parts import Part
-from ganvas.recipe import check_node
+from ganvas.parts import Part, values
+from ganvas.recipe.check import check_node
+from ganvas.stats.moments import moments_of
 from ganvas.types import Dataset, Evidence, EvidenceSet, Extractor, Metric
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*samples are few", "ignore:images of 3x32x32 hold")

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ganvas import parts, values
+from ganvas import parts
 from ganvas.errors import BadValue
-from ganvas.parts import Part
-from ganvas.recipe import check_node
+from ganvas.parts import Part, values
+from ganvas.recipe.check import check_node
 from ganvas.types import Critic, DataSpec, Encoder, Generator, LatentCritic, LatentSpec
 
 SPECS = (DataSpec((1, 8, 8), num_classes=10), DataSpec((3, 16, 32)), DataSpec((3, 32, 32), num_classes=4))

@@ -11,11 +11,17 @@ import pytest
 import torch
 
 import ganvas
-from ganvas import bench, parts, values, yaml12
+from ganvas import parts
 from ganvas.errors import MissingExtra
-from ganvas.files import read_rows
-from ganvas.recipe import Recipe, shipped
-from ganvas.run import Watcher, check, train
+from ganvas.evaluation.judge import judge_for
+from ganvas.evaluation.protocol import load_protocol
+from ganvas.files.files import read_rows
+from ganvas.parts import values
+from ganvas.recipe import yaml12
+from ganvas.recipe.recipe import Recipe, shipped
+from ganvas.training.check import check
+from ganvas.training.session import Watcher
+from ganvas.training.train import train
 
 TINY = [name for name in shipped() if name.startswith("tiny/")]
 TWO_STEPS = ("train.steps=2", "train.checkpoint_every=1", "train.log_every=1", "train.sample_every=2")
@@ -56,7 +62,7 @@ def quick_protocol(name: str | None, folder: Path) -> tuple[str, ...]:
     """An override that keeps the recipe's protocol but for its reference and counts, which are made small."""
     if name is None:
         return ()
-    protocol = bench.load_protocol(name)
+    protocol = load_protocol(name)
     if protocol["reference"]:
         reference = protocol["reference"]
         reference.update(values.plain(parts.find("dataset", reference["use"]).tiny))
@@ -90,8 +96,8 @@ def test_tiny_recipe_trains_resumes_exactly_samples_and_is_scored(
     if len(loaded.spec.shape) != 3:
         return  # points in a plane: there is no extractor for what is no image
     if protocol is None:
-        quick = {**bench.load_protocol("folder-default"), "samples": 64, "seeds": [0]}
-        rows = [{"step": 2, **row} for row in bench.judge_for(quick, model.recipe["data"]).score_model(loaded)]
+        quick = {**load_protocol("folder-default"), "samples": 64, "seeds": [0]}
+        rows = [{"step": 2, **row} for row in judge_for(quick, model.recipe["data"]).score_model(loaded)]
     assert rows
     for row in rows:
         assert row["step"] == 2

@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ganvas.data import cache
-from ganvas.data.arrays import Arrays
-from ganvas.data.idx import Idx
-from ganvas.data.options import ImageOptions
 from ganvas.errors import BadValue, DataError
+from ganvas.shelves.data.reading import cache
+from ganvas.shelves.data.reading.options import ImageOptions
+from ganvas.shelves.data.sets.arrays import Arrays
+from ganvas.shelves.data.sets.idx import Idx
 from ganvas.types import DataSpec
 
 RANDOM = np.random.default_rng(2)
@@ -138,7 +138,7 @@ def test_size_and_channels(tmp_path: Path) -> None:
 
 
 def test_a_large_npy_stays_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ganvas.data.arrays.IN_MEMORY", 10)
+    monkeypatch.setattr("ganvas.shelves.data.sets.arrays.IN_MEMORY", 10)
     monkeypatch.setattr(cache, "IN_MEMORY", 10)
     data = Arrays(path=npy(tmp_path / "a.npy", RGB))
     assert isinstance(data._pixels, np.memmap)

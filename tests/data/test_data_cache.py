@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ganvas.data import cache, prepare
-from ganvas.data import folder as folder_module
-from ganvas.data.folder import Folder
-from ganvas.data.options import ImageOptions
-from ganvas.data.store import Prepared
 from ganvas.errors import DataError
+from ganvas.shelves.data.reading import cache, prepare
+from ganvas.shelves.data.reading.options import ImageOptions
+from ganvas.shelves.data.reading.store import Prepared
+from ganvas.shelves.data.sets import folder as folder_module
+from ganvas.shelves.data.sets.folder import Folder
 
 Write = Callable[..., list[np.ndarray]]
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 3, 4, 6), dtype=np.uint8)

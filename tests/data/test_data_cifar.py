@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ganvas.data.cifar import Cifar, unpickle
 from ganvas.errors import DataError
+from ganvas.shelves.data.sets.cifar import Cifar, unpickle
 
 ROWS = np.random.default_rng(3).integers(0, 256, (12, 3072), dtype=np.uint8)
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from ganvas import parts
-from ganvas.data.digits import Digits
-from ganvas.data.options import ImageOptions
+from ganvas.shelves.data.reading.options import ImageOptions
+from ganvas.shelves.data.sets.digits import Digits
 from ganvas.types import DataSpec
 
 
@@ -58,7 +58,7 @@ def test_without_its_file_scikit_learn_is_asked(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_scikit_learn_is_not_imported() -> None:
-    code = "import sys; from ganvas.data.digits import Digits; Digits(); print('sklearn' in sys.modules)"
+    code = "import sys; from ganvas.shelves.data.sets.digits import Digits; Digits(); print('sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganvas.data import prepare
-from ganvas.data.folder import Folder
-from ganvas.data.options import ImageOptions
-from ganvas.data.store import subset
 from ganvas.errors import DataError
+from ganvas.shelves.data.reading import prepare
+from ganvas.shelves.data.reading.options import ImageOptions
+from ganvas.shelves.data.reading.store import subset
+from ganvas.shelves.data.sets.folder import Folder
 from ganvas.types import DataSpec
 
 Write = Callable[..., list[np.ndarray]]

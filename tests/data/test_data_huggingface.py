@@ -16,9 +16,9 @@ import pytest
 import torch
 from PIL import Image
 
-from ganvas.data.huggingface import HuggingFace, HuggingFaceStream
-from ganvas.data.options import ImageOptions, PixelOptions
 from ganvas.errors import BadValue, DataError, MissingExtra
+from ganvas.shelves.data.reading.options import ImageOptions, PixelOptions
+from ganvas.shelves.data.sets.huggingface import HuggingFace, HuggingFaceStream
 
 datasets = pytest.importorskip("datasets", reason="needs the extra datasets")
 pa = pytest.importorskip("pyarrow")

@@ -28,7 +28,7 @@ import json, resource, sys
 import numpy as np, torch
 from ganvas import parts
 from ganvas.engine.feed import Feed
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
 
 node, limit, count = json.loads(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))  # every allocation counts; maps of read-only files do not

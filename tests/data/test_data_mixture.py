@@ -5,8 +5,8 @@ import pytest
 
 from ganvas import parts
 from ganvas.errors import BadValue
-from ganvas.plane import RADIUS, centres, modes_found
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
+from ganvas.toys.plane import RADIUS, centres, modes_found
 
 
 def test_ring_and_grid_lie_where_they_should() -> None:

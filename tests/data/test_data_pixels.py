@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganvas.data.pixels import Corrupt, decode, quantise, recolour, refit
+from ganvas.shelves.data.reading.pixels import Corrupt, decode, quantise, recolour, refit
 
 RANDOM = np.random.default_rng(1)
 RGB = RANDOM.integers(0, 256, (6, 9, 3), dtype=np.uint8)

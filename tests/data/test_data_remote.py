@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ganvas.data import remote
 from ganvas.errors import DataError
+from ganvas.shelves.data.reading import remote
 
 CONTENT = bytes(range(256)) * 4000  # about a megabyte
 

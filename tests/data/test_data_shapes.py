@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from ganvas.data.shapes import Shapes
 from ganvas.errors import UsageError
-from ganvas.shapes import CENTRE, COLOURS, GROUND, KINDS, SIZE, cell, draw, num_cells, random_factors, recover
+from ganvas.shelves.data.sets.shapes import Shapes
+from ganvas.toys.shapes import CENTRE, COLOURS, GROUND, KINDS, SIZE, cell, draw, num_cells, random_factors, recover
 from ganvas.types import DataSpec
 
 FACTORS = random_factors(2000, 7)

@@ -5,9 +5,9 @@ import pytest
 from scipy.stats import chisquare
 
 from ganvas import parts
-from ganvas.data.digits import Digits
-from ganvas.data.stacked_digits import StackedDigits
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
+from ganvas.shelves.data.sets.digits import Digits
+from ganvas.shelves.data.sets.stacked_digits import StackedDigits
 from ganvas.types import Dataset, DataSpec
 
 

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ganvas.data.encoded import Encoded
-from ganvas.data.options import PIXELS_AS_THEY_ARE, PixelOptions
-from ganvas.data.stream import StreamedImages
 from ganvas.engine.feed import Feed
 from ganvas.errors import DataError
-from ganvas.nn import ranks
+from ganvas.runtime import ranks
+from ganvas.shelves.data.reading.encoded import Encoded
+from ganvas.shelves.data.reading.options import PIXELS_AS_THEY_ARE, PixelOptions
+from ganvas.shelves.data.reading.stream import StreamedImages
 from ganvas.types import StreamedDataset
 
 

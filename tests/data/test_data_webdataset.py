@@ -19,15 +19,15 @@ import pytest
 import torch
 from PIL import Image
 
-from ganvas import evidence
-from ganvas.data import shards as module
-from ganvas.data.encoded import spread
-from ganvas.data.folder import Folder
-from ganvas.data.options import ImageOptions, PixelOptions
-from ganvas.data.webdataset import WebDataset, WebDatasetStream
 from ganvas.engine.feed import Feed
 from ganvas.errors import BadValue, DataError
-from ganvas.evidence import of_dataset
+from ganvas.evaluation import evidence
+from ganvas.evaluation.evidence import of_dataset
+from ganvas.shelves.data.reading import shards as module
+from ganvas.shelves.data.reading.encoded import spread
+from ganvas.shelves.data.reading.options import ImageOptions, PixelOptions
+from ganvas.shelves.data.sets.folder import Folder
+from ganvas.shelves.data.sets.webdataset import WebDataset, WebDatasetStream
 
 Members = list[tuple[str, bytes]]
 

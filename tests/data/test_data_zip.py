@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganvas.data import zip as module
-from ganvas.data.folder import Folder
-from ganvas.data.options import ImageOptions
-from ganvas.data.zip import Zip
 from ganvas.errors import DataError
+from ganvas.shelves.data.reading.options import ImageOptions
+from ganvas.shelves.data.sets import zip as module
+from ganvas.shelves.data.sets.folder import Folder
+from ganvas.shelves.data.sets.zip import Zip
 
 Write = Callable[..., list[np.ndarray]]
 

@@ -19,21 +19,24 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import ganvas
-from ganvas import catalogue, parts, yaml12
-from ganvas.analysis.embedding import tsne
+from ganvas import parts
 from ganvas.engine.build import Plan, build_trainer
 from ganvas.engine.checkpoint import STATE, Checkpoints
 from ganvas.engine.trainer import Hooks
 from ganvas.errors import BadValue
-from ganvas.files import read_rows
-from ganvas.metrics import classification_accuracy
+from ganvas.files.files import read_rows
 from ganvas.model import Model
-from ganvas.recipe import Recipe, check_node
-from ganvas.regularizers.spectrum import radial_spectrum
+from ganvas.parts.values import choices
+from ganvas.recipe import catalogue, yaml12
+from ganvas.recipe.check import check_node
+from ganvas.recipe.recipe import Recipe
 from ganvas.report.figures import figure
-from ganvas.run import Watcher, train
+from ganvas.shelves.analysis.embedding import tsne
+from ganvas.shelves.metrics import classification_accuracy
+from ganvas.shelves.regularizers.spectrum import radial_spectrum
+from ganvas.training.session import Watcher
+from ganvas.training.train import train
 from ganvas.types import DataSpec, Evidence, EvidenceSet, Latent, LatentSpec, Scores, Turn
-from ganvas.values import choices
 
 SOURCE = Path(ganvas.__file__).parent
 DEVICE = re.compile(r"""["'](cuda|mps|xpu|hip)(:\d+)?["']""")
@@ -424,7 +427,7 @@ def test_nothing_names_a_device() -> None:
     """Outside the one place that picks a device, no string is one and nothing is sent to one by name."""
     found = []
     for file in sorted(SOURCE.rglob("*.py")):
-        if file == SOURCE / "numerics.py":
+        if file == SOURCE / "runtime" / "devices.py":
             continue
         tokens = list(tokenize.generate_tokens(io.StringIO(file.read_text(encoding="utf-8")).readline))
         for before, token in itertools.pairwise(tokens):

@@ -18,16 +18,17 @@ from launch import finish, start, told
 from PIL import Image
 from safetensors.torch import load_file
 
-from ganvas import pictures
 from ganvas.engine.checkpoint import Checkpoints
 from ganvas.engine.distributed import SILENT_S, first_host, seat_of
 from ganvas.engine.feed import Feed
 from ganvas.errors import UsageError
-from ganvas.files import read_rows
+from ganvas.files import pictures
+from ganvas.files.files import read_rows
 from ganvas.model import Model
-from ganvas.nn import ranks
-from ganvas.recipe import Recipe
-from ganvas.run import open_data, sample_grid, train
+from ganvas.recipe.recipe import Recipe
+from ganvas.runtime import ranks
+from ganvas.training.session import sample_grid
+from ganvas.training.train import open_data, train
 
 DIGITS = [
     "tiny/digits-dcgan", "train.steps=4", "train.batch=16", "train.checkpoint_every=2", "train.log_every=1",
@@ -73,7 +74,8 @@ def test_pictures_and_scores_of_all_ranks_are_those_of_one(by_torchrun: Path, tm
     pictures.save(sample_grid(model, seed=0), tmp_path / "alone.png")
     drawn = np.asarray(Image.open(by_torchrun / "samples" / "step-0000004.png"))
     np.testing.assert_array_equal(drawn, np.asarray(Image.open(tmp_path / "alone.png")))
-    from ganvas.bench import judge_for, load_protocol
+    from ganvas.evaluation.judge import judge_for
+    from ganvas.evaluation.protocol import load_protocol
 
     judge = judge_for(load_protocol("digits"), model.recipe["data"])
     alone = {row["metric"]: row["value"] for row in judge.score_model(model)}

@@ -21,9 +21,9 @@ from ganvas.engine import trainer as engine
 from ganvas.engine.build import Plan, build_trainer
 from ganvas.engine.distributed import joined
 from ganvas.engine.trainer import Hooks
-from ganvas.nn import ranks
-from ganvas.recipe import Recipe
-from ganvas.run import open_data
+from ganvas.recipe.recipe import Recipe
+from ganvas.runtime import ranks
+from ganvas.training.train import open_data
 from ganvas.types import Batch, Dataset
 
 FACTORIES = {torch.rand, torch.randn}

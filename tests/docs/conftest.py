@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganvas import parts, run
+from ganvas import parts
+from ganvas.training.train import train
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +53,7 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
             info = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
-    run.train("tiny/digits", "train.steps=2", "eval.every=2", "train.checkpoint_every=1", out=root / "runs" / "digits")
+    train("tiny/digits", "train.steps=2", "eval.every=2", "train.checkpoint_every=1", out=root / "runs" / "digits")
     return root
 
 
@@ -62,7 +63,7 @@ def desk(furnished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     shutil.copytree(furnished, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GANVAS_CACHE", str(tmp_path / "cache"))
-    index = parts._index()
+    index = parts.index._index()
     before = {kind: dict(shelf) for kind, shelf in index.items()}
     yield tmp_path
     for kind, shelf in index.items():

@@ -11,7 +11,7 @@ import pytest
 from pages import ROOT, blocks
 
 from ganvas import cli, parts
-from ganvas.files import read_rows
+from ganvas.files.files import read_rows
 
 
 @pytest.fixture

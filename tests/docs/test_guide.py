@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from pages import DOCS, PAGES, blocks
 
-from ganvas import cli, yaml12
-from ganvas.files import read_rows
-from ganvas.recipe import Recipe
+from ganvas import cli
+from ganvas.files.files import read_rows
+from ganvas.recipe import yaml12
+from ganvas.recipe.recipe import Recipe
 
 # Networks are narrow, two steps stand for thousands, and what is trained here is not scored.
 QUICK = [

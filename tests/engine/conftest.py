@@ -19,7 +19,7 @@ from ganvas.engine.layout import Replicated
 from ganvas.engine.optim import Optim
 from ganvas.engine.trainer import Hooks, Trainer
 from ganvas.parts import Entry
-from ganvas.recipe import Ema, Train
+from ganvas.recipe.schema import Ema, Train
 from ganvas.types import Batch, DataSpec, Update
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ganvas.engine.ema import Averages, average_decay
-from ganvas.recipe import Ema
+from ganvas.recipe.schema import Ema
 
 
 def test_decay_is_zero_before_the_start_and_the_setting_after() -> None:

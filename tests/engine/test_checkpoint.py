@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ganvas.engine.checkpoint import STATE, Checkpoints, pack, unpack
 from ganvas.engine.trainer import Hooks, Trainer
 from ganvas.errors import CheckpointError
-from ganvas.files import write_tensors
+from ganvas.files.files import write_tensors
 
 DTYPES = [torch.float32, torch.float64, torch.int64, torch.bfloat16, torch.bool, torch.uint8]
 tensors = st.builds(

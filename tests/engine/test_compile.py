@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ganvas.files import read_rows
-from ganvas.run import train
+from ganvas.files.files import read_rows
+from ganvas.training.train import train
 
 
 @pytest.mark.slow

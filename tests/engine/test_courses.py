@@ -14,12 +14,14 @@ from ganvas.engine.courses import Courses
 from ganvas.engine.ema import Averages, average_decay
 from ganvas.engine.trainer import Interrupted, Trainer
 from ganvas.errors import BadValue
-from ganvas.files import read_rows
+from ganvas.files.files import read_rows
 from ganvas.model import Model
 from ganvas.parts import Entry
-from ganvas.recipe import Course, Ema, Recipe
-from ganvas.run import check, train
-from ganvas.schedules.courses import cosine, linear
+from ganvas.recipe.recipe import Recipe
+from ganvas.recipe.schema import Course, Ema
+from ganvas.shelves.schedules.courses import cosine, linear
+from ganvas.training.check import check
+from ganvas.training.train import train
 
 R1 = "task.regularizers.r1.weight=1.0"
 MOVING = (

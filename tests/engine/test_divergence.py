@@ -31,7 +31,7 @@ class Poison:
 def poison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "poison.py"
     file.write_text(POISON, encoding="utf-8")
-    index = parts._index()
+    index = parts.index._index()
     monkeypatch.setitem(index, "regularizer", dict(index["regularizer"]))  # the shelf is as it was after the test
     return file
 

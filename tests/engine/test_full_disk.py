@@ -19,7 +19,7 @@ from ganvas import cli
 from ganvas.engine.checkpoint import Checkpoints
 from ganvas.engine.trainer import Hooks, State, Trainer
 from ganvas.errors import CheckpointError
-from ganvas.files import append_rows, model_metadata, read_rows, read_tensors, write_bytes, write_tensors
+from ganvas.files.files import append_rows, model_metadata, read_rows, read_tensors, write_bytes, write_tensors
 
 Make = Callable[..., Trainer]
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

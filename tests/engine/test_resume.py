@@ -14,9 +14,10 @@ from torch import nn
 from ganvas.engine.checkpoint import STATE, Checkpoints
 from ganvas.engine.trainer import Hooks, Trainer
 from ganvas.errors import CheckpointError, ResumeMismatch
-from ganvas.files import cut_after, model_metadata, read_rows
-from ganvas.recipe import Ema
-from ganvas.run import Watcher, train
+from ganvas.files.files import cut_after, model_metadata, read_rows
+from ganvas.recipe.schema import Ema
+from ganvas.training.session import Watcher
+from ganvas.training.train import train
 from ganvas.types import Update
 
 Make = Callable[..., Trainer]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ganvas.schedules.courses import constant, cosine, linear
+from ganvas.shelves.schedules.courses import constant, cosine, linear
 
 
 @pytest.mark.parametrize("course", [constant, linear, cosine])

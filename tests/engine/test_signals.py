@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ganvas.engine.checkpoint import Checkpoints
-from ganvas.run import train
+from ganvas.training.train import train
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ from ganvas.engine.optim import Optim
 from ganvas.engine.precision import autocast
 from ganvas.engine.trainer import Hooks, Trainer
 from ganvas.errors import BadValue
-from ganvas.files import read_rows, read_tensors
-from ganvas.recipe import Recipe
-from ganvas.run import train
+from ganvas.files.files import read_rows, read_tensors
+from ganvas.recipe.recipe import Recipe
+from ganvas.training.train import train
 from ganvas.types import Batch, DataSpec, Update
 
 Watch = Callable[..., list[list[torch.Tensor]]]

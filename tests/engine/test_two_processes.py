@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from ganvas.errors import UsageError
-from ganvas.files import claimed
-from ganvas.run import train
+from ganvas.files.files import claimed
+from ganvas.training.train import train
 
 
 def test_a_folder_that_is_being_trained_into_is_refused_and_free_afterwards(tmp_path: Path) -> None:

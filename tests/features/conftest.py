@@ -41,6 +41,6 @@ def own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     monkeypatch.setenv("GANVAS_WEIGHTS", str(place))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "torch-hub"))
     away = ", and the Hub is out of reach"
-    monkeypatch.setattr("ganvas.weights._from_hub", lambda repository, file: (None, away))
-    monkeypatch.setattr("ganvas.features.transformers_network._from_hub", lambda model: (None, away))
+    monkeypatch.setattr("ganvas.files.published._from_hub", lambda repository, file: (None, away))
+    monkeypatch.setattr("ganvas.shelves.features.transformers_network._from_hub", lambda model: (None, away))
     return place

@@ -12,11 +12,11 @@ from made_weights import pictures
 import ganvas
 from ganvas import parts
 from ganvas.errors import BadValue, CheckpointError, MissingCapability
-from ganvas.features.critic import CriticFeatures
-from ganvas.files import read_tensors, write_tensors
-from ganvas.recipe import check_node
-from ganvas.run import train
-from ganvas.weights import sha256_of
+from ganvas.files.files import read_tensors, write_tensors
+from ganvas.files.published import sha256_of
+from ganvas.recipe.check import check_node
+from ganvas.shelves.features.critic import CriticFeatures
+from ganvas.training.train import train
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 
 from ganvas import parts
 from ganvas.errors import CheckpointError, UsageError
-from ganvas.features import digit_net
-from ganvas.features.digit_net import DigitNet, read_weights
-from ganvas.metrics.frechet_distance import frechet_distance_of_features
+from ganvas.shelves.features import digit_net
+from ganvas.shelves.features.digit_net import DigitNet, read_weights
+from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
 from ganvas.types import Batch
 
 FILE = Path(str(digit_net.WEIGHTS))

@@ -14,9 +14,9 @@ from made_weights import drawn, inception_state, pictures, save
 
 from ganvas import parts
 from ganvas.errors import BadValue, CheckpointError, UsageError
-from ganvas.features import lpips
-from ganvas.features.inception import WEIGHTS as INCEPTION
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
+from ganvas.shelves.features import lpips
+from ganvas.shelves.features.inception import WEIGHTS as INCEPTION
 from ganvas.types import Extractor
 
 Make = Callable[[Path], Mapping[str, Any]]

@@ -10,9 +10,9 @@ import torch
 from made_weights import inception_state, pictures, save
 
 from ganvas.errors import MissingExtra
-from ganvas.features import inception
-from ganvas.features.inception import Inception
-from ganvas.weights import GivenWeights
+from ganvas.files.published import GivenWeights
+from ganvas.shelves.features import inception
+from ganvas.shelves.features.inception import Inception
 
 
 @pytest.fixture(scope="module")

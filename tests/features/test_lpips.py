@@ -10,9 +10,9 @@ from made_weights import drawn, pictures, save
 from torch import Tensor
 
 from ganvas.errors import CheckpointError, UsageError
-from ganvas.features import lpips
-from ganvas.features.lpips import LPIPS, TRUNKS
-from ganvas.weights import GivenWeights
+from ganvas.files.published import GivenWeights
+from ganvas.shelves.features import lpips
+from ganvas.shelves.features.lpips import LPIPS, TRUNKS
 
 NETS = ["alex", "vgg", "squeeze"]
 

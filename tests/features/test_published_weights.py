@@ -12,9 +12,9 @@ import pytest
 import torch
 from made_weights import save
 
-from ganvas import weights
 from ganvas.errors import CheckpointError, MissingExtra
-from ganvas.weights import GivenWeights, Published, _from_hub, find, load_extra, read_state
+from ganvas.files import published
+from ganvas.files.published import GivenWeights, Published, _from_hub, find, load_extra, read_state
 
 STATE = {"layer.weight": torch.arange(6.0).reshape(2, 3), "layer.count": torch.tensor(3)}
 FILE = Published(("net.safetensors", "official.pth"), "https://example.org/net", ("someone/net", "model.safetensors"))
@@ -25,7 +25,7 @@ def test_the_given_path_comes_first_then_the_folders_then_the_hub(
 ) -> None:
     fetched = save(STATE, tmp_path / "hub" / "model.safetensors")
     asked = []
-    monkeypatch.setattr(weights, "_from_hub", lambda *what: (asked.append(what), (fetched, ""))[1])
+    monkeypatch.setattr(published, "_from_hub", lambda *what: (asked.append(what), (fetched, ""))[1])
     assert find(FILE, GivenWeights(), part="net").path == fetched
     assert asked == [("someone/net", "model.safetensors")]
     in_torch_hub = save(STATE, tmp_path / "torch-hub" / "checkpoints" / "official.pth")
@@ -71,9 +71,9 @@ def test_the_hub_gives_a_file_or_a_reason(tmp_path: Path, monkeypatch: pytest.Mo
 def test_without_a_folder_of_their_own_weights_lie_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GANVAS_WEIGHTS")
     monkeypatch.setenv("GANVAS_CACHE", "/somewhere")
-    assert weights.folder() == Path("/somewhere/weights")
+    assert published.folder() == Path("/somewhere/weights")
     monkeypatch.delenv("GANVAS_CACHE")
-    assert weights.folder() == Path.home() / ".cache" / "ganvas" / "weights"
+    assert published.folder() == Path.home() / ".cache" / "ganvas" / "weights"
 
 
 def test_a_file_that_is_not_the_wanted_one_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from ganvas import parts
 from ganvas.errors import UsageError
-from ganvas.features.random_net import RandomNet, draw_weights
+from ganvas.shelves.features.random_net import RandomNet, draw_weights
 
 SHA256 = "00e6e3a42e6367fa068823333bce7fc47519731b92f80f88277646b079e32a78"
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ganvas.features.resample import matrix, resample
+from ganvas.shelves.features.resample import matrix, resample
 
 SIZES = [
     ((32, 32), (299, 299)),

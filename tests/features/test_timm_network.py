@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from made_weights import drawn, pictures, save
 
 from ganvas.errors import MissingExtra
-from ganvas.features.resample import resample
-from ganvas.features.timm_network import CLIP, SWAV, DINOv2, ResNet50, SwAV, Timm, TorchvisionInception
-from ganvas.weights import GivenWeights
+from ganvas.files.published import GivenWeights
+from ganvas.shelves.features.resample import resample
+from ganvas.shelves.features.timm_network import CLIP, SWAV, DINOv2, ResNet50, SwAV, Timm, TorchvisionInception
 
 pytestmark = pytest.mark.usefixtures("torchvision")
 

@@ -13,10 +13,10 @@ from made_weights import drawn, pictures
 
 from ganvas import parts
 from ganvas.errors import BadValue, CheckpointError, MissingExtra
-from ganvas.features.resample import resample
-from ganvas.features.transformers_network import Transformers
-from ganvas.recipe import check_node
-from ganvas.weights import sha256_of
+from ganvas.files.published import sha256_of
+from ganvas.recipe.check import check_node
+from ganvas.shelves.features.resample import resample
+from ganvas.shelves.features.transformers_network import Transformers
 
 transformers: Any = pytest.importorskip("transformers", reason="needs the extra transformers")
 

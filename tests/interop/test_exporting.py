@@ -19,7 +19,7 @@ from ganvas.interop.checkpoints import import_checkpoint
 from ganvas.interop.official import before, export_official
 from ganvas.interop.onnx_file import as_onnx
 from ganvas.model import Model
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
 from ganvas.types import DataSpec, Generator
 
 ITERATED = (".u0", ".sv0")  # not unique: any vector whose next power iteration is ours will do

@@ -16,7 +16,7 @@ from ganvas import parts
 from ganvas.interop.checkpoints import import_checkpoint
 from ganvas.interop.official import export_official
 from ganvas.model import Model
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
 from ganvas.types import DataSpec
 
 pytestmark = pytest.mark.slow

@@ -23,8 +23,8 @@ import torch
 
 from ganvas import cli
 from ganvas.errors import CheckpointError
+from ganvas.files.published import read_state
 from ganvas.interop.torch_files import MAGIC, PROTOCOL, read_checkpoint
-from ganvas.weights import read_state
 
 STOP = b"."
 
@@ -114,7 +114,7 @@ def attacks(canary: Path) -> dict[str, bytes]:
         "a persistent text": b"Pos.system\n",
         "a persistent call": called("os", "system", shell) + b"Q",
         "a persistent class": b"(" + text("storage") + b"cos\nsystem\n" + text("0") + text("cpu") + b"K\x01tQ",
-        "ganvas itself": called("ganvas.files", "write_bytes", text(str(canary)), _bytes(b"x")),
+        "ganvas itself": called("ganvas.files.files", "write_bytes", text(str(canary)), _bytes(b"x")),
         # memory and time
         "a tensor of absurd size": _tensor(b"(\x8a\x08" + struct.pack("<q", 1 << 40) + b"t", b"(K\x01t"),
         "a tensor of stride 0": _tensor(b"(J\xff\xff\xff\x7ft", b"(K\x00t"),

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import ganvas
 from ganvas import cli
 from ganvas.errors import CheckpointError, GanvasError, UsageError
-from ganvas.files import model_metadata
+from ganvas.files.files import model_metadata
 from ganvas.interop.checkpoints import import_checkpoint
 from ganvas.interop.families import FAMILIES
 from ganvas.interop.registry import NoImporter, OfficialCase, import_network

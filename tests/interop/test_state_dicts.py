@@ -14,8 +14,8 @@ import ganvas
 from ganvas.interop.alias_free import Guess, Layer, guesses
 from ganvas.interop.checkpoints import Found, import_checkpoint
 from ganvas.interop.registry import NoImporter, import_network
-from ganvas.networks.style.stylegan3 import USUAL_BANDS, SynthesisOptions
-from ganvas.networks.style.stylegan_xl import staged_steps
+from ganvas.shelves.networks.style.stylegan3 import USUAL_BANDS, SynthesisOptions
+from ganvas.shelves.networks.style.stylegan_xl import staged_steps
 from ganvas.types import DataSpec
 
 CASES = {

@@ -10,13 +10,13 @@ import torch
 from scipy.stats import binom, mannwhitneyu
 
 from ganvas import parts
-from ganvas.metrics.authenticity import Authenticity
-from ganvas.metrics.data_copying import DataCopying
-from ganvas.metrics.duplicates import Duplicates
-from ganvas.metrics.frechet_distance import frechet_distance_of_features
-from ganvas.metrics.neighbourhoods import DensityCoverage, PrecisionRecall
-from ganvas.moments import Rows
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
+from ganvas.shelves.metrics.authenticity import Authenticity
+from ganvas.shelves.metrics.data_copying import DataCopying
+from ganvas.shelves.metrics.duplicates import Duplicates
+from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
+from ganvas.shelves.metrics.neighbourhoods import DensityCoverage, PrecisionRecall
+from ganvas.stats.moments import Rows
 from ganvas.types import Evidence, EvidenceSet, Extractor, Metric
 
 NAMES = ("data-copying", "authenticity", "duplicates", "precision-recall")

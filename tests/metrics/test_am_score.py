@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ganvas.errors import DataError, UsageError
-from ganvas.metrics.am_score import AMScore, ModeScore, am_score, mode_score
-from ganvas.metrics.inception_score import inception_score
+from ganvas.shelves.metrics.am_score import AMScore, ModeScore, am_score, mode_score
+from ganvas.shelves.metrics.inception_score import inception_score
 from ganvas.types import Evidence, EvidenceSet
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*samples are few")

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from ganvas.errors import DataError, UsageError
-from ganvas.metrics import arrays, birthday_paradox
-from ganvas.metrics.birthday_paradox import (
+from ganvas.shelves.metrics import arrays, birthday_paradox
+from ganvas.shelves.metrics.birthday_paradox import (
     BirthdayParadox,
     collision_batch_size,
     nearest_distance,

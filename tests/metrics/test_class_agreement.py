@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ganvas.errors import DataError, UsageError
-from ganvas.metrics.class_agreement import ClassAgreement, class_agreement
+from ganvas.shelves.metrics.class_agreement import ClassAgreement, class_agreement
 from ganvas.types import Evidence, EvidenceSet
 
 LOGITS = torch.eye(4)[torch.tensor([0, 1, 2, 3, 0, 1])] * 5

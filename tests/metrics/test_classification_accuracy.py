@@ -9,15 +9,15 @@ from torch import Tensor
 
 from ganvas import parts
 from ganvas.errors import DataError, UsageError
-from ganvas.metrics import classification_accuracy
-from ganvas.metrics.classification_accuracy import (
+from ganvas.recipe.check import check_node
+from ganvas.shelves.metrics import classification_accuracy
+from ganvas.shelves.metrics.classification_accuracy import (
     ClassificationAccuracyScore,
     GANTest,
     SmallResNet,
     accuracy,
     train_classifier,
 )
-from ganvas.recipe import check_node
 from ganvas.types import Evidence, EvidenceSet
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*samples are few")

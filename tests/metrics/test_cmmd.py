@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ganvas.errors import DataError, UsageError
-from ganvas.metrics import arrays
-from ganvas.metrics.cmmd import CMMD, gaussian_kernel_distance
+from ganvas.shelves.metrics import arrays
+from ganvas.shelves.metrics.cmmd import CMMD, gaussian_kernel_distance
 from ganvas.types import Evidence, EvidenceSet
 
 

@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ganvas.errors import DataError, UsageError
-from ganvas.metrics import frechet_distance as module
-from ganvas.metrics.frechet_distance import (
+from ganvas.shelves.metrics import frechet_distance as module
+from ganvas.shelves.metrics.frechet_distance import (
     FrechetDistance,
     frechet_distance,
     frechet_distance_of_features,
     frechet_distance_of_moments,
     statistics,
 )
-from ganvas.moments import RunningMoments, moments_of
+from ganvas.stats.moments import RunningMoments, moments_of
 from ganvas.types import Evidence, EvidenceSet, Moments
 
 seeds = st.integers(0, 2**32 - 1)

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from ganvas.errors import UsageError
-from ganvas.metrics.frechet_distance import frechet_distance_of_features, gaussian_of_features
-from ganvas.metrics.frechet_infinity import FrechetInfinity, distances_of_subsets, extrapolated
-from ganvas.moments import moments_of
+from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features, gaussian_of_features
+from ganvas.shelves.metrics.frechet_infinity import FrechetInfinity, distances_of_subsets, extrapolated
+from ganvas.stats.moments import moments_of
 from ganvas.types import Evidence, EvidenceSet, Moments
 
 
@@ -37,7 +37,7 @@ def test_takes_the_bias_of_few_generated_samples_away() -> None:
 
 
 def gaussian_of_truth(moments: Moments):
-    from ganvas.metrics.frechet_distance import DenseGaussian
+    from ganvas.shelves.metrics.frechet_distance import DenseGaussian
 
     return DenseGaussian(moments)
 

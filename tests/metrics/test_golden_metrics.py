@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from ganvas.metrics.authenticity import authpct
-from ganvas.metrics.frechet_distance import frechet_distance, frechet_distance_of_features, statistics
-from ganvas.metrics.inception_score import inception_scores
-from ganvas.metrics.kernel_distance import Polynomial, kernel_distance
-from ganvas.metrics.neighbourhoods import prdc, precision_recall, realism
-from ganvas.metrics.vendi_score import vendi_score
+from ganvas.shelves.metrics.authenticity import authpct
+from ganvas.shelves.metrics.frechet_distance import frechet_distance, frechet_distance_of_features, statistics
+from ganvas.shelves.metrics.inception_score import inception_scores
+from ganvas.shelves.metrics.kernel_distance import Polynomial, kernel_distance
+from ganvas.shelves.metrics.neighbourhoods import prdc, precision_recall, realism
+from ganvas.shelves.metrics.vendi_score import vendi_score
 
 # What Ganvas does not compute, and why.
 LEFT_OUT = {"vendi_poly": "dgm-eval's polynomial kernel is no similarity of 1 with itself, so this is no Vendi score"}

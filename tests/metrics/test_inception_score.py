@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ganvas.errors import DataError, UsageError
-from ganvas.metrics.inception_score import InceptionScore, inception_score, inception_scores
+from ganvas.shelves.metrics.inception_score import InceptionScore, inception_score, inception_scores
 from ganvas.types import Evidence, EvidenceSet
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from ganvas.errors import DataError, UsageError
-from ganvas.metrics.frechet_distance import frechet_distance_of_features
-from ganvas.metrics.intra_class import IntraClassFrechetDistance, distances_by_class
+from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
+from ganvas.shelves.metrics.intra_class import IntraClassFrechetDistance, distances_by_class
 from ganvas.types import Evidence, EvidenceSet
 
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ganvas.errors import DataError, UsageError
-from ganvas.metrics import arrays
-from ganvas.metrics.kernel_distance import KernelDistance, Polynomial, kernel_distance, subset_kernel_distances
+from ganvas.shelves.metrics import arrays
+from ganvas.shelves.metrics.kernel_distance import KernelDistance, Polynomial, kernel_distance, subset_kernel_distances
 from ganvas.types import Evidence, EvidenceSet
 
 

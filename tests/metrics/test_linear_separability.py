@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ganvas.errors import DataError, UsageError
-from ganvas.metrics.linear_separability import LinearSeparability, conditional_entropy, linear_separability
+from ganvas.shelves.metrics.linear_separability import LinearSeparability, conditional_entropy, linear_separability
 from ganvas.types import DataSpec, Evidence, EvidenceSet, Latent, LatentSpec
 
 

@@ -12,8 +12,9 @@ from scipy.stats import binom, mannwhitneyu
 
 from ganvas import parts
 from ganvas.errors import UsageError
-from ganvas.metrics.authenticity import Authenticity, authpct
-from ganvas.metrics.data_copying import (
+from ganvas.recipe.check import check_node
+from ganvas.shelves.metrics.authenticity import Authenticity, authpct
+from ganvas.shelves.metrics.data_copying import (
     DataCopying,
     ct_score,
     data_copying_z,
@@ -21,10 +22,9 @@ from ganvas.metrics.data_copying import (
     principal_components,
     probability_below,
 )
-from ganvas.metrics.duplicates import Duplicates, copies_of_training, copies_within
-from ganvas.metrics.frechet_distance import frechet_distance_of_features
-from ganvas.metrics.neighbourhoods import density_coverage, precision_recall
-from ganvas.recipe import check_node
+from ganvas.shelves.metrics.duplicates import Duplicates, copies_of_training, copies_within
+from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
+from ganvas.shelves.metrics.neighbourhoods import density_coverage, precision_recall
 from ganvas.types import Evidence, EvidenceSet
 
 Rows = np.ndarray

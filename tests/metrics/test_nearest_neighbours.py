@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
 from ganvas.errors import DataError, UsageError
-from ganvas.metrics import arrays
-from ganvas.metrics.nearest_neighbours import distances_to_nearest, nearest_neighbours
-from ganvas.metrics.ordering import in_canonical_order
+from ganvas.shelves.metrics import arrays
+from ganvas.shelves.metrics.nearest_neighbours import distances_to_nearest, nearest_neighbours
+from ganvas.shelves.metrics.ordering import in_canonical_order
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(6, 50), st.integers(1, 50), st.integers(1, 8))

@@ -13,8 +13,8 @@ from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import NearestNeighbors
 
 from ganvas.errors import DataError, UsageError
-from ganvas.metrics import arrays, balls
-from ganvas.metrics.neighbourhoods import (
+from ganvas.shelves.metrics import arrays, balls
+from ganvas.shelves.metrics.neighbourhoods import (
     DensityCoverage,
     PrecisionRecall,
     Rarity,

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ganvas.errors import DataError, UsageError
-from ganvas.metrics import arrays
-from ganvas.metrics.pair_diversity import (
+from ganvas.shelves.metrics import arrays
+from ganvas.shelves.metrics.pair_diversity import (
     MSSSIMDiversity,
     PerceptualDiversity,
     mean_squared_distance,
     ms_ssim_diversity,
 )
-from ganvas.metrics.paired import MSSSIM
+from ganvas.shelves.metrics.paired import MSSSIM
 from ganvas.types import Evidence, EvidenceSet
 
 pytestmark = pytest.mark.filterwarnings("ignore:images of")

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ganvas.errors import DataError, UsageError
-from ganvas.metrics import paired
-from ganvas.metrics.paired import MSSSIM, PSNR, SSIM, PerceptualDistance, perceptual_distance, squared_errors
 from ganvas.nn.ssim import ssim
+from ganvas.shelves.metrics import paired
+from ganvas.shelves.metrics.paired import MSSSIM, PSNR, SSIM, PerceptualDistance, perceptual_distance, squared_errors
 from ganvas.types import Evidence, EvidenceSet
 
 PARTS = (PSNR, SSIM, MSSSIM)

@@ -13,15 +13,15 @@ from torch import Tensor
 
 import ganvas
 from ganvas.errors import BadValue, DataError, MissingCapability, UsageError
-from ganvas.metrics.perceptual_path_length import (
+from ganvas.parts import build
+from ganvas.recipe.check import check_node
+from ganvas.shelves.metrics.perceptual_path_length import (
     PerceptualPathLength,
     lerp,
     path_distances,
     slerp,
     trimmed_mean,
 )
-from ganvas.parts import build
-from ganvas.recipe import check_node
 from ganvas.types import DataSpec, Evidence, EvidenceSet, Latent, LatentSpec
 
 D = 6

@@ -12,10 +12,11 @@ from scipy.stats import binom
 
 from ganvas import parts
 from ganvas.errors import DataError, UsageError
-from ganvas.metrics import fine_detail, power_spectrum
-from ganvas.metrics.fine_detail import HighPassDistance, PatchDistance, gaussian_blur, high_pass, patch_moments
-from ganvas.metrics.frechet_distance import statistics
-from ganvas.metrics.power_spectrum import (
+from ganvas.recipe.check import check_node
+from ganvas.shelves.metrics import fine_detail, power_spectrum
+from ganvas.shelves.metrics.fine_detail import HighPassDistance, PatchDistance, gaussian_blur, high_pass, patch_moments
+from ganvas.shelves.metrics.frechet_distance import statistics
+from ganvas.shelves.metrics.power_spectrum import (
     ROUNDING_POWER,
     SpectralDetectability,
     SpectralDistance,
@@ -25,7 +26,6 @@ from ganvas.metrics.power_spectrum import (
     spectral_detectability,
     spectral_distance,
 )
-from ganvas.recipe import check_node
 from ganvas.types import Evidence, EvidenceSet, Extractor
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from ganvas import shapes
 from ganvas.errors import DataError, UsageError
-from ganvas.metrics.shapes_exact import ShapesExact, shapes_precision_recall
+from ganvas.shelves.metrics.shapes_exact import ShapesExact, shapes_precision_recall
+from ganvas.toys import shapes
 from ganvas.types import Evidence, EvidenceSet
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ganvas.errors import DataError, UsageError
-from ganvas.metrics.sliced_distance import SlicedDistance, sliced_distances
+from ganvas.shelves.metrics.sliced_distance import SlicedDistance, sliced_distances
 from ganvas.types import Evidence, EvidenceSet
 
 

@@ -12,8 +12,8 @@ from scipy.stats import entropy
 
 from ganvas import parts
 from ganvas.errors import DataError, UsageError
-from ganvas.metrics.stacked_modes import StackedModes, kl_from_uniform, modes_of
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
+from ganvas.shelves.metrics.stacked_modes import StackedModes, kl_from_uniform, modes_of
 from ganvas.types import Evidence, EvidenceSet, Extractor
 
 

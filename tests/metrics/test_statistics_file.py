@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from ganvas.errors import CheckpointError, DataError, UsageError
-from ganvas.moments import moments_of
-from ganvas.statistics_file import read_statistics, write_statistics
+from ganvas.files.statistics import read_statistics, write_statistics
+from ganvas.stats.moments import moments_of
 from ganvas.types import Moments
 
 ABOUT = {"extractor": "inception", "resizer": "clean", "sha256": "0f", "note": "é, ü"}

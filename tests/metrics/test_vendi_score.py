@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ganvas.errors import DataError, UsageError
-from ganvas.metrics import arrays
-from ganvas.metrics.vendi_score import VendiScore, median_distance, vendi_score
+from ganvas.shelves.metrics import arrays
+from ganvas.shelves.metrics.vendi_score import VendiScore, median_distance, vendi_score
 from ganvas.types import Evidence, EvidenceSet
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*samples are few")

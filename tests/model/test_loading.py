@@ -15,7 +15,7 @@ import torch
 import ganvas
 from ganvas import cli
 from ganvas.errors import CheckpointError, UnknownPart
-from ganvas.files import model_metadata, read_tensors, write_tensors
+from ganvas.files.files import model_metadata, read_tensors, write_tensors
 from ganvas.model import Model
 
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 import ganvas
 from ganvas import parts
 from ganvas.errors import GanvasError, MissingCapability, UnknownPart, UsageError
+from ganvas.files.pictures import to_uint8
 from ganvas.model import Capability, HasCritic, HasLatents, Model
-from ganvas.pictures import to_uint8
 from ganvas.types import DataSpec, Latent, LatentSpec
 
 

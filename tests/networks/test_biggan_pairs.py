@@ -12,11 +12,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from ganvas.errors import BadValue, UsageError
-from ganvas.networks.gan.biggan import BigGANGenerator
-from ganvas.networks.gan.biggan_deep import BigGANDeepGenerator, DeepCriticBlock, DeepGeneratorBlock
 from ganvas.nn.init import orthogonal
 from ganvas.nn.norms import ConditionalBatchNorm2d
 from ganvas.nn.residual import CriticBlock
+from ganvas.shelves.networks.gan.biggan import BigGANGenerator
+from ganvas.shelves.networks.gan.biggan_deep import BigGANDeepGenerator, DeepCriticBlock, DeepGeneratorBlock
 from ganvas.types import Critic, DataSpec, Scores
 
 GENERATORS = ["biggan-generator", "biggan-deep-generator"]

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from ganvas import parts
 from ganvas.errors import BadValue, UsageError
-from ganvas.networks.gan.dcgan import DCGANDiscriminator, DCGANGenerator
-from ganvas.networks.gan.sngan import SNGANDiscriminator, SNGANGenerator, critic_channels, generator_channels
 from ganvas.nn.gradients import input_gradient
+from ganvas.shelves.networks.gan.dcgan import DCGANDiscriminator, DCGANGenerator
+from ganvas.shelves.networks.gan.sngan import SNGANDiscriminator, SNGANGenerator, critic_channels, generator_channels
 from ganvas.types import Critic, DataSpec, Generator, Scores
 
 SIZES = [(8, 8), (16, 16), (28, 28), (32, 48), (64, 64)]

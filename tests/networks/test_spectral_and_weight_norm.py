@@ -12,12 +12,15 @@ from torch import Tensor, nn
 
 from ganvas import parts
 from ganvas.errors import BadValue, GanvasError
-from ganvas.files import read_rows
+from ganvas.files.files import read_rows
 from ganvas.nn.init import normal, orthogonal, treatment
 from ganvas.nn.spectral import PowerIteration, SpectralNorm, learnt_weight, spectral, spectral_values
 from ganvas.nn.weight_norm import WeightNorm, weight_norm
-from ganvas.recipe import Recipe, check_node
-from ganvas.run import Watcher, check, train
+from ganvas.recipe.check import check_node
+from ganvas.recipe.recipe import Recipe
+from ganvas.training.check import check
+from ganvas.training.session import Watcher
+from ganvas.training.train import train
 from ganvas.types import DataSpec
 
 SPEC = DataSpec((1, 16, 16), 5)

@@ -14,7 +14,7 @@ from ganvas import parts
 from ganvas.errors import BadValue, UsageError
 from ganvas.nn.codes import CodeReader, Codes, codes_of
 from ganvas.nn.init import orthogonal
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
 from ganvas.types import Batch, Coded, DataSpec, Staged
 
 SPEC = DataSpec((1, 16, 16), 5)

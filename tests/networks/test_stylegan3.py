@@ -21,7 +21,9 @@ from torch.nn import functional as F
 from ganvas import parts
 from ganvas.errors import BadValue, UsageError
 from ganvas.interop.registry import OfficialCase, import_network
-from ganvas.metrics.equivariance import (
+from ganvas.nn.filtered import FilteredLeaky, lowpass_taps, radial_taps
+from ganvas.recipe.check import check_node
+from ganvas.shelves.metrics.equivariance import (
     RotationEquivariance,
     TranslationEquivariance,
     rotated,
@@ -29,10 +31,8 @@ from ganvas.metrics.equivariance import (
     turn_filter,
     turned_band,
 )
-from ganvas.networks.style.stylegan2 import StyleGAN2Generator
-from ganvas.networks.style.stylegan3 import FourierInput, StyleGAN3Generator
-from ganvas.nn.filtered import FilteredLeaky, lowpass_taps, radial_taps
-from ganvas.recipe import check_node
+from ganvas.shelves.networks.style.stylegan2 import StyleGAN2Generator
+from ganvas.shelves.networks.style.stylegan3 import FourierInput, StyleGAN3Generator
 from ganvas.types import DataSpec, Evidence, EvidenceSet, Latent, LatentSpec, Movable, SpacedGenerator
 
 GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden"

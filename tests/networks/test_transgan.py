@@ -14,10 +14,10 @@ from torch import nn
 
 from ganvas import parts
 from ganvas.errors import BadValue
-from ganvas.networks.transformer.transgan import GridAttention
 from ganvas.nn.relative_position import RelativePositionBias, distances
 from ganvas.nn.windows import join_windows, split_windows
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
+from ganvas.shelves.networks.transformer.transgan import GridAttention
 from ganvas.types import DataSpec
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ganvas import parts
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
 from ganvas.types import Latent, Turn
 
 

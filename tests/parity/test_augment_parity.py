@@ -14,12 +14,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from ganvas.augment import ada
-from ganvas.augment.ada import GROUPS
-from ganvas.augment.diffaug import DiffAugment
-from ganvas.augment.diffusion_gan import DiffusionNoise
 from ganvas.interop.registry import OfficialCase
 from ganvas.nn.wavelets import SYM6, band_filters
+from ganvas.shelves.augment import ada
+from ganvas.shelves.augment.ada import GROUPS
+from ganvas.shelves.augment.diffaug import DiffAugment
+from ganvas.shelves.augment.diffusion_gan import DiffusionNoise
 
 DEFAULT = Path(__file__).resolve().parents[2].parent / "shared" / "golden"
 FOLDERS = [Path(each) for each in os.environ.get("GANVAS_GOLDEN", str(DEFAULT)).split(os.pathsep) if each]

@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ganvas import parts
-from ganvas.conditioning.classes import crammer_singer
-from ganvas.conditioning.classifier import classification, fake_of, real_of
-from ganvas.conditioning.contrastive import conditional_contrastive, data_to_data_cross_entropy
-from ganvas.conditioning.info import normal_negative_log_likelihood
 from ganvas.interop.registry import OfficialCase
+from ganvas.shelves.conditioning.classes import crammer_singer
+from ganvas.shelves.conditioning.classifier import classification, fake_of, real_of
+from ganvas.shelves.conditioning.contrastive import conditional_contrastive, data_to_data_cross_entropy
+from ganvas.shelves.conditioning.info import normal_negative_log_likelihood
 
 HERE = Path(__file__).resolve()
 DEFAULT = HERE.parents[2].parent / "shared" / "golden"

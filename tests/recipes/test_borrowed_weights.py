@@ -9,8 +9,9 @@ import torch
 
 from ganvas.errors import BadValue
 from ganvas.model import Model
-from ganvas.recipe import Recipe
-from ganvas.run import check, train
+from ganvas.recipe.recipe import Recipe
+from ganvas.training.check import check
+from ganvas.training.train import train
 
 QUICK = ("train.steps=2", "train.batch=4", "eval=", "ema=~")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ganvas.errors import BadValue, RecipeError, UnknownKey, UsageError
-from ganvas.recipe import Recipe, differences, shipped
+from ganvas.recipe.recipe import Recipe, differences, shipped
 
 START = {
     "data": "digits",

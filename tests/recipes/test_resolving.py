@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ganvas import parts, values
+from ganvas import parts
 from ganvas.errors import RecipeError
-from ganvas.recipe import Recipe, differences, made_tiny, named_parts, shipped
-from ganvas.recipe_schema import json_schema
+from ganvas.parts import values
+from ganvas.recipe.json_schema import json_schema
+from ganvas.recipe.recipe import Recipe, differences, made_tiny, named_parts, shipped
 
 OVERRIDES = st.sampled_from([
     "data.split=test", "data=shapes", "data.size=16", "data.size=[8,16]", "data.flip=true", "data.limit=~",
@@ -110,7 +111,7 @@ def test_the_schema_is_a_schema() -> None:
 
 @pytest.mark.parametrize("name", sorted(shipped()))
 def test_the_schema_takes_every_shipped_recipe(name: str) -> None:
-    from ganvas import yaml12
+    from ganvas.recipe import yaml12
 
     written, _ = yaml12.read(shipped()[name].read_text(encoding="utf-8"), name)
     schema().validate(written)

@@ -13,11 +13,13 @@ import pytest
 import torch
 
 from ganvas.errors import BadValue, RecipeError, ResumeMismatch
-from ganvas.files import read_tensors
-from ganvas.growth import Stage, stages_of
+from ganvas.files.files import read_tensors
 from ganvas.model import Model
-from ganvas.recipe import Recipe, differences
-from ganvas.run import Watcher, check, train
+from ganvas.recipe.recipe import Recipe, differences
+from ganvas.recipe.stages import Stage, stages_of
+from ganvas.training.check import check
+from ganvas.training.session import Watcher
+from ganvas.training.train import train
 
 NAMES = ("0-4px", "1-8px")
 QUICK = ("train.steps=4", "train.checkpoint_every=2", "train.log_every=3", "train.batch=8", "eval=~")

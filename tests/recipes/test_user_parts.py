@@ -37,7 +37,7 @@ class MyLoss:
 @pytest.fixture(autouse=True)
 def shelves_as_they_were() -> Iterator[None]:
     yield
-    parts._index.cache_clear()
+    parts.index._index.cache_clear()
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_it_trains_and_its_model_needs_no_file_of_it(work: Path) -> None:
     line = ["train", "tiny/digits", "task.objective=my-loss", "train.steps=2", "train.batch=4", "eval="]
     assert cli.run([*line, "--parts", "my_loss.py", "--out", "run", "--device", "cpu"]) == 0
     assert "my-loss" in (work / "run" / "resolved.yaml").read_text()
-    parts._index.cache_clear()
+    parts.index._index.cache_clear()
     assert cli.run(["sample", "run", "--out", "a.png", "--n", "2"]) == 0  # a loss is not needed to sample
 
 

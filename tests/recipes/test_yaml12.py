@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ganvas import yaml12
 from ganvas.errors import RecipeError
+from ganvas.recipe import yaml12
 
 SCALARS = [
     ("2e-4", 2e-4), ("1E3", 1000.0), (".5", 0.5), ("5.", 5.0), ("+1.5", 1.5), ("-3", -3), ("010", 10), ("0o10", 8),

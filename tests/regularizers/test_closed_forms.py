@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ganvas import parts
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
 from ganvas.types import Latent, Scores, Turn
 
 N, C, H, W = 6, 2, 4, 4
@@ -235,7 +235,7 @@ def test_historical_averaging_is_the_distance_to_the_mean_of_all_past_weights_an
 
 
 def test_radial_spectrum_equals_a_loop_over_rings_and_the_term_is_smallest_where_spectra_agree() -> None:
-    from ganvas.regularizers.spectrum import ring_weights
+    from ganvas.shelves.regularizers.spectrum import ring_weights
 
     weights = ring_weights(8, 8)
     torch.testing.assert_close(weights.sum((1, 2)), torch.ones(5))

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from ganvas import parts
 from ganvas.errors import BadValue
-from ganvas.features.frozen import Intake
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
+from ganvas.shelves.features.frozen import Intake
 
 
 def guidance(**keys: Any) -> Any:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from ganvas import parts
-from ganvas.recipe import Recipe, check_node
-from ganvas.run import train
+from ganvas.recipe.check import check_node
+from ganvas.recipe.recipe import Recipe
+from ganvas.training.train import train
 from ganvas.types import Latent
 
 

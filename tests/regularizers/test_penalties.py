@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ganvas import parts
-from ganvas.run import train
+from ganvas.training.train import train
 from ganvas.types import Latent, Scores, Turn
 
 SHAPE = (2, 3, 3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ganvas import pictures
+from ganvas.files import pictures
 
 
 @pytest.mark.parametrize(

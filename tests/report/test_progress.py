@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from ganvas.progress import Progress, clock, short, totals
+from ganvas.cli.progress import Progress, clock, short, totals
 
 LOSSES = {"discriminator.adversarial": 1.25, "discriminator.r1": 0.25, "generator.adversarial": -0.125}
 

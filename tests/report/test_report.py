@@ -17,11 +17,12 @@ import pytest
 import torch
 from PIL import Image
 
-from ganvas import pictures, report
-from ganvas.files import append_rows, write_tensors
-from ganvas.recipe import Recipe
+from ganvas import report
+from ganvas.files import pictures
+from ganvas.files.files import append_rows, write_tensors
+from ganvas.recipe.recipe import Recipe
+from ganvas.recipe.yaml12 import write
 from ganvas.report.page import evenly
-from ganvas.yaml12 import write
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 

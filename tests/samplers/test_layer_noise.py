@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from ganvas import parts
 from ganvas.errors import MissingCapability, UsageError
 from ganvas.model import Model
-from ganvas.recipe import check_node
+from ganvas.model.walk import walk
+from ganvas.recipe.check import check_node
 from ganvas.types import DataSpec, Noisy
-from ganvas.walking import walk
 
 SPEC = DataSpec((3, 16, 16))
 KEYS = {"z_dim": 6, "w_dim": 5, "channel_base": 64, "channel_max": 8, "mapping": {"layers": 2}}

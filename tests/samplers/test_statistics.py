@@ -6,7 +6,7 @@ import torch
 from ganvas import parts
 from ganvas.errors import MissingCapability
 from ganvas.model import Model
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
 from ganvas.types import DataSpec
 
 

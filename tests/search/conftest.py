@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from in_process import Go, Here
 
-from ganvas import front, search, space
-from ganvas.places import Place
+from ganvas.experiments.places import Place
+from ganvas.experiments.search import front, session, space
 
 pytest.importorskip("optuna", reason="searches need the package optuna")
 
@@ -55,8 +55,8 @@ def go() -> Go:
     ) -> dict[str, Any]:
         plan = space.load(recipe, file)
         out.mkdir(exist_ok=True)
-        ledger = search.open_ledger(plan, storage or str(out / "search.journal"))
-        trials = search.execute(plan, ledger, out, place or Here())
+        ledger = session.open_ledger(plan, storage or str(out / "search.journal"))
+        trials = session.execute(plan, ledger, out, place or Here())
         files = front.write(plan, trials, ledger.importances(), out)
         data: dict[str, Any] = json.loads(files.data.read_text())
         return data

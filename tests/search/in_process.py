@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ganvas.places import Ended, Place, Work
-from ganvas.places.work import carry_out
+from ganvas.experiments.places import Ended, Place, Work
+from ganvas.experiments.places.work import carry_out
 
 Go = Callable[..., dict[str, Any]]
 

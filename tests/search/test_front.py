@@ -10,8 +10,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganvas.bench import Column
-from ganvas.front import Trial, front, on_front
+from ganvas.evaluation.protocol import Column
+from ganvas.experiments.search.front import Trial, front, on_front
 from ganvas.report.pareto import Axis, Dot, bars, scatter
 
 LOW, HIGH = Column(True, (-np.inf, np.inf), ""), Column(False, (-np.inf, np.inf), "")

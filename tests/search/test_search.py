@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from in_process import Go, Here
 
-from ganvas import cli, search, space
+from ganvas import cli
 from ganvas.errors import MissingExtra, ResumeMismatch, UsageError
-from ganvas.places import Ended, Work
-from ganvas.run import Watcher, train
+from ganvas.experiments.places import Ended, Work
+from ganvas.experiments.search import session, space
+from ganvas.training.session import Watcher
+from ganvas.training.train import train
 
 SCORED = """\
 metrics: [{metrics}]
@@ -88,7 +90,7 @@ def abandoned(file: Path, out: Path, *, after: int) -> None:
     """A session that takes a trial on, is killed as its training passes a step, and says nothing more."""
     plan = space.load("tiny/gaussians-mlp", file)
     out.mkdir(exist_ok=True)
-    ledger = search.open_ledger(plan, str(out / "search.journal"))
+    ledger = session.open_ledger(plan, str(out / "search.journal"))
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     ledger.me["process"] = gone.pid
@@ -127,12 +129,12 @@ def test_a_trial_whose_session_was_killed_goes_on_from_its_checkpoint_and_ends_a
 def test_what_a_living_session_works_at_is_left_to_it_until_it_is_silent(
     space_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ganvas import ledger as ledgers
+    from ganvas.experiments.search import ledger as ledgers
 
     plan = space.load("tiny/gaussians-mlp", space_file(2))
     clock = [1e6]
     monkeypatch.setattr(ledgers.time, "monotonic", lambda: clock[0])
-    one, other = (search.open_ledger(plan, str(tmp_path / "s.db")) for _ in range(2))
+    one, other = (session.open_ledger(plan, str(tmp_path / "s.db")) for _ in range(2))
     first, second = one.next(), other.next()
     assert first is not None and second is not None and {first.number, second.number} == {0, 1}
     assert other.next() is None and one.next() is None  # all are taken
@@ -148,7 +150,7 @@ def test_what_a_living_session_works_at_is_left_to_it_until_it_is_silent(
 
 def test_a_session_that_ends_leaves_its_trials_at_once(space_file: Callable[..., Path], tmp_path: Path) -> None:
     plan = space.load("tiny/gaussians-mlp", space_file(1))
-    one, other = (search.open_ledger(plan, str(tmp_path / "s.db")) for _ in range(2))
+    one, other = (session.open_ledger(plan, str(tmp_path / "s.db")) for _ in range(2))
     first = one.next()
     assert first is not None and other.next() is None
     one.release()
@@ -282,7 +284,7 @@ def test_each_member_of_a_front_is_a_recipe_and_what_is_dominated_later_goes(
     data = go(space_file(5), out)
     files = sorted(file.name for file in (out / "front").iterdir())
     assert files == sorted(f"trial-{number}.yaml" for number in data["front"])
-    from ganvas.recipe import Recipe
+    from ganvas.recipe.recipe import Recipe
 
     for number in data["front"]:
         resolved = Recipe.load(out / "front" / f"trial-{number}.yaml").resolve()
@@ -295,7 +297,7 @@ def test_without_optuna_the_extra_is_named_and_nothing_is_written(
     file = space_file(1)
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(MissingExtra, match="optuna") as caught:
-        search.check_installed()
+        session.check_installed()
     assert "ganvas[search]" in caught.value.hint
     monkeypatch.chdir(tmp_path)
     assert cli.run(["search", "tiny/gaussians-mlp", str(file)]) == 2

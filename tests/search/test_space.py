@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ganvas import cli, search, space
+from ganvas import cli
 from ganvas.errors import RecipeError
-from ganvas.front import Trial
-from ganvas.recipe import SEARCHES
+from ganvas.experiments.search import session, space
+from ganvas.experiments.search.front import Trial
+from ganvas.recipe.recipe import SEARCHES
 
 TEXT = """\
 metrics: [parameters]
@@ -131,7 +132,7 @@ def test_proposals_lie_in_the_space_and_keep_their_types(sampler: str, tmp_path:
         f"trials: 40\npopulation: 8\nsampler: {sampler}\n"
     )
     plan = space.load("tiny/gaussians-mlp", file)
-    ledger = search.open_ledger(plan, str(tmp_path / "s.journal"))
+    ledger = session.open_ledger(plan, str(tmp_path / "s.journal"))
     drawn = []
     while (trial := ledger.next()) is not None:
         own = trial.proposal

@@ -11,8 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from ganvas import parts, pictures
+from ganvas import parts
 from ganvas.errors import MissingExtra
+from ganvas.files import pictures
 from ganvas.types import Sink
 
 
@@ -78,13 +79,13 @@ def test_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_train_with_it(tmp_path: Path) -> None:
-    from ganvas import run
+    from ganvas.training.train import train
 
     changes = [
         "train.steps=4", "train.batch=8", "train.log_every=2", "train.sample_every=2", "sinks={tensorboard: {}}",
         "networks.generator.width=8", "networks.discriminator.width=8", "eval=~",
     ]  # fmt: skip
-    run.train("digits", *changes, out=tmp_path / "run", device="cpu")
+    train("digits", *changes, out=tmp_path / "run", device="cpu")
     assert set(scalars(tmp_path / "run", "generator/adversarial")) == {2, 4}
     assert [event.step for event in reader(tmp_path / "run").Images("samples")] == [2, 4]
     assert (tmp_path / "run" / "report.html").is_file()

@@ -12,7 +12,7 @@ import pytest
 
 from ganvas import parts
 from ganvas.errors import BadValue, MissingExtra
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
 
 
 class Run:

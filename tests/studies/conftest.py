@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from ganvas.places import Local, Work, carry_out_all
-from ganvas.places.work import last_saved
-from ganvas.recipe import Recipe
+from ganvas.experiments.places import Local, Work, carry_out_all
+from ganvas.experiments.places.work import last_saved
+from ganvas.recipe.recipe import Recipe
 
 STEPS = 16
 

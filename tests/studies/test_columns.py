@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ganvas import study, tables
 from ganvas.errors import RecipeError
+from ganvas.experiments import study, tables
 
 
 def of(tmp_path: Path, metrics: str, overrides: str = "[]") -> study.Study:

@@ -23,12 +23,13 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from ganvas import cli, places, study
+from ganvas import cli
 from ganvas.errors import BadValue, InUse, MissingExtra, UsageError, WorkerLost
-from ganvas.files import claimed, is_claimed
-from ganvas.places import Call, Local, Place, Work, carry_out_all, dispatch, place_named
-from ganvas.places.work import carry_out, last_saved
-from ganvas.recipe import Recipe
+from ganvas.experiments import places, study
+from ganvas.experiments.places import Call, Local, Place, Work, carry_out_all, dispatch, place_named
+from ganvas.experiments.places.work import carry_out, last_saved
+from ganvas.files.files import claimed, is_claimed
+from ganvas.recipe.recipe import Recipe
 
 InMidRun = Callable[..., None]
 
@@ -400,5 +401,5 @@ def test_slurm_is_told_to_be_missing_and_what_a_job_asks_for(tmp_path: Path, mon
 
 
 def test_ray_and_submitit_are_not_loaded_unless_they_are_asked_for() -> None:
-    code = "import ganvas.study, ganvas.cli, sys; print(sorted({'ray', 'submitit'} & set(sys.modules)))"
+    code = "import ganvas.experiments.study, ganvas.cli, sys; print(sorted({'ray', 'submitit'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

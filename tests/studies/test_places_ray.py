@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from ganvas import places
 from ganvas.errors import UsageError
-from ganvas.files import is_claimed
-from ganvas.places import Call, Local, Place, Work, carry_out_all, place_named
-from ganvas.places.work import last_saved
-from ganvas.recipe import Recipe
+from ganvas.experiments import places
+from ganvas.experiments.places import Call, Local, Place, Work, carry_out_all, place_named
+from ganvas.experiments.places.work import last_saved
+from ganvas.files.files import is_claimed
+from ganvas.recipe.recipe import Recipe
 
 ray = pytest.importorskip("ray", reason="needs the extra ray")
 InMidRun = Callable[..., None]

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ganvas import cli, study
+from ganvas import cli
 from ganvas.errors import RecipeError
-from ganvas.recipe import STUDIES
+from ganvas.experiments import study
+from ganvas.recipe.recipe import STUDIES
 
 TEXT = """
 recipe: tiny/digits

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ganvas import study, tables
-from ganvas.bench import Column
 from ganvas.errors import UsageError
-from ganvas.tables import Line, Series
+from ganvas.evaluation.protocol import Column
+from ganvas.experiments import study, tables
+from ganvas.experiments.tables import Line, Series
 
 ANY = (float("-inf"), float("inf"))
 LOW = Column(True, ANY, "")

@@ -12,8 +12,8 @@ from sklearn.datasets import make_swiss_roll
 from torch import Tensor, nn
 
 from ganvas import parts
-from ganvas.plane import centres, modes_found
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
+from ganvas.toys.plane import centres, modes_found
 from ganvas.types import Batch, DataSpec
 
 RING = torch.tensor(centres(8, "ring"), dtype=torch.float32)

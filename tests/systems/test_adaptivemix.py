@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from ganvas import parts
 from ganvas.errors import BadValue
-from ganvas.metrics.frechet_distance import frechet_distance_of_features
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
+from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
 from ganvas.types import Batch, DataSpec, Latent, Scores, Turn
 
 pytestmark = pytest.mark.system("adaptivemix")

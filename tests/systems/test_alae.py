@@ -17,10 +17,10 @@ from ganvas.engine.build import Plan, build_networks, build_task, build_trainer
 from ganvas.engine.trainer import Hooks
 from ganvas.errors import BadValue, DataError, MissingCapability
 from ganvas.model import HasCritic, HasEncoder, HasLatents, Model
-from ganvas.networks.style.alae import ALAEEncoder, StyleReader
-from ganvas.recipe import Recipe
-from ganvas.run import train
-from ganvas.tasks.alae import ALAE
+from ganvas.recipe.recipe import Recipe
+from ganvas.shelves.networks.style.alae import ALAEEncoder, StyleReader
+from ganvas.shelves.tasks.alae import ALAE
+from ganvas.training.train import train
 from ganvas.types import Batch, DataSpec, Latent
 
 pytestmark = pytest.mark.system("alae")

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from ganvas import parts
-from ganvas.conditioning.classes import activation_maximisation, label_gan
-from ganvas.metrics.am_score import am_score
-from ganvas.metrics.inception_score import inception_score
-from ganvas.recipe import check_node
-from ganvas.run import train
+from ganvas.recipe.check import check_node
+from ganvas.shelves.conditioning.classes import activation_maximisation, label_gan
+from ganvas.shelves.metrics.am_score import am_score
+from ganvas.shelves.metrics.inception_score import inception_score
+from ganvas.training.train import train
 from ganvas.types import DataSpec, Latent, Scores, Turn
 
 pytestmark = pytest.mark.system("am-gan")

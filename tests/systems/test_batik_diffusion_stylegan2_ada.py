@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from ganvas import parts
-from ganvas.augment.chain import Chain
-from ganvas.data.motifs import KINDS, Motifs, draw, random_factors
 from ganvas.engine.checkpoint import pack, unpack
 from ganvas.errors import BadValue
-from ganvas.metrics.frechet_distance import frechet_distance_of_features
-from ganvas.recipe import Recipe, check_node
-from ganvas.run import train
+from ganvas.recipe.check import check_node
+from ganvas.recipe.recipe import Recipe
+from ganvas.shelves.augment.chain import Chain
+from ganvas.shelves.data.sets.motifs import KINDS, Motifs, draw, random_factors
+from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
+from ganvas.training.train import train
 from ganvas.types import Batch, DataSpec, Latent, LevelAugment, Observer, RealMixer, Scores, Turn
 
 pytestmark = pytest.mark.system("batik-diffusion-stylegan2-ada")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ganvas import parts
 from ganvas.nn.maxout import Maxout
-from ganvas.run import train
+from ganvas.training.train import train
 from ganvas.types import DataSpec
 
 pytestmark = pytest.mark.system("cgan")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ganvas import parts
 from ganvas.errors import BadValue, MissingCapability, UsageError
 from ganvas.model import Model
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
 from ganvas.types import Batch, DataSpec, Latent, LatentSpec, Scores
 
 pytestmark = pytest.mark.system("collaborative-sampling")

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 import ganvas
 from ganvas import parts
-from ganvas.recipe import check_node
-from ganvas.run import train
+from ganvas.recipe.check import check_node
+from ganvas.training.train import train
 from ganvas.types import DataSpec
 
 pytestmark = pytest.mark.system("dcgan")

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ganvas import parts
-from ganvas.augment.diffusion_gan import DiffusionNoise
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
+from ganvas.shelves.augment.diffusion_gan import DiffusionNoise
 from ganvas.types import Batch, DataSpec, Latent, LatentSpec, Scores, Turn
 
 pytestmark = pytest.mark.system("diffusion-gan")

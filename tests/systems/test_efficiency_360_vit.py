@@ -12,12 +12,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ganvas import cli, corruptions, parts, report_card
-from ganvas.cost import FLOPS_PER_MAC, flops
+from ganvas import cli, parts
+from ganvas.cost.flops import FLOPS_PER_MAC, flops
 from ganvas.errors import UsageError
-from ganvas.networks.transformer.vitgan import CriticBlock, gelu_mlp
+from ganvas.experiments.cards import Card, LiveMemory, marked, of_classifier, usual_columns
+from ganvas.nn import corruptions
 from ganvas.nn.multi_head import MultiHeadAttention
-from ganvas.report_card import Card, LiveMemory
+from ganvas.shelves.networks.transformer.vitgan import CriticBlock, gelu_mlp
 
 pytestmark = pytest.mark.system("efficiency-360-vit")
 
@@ -62,23 +63,23 @@ def test_a_dominated_row_is_never_marked() -> None:
         card("in everything", bytes=10, p50=10, accuracy=0.1),
         card("fast", bytes=9, p50=1, accuracy=0.1),
     ]
-    marks = {each.name: each.best for each in report_card.marked(cards, ["bytes", "p50", "accuracy"])}
+    marks = {each.name: each.best for each in marked(cards, ["bytes", "p50", "accuracy"])}
     assert marks == {"small": True, "large": True, "dominated": False, "in everything": False, "fast": True}
-    assert [each.name for each in report_card.marked(cards, ["accuracy"]) if each.best] == ["large", "dominated"]
+    assert [each.name for each in marked(cards, ["accuracy"]) if each.best] == ["large", "dominated"]
 
 
 def test_a_score_is_better_the_way_its_run_says() -> None:
     same = {"bytes": 1.0, "macs": 1.0, "p50": 1.0}
     for lower, wanted in ((True, [True, False]), (False, [False, True])):
         cards = [Card(name, {**same, "score": value}, {"score": lower}) for name, value in (("a", 2.0), ("b", 3.0))]
-        columns = report_card.usual_columns(cards)
+        columns = usual_columns(cards)
         assert columns == ["bytes", "macs", "p50", "score"]
-        assert [each.best for each in report_card.marked(cards, columns)] == wanted
+        assert [each.best for each in marked(cards, columns)] == wanted
 
 
 def test_a_column_that_a_row_lacks_is_refused() -> None:
     with pytest.raises(UsageError, match="column 'accurcy'"):
-        report_card.marked([card("a", bytes=1, accuracy=1), card("b", bytes=1, accuracy=1)], ["accurcy"])
+        marked([card("a", bytes=1, accuracy=1), card("b", bytes=1, accuracy=1)], ["accurcy"])
 
 
 BACKBONES = ["vitgan", "ladagan", "dcgan", "stylegan2", "sagan"]
@@ -155,7 +156,7 @@ def test_a_classifier_is_told_by_its_worst_class_and_under_each_corruption() -> 
         bright = data.mean((1, 2, 3))
         return torch.stack([-bright, bright], 1)
 
-    worth = report_card.of_classifier(logits, images, label)
+    worth = of_classifier(logits, images, label)
     assert worth["accuracy"] == pytest.approx(9 / 12)
     assert worth["gap"] == pytest.approx(6 / 9 - (6 / 9 + 1) / 2)
     assert worth["under jpeg"] == worth["under blur"] == pytest.approx(9 / 12)
@@ -195,6 +196,6 @@ def test_a_family_has_registered_parts(family: str) -> None:
 
 
 def test_quantisation_and_pruning_are_in_the_report_though_no_parts() -> None:
-    from ganvas.variants import VARIANTS
+    from ganvas.nn.variants import VARIANTS
 
     assert {"int8 dynamic", "half the weights at 0", "half the heads"} <= VARIANTS.keys()

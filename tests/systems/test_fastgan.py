@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from ganvas import parts
 from ganvas.errors import BadValue
-from ganvas.networks.gan.fastgan import MULTIPLES, Excitation, Noise, quarter
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
+from ganvas.shelves.networks.gan.fastgan import MULTIPLES, Excitation, Noise, quarter
 from ganvas.types import Batch, DataSpec
 
 pytestmark = pytest.mark.system("fastgan")

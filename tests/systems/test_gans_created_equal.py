@@ -19,9 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from ganvas import parts, shapes, study
-from ganvas.metrics.shapes_exact import shapes_precision_recall
-from ganvas.recipe import check_node
+from ganvas import parts
+from ganvas.experiments import study
+from ganvas.recipe.check import check_node
+from ganvas.shelves.metrics.shapes_exact import shapes_precision_recall
+from ganvas.toys import shapes
 from ganvas.types import DataSpec, Latent, Scores, Turn
 
 pytestmark = pytest.mark.system("gans-created-equal")

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from ganvas import cli, parts
-from ganvas.metrics.fine_detail import HighPassDistance, PatchDistance, gaussian_blur
-from ganvas.metrics.power_spectrum import SpectralDistance
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
+from ganvas.shelves.metrics.fine_detail import HighPassDistance, PatchDistance, gaussian_blur
+from ganvas.shelves.metrics.power_spectrum import SpectralDistance
 from ganvas.types import Evidence, EvidenceSet
 
 pytestmark = pytest.mark.system("highres-solar-study")

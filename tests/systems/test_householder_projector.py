@@ -14,11 +14,11 @@ import ganvas
 from ganvas import parts
 from ganvas.errors import BadValue
 from ganvas.model import Model
-from ganvas.networks.style.householder import HouseholderGenerator
 from ganvas.nn.directions import sefa
 from ganvas.nn.householder import HouseholderLinear, factors, orthonormal, reflections
-from ganvas.recipe import check_node
-from ganvas.run import train
+from ganvas.recipe.check import check_node
+from ganvas.shelves.networks.style.householder import HouseholderGenerator
+from ganvas.training.train import train
 from ganvas.types import Adopting, Centred, DataSpec, Latent, SpacedGenerator
 
 pytestmark = pytest.mark.system("householder-projector")

@@ -20,10 +20,10 @@ from torch.nn import functional as F
 from ganvas import parts
 from ganvas.engine.checkpoint import pack, unpack
 from ganvas.errors import BadValue
-from ganvas.metrics.inception_score import inception_score
 from ganvas.nn.minibatch import MinibatchDiscrimination, minibatch_std
 from ganvas.nn.virtual_batch_norm import VirtualBatchNorm2d
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
+from ganvas.shelves.metrics.inception_score import inception_score
 from ganvas.types import Batch, DataSpec, Evidence, EvidenceSet
 
 pytestmark = pytest.mark.system("improved-techniques-gan")

@@ -18,7 +18,7 @@ from ganvas.errors import BadValue
 from ganvas.nn.additive_attention import AdditiveAttention
 from ganvas.nn.init import orthogonal
 from ganvas.nn.multi_head import MultiHeadAttention
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
 from ganvas.types import DataSpec
 
 pytestmark = pytest.mark.system("ladagan")

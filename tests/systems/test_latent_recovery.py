@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from ganvas import parts
 from ganvas.errors import DataError, UsageError
-from ganvas.metrics.latent_recovery import LatentRecovery, minimise, recover, recovery_statistics
 from ganvas.model import Model
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
+from ganvas.shelves.metrics.latent_recovery import LatentRecovery, minimise, recover, recovery_statistics
 from ganvas.types import Batch, DataSpec, Evidence, EvidenceSet
 
 pytestmark = pytest.mark.system("latent-recovery")

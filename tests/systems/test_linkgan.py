@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from ganvas import parts
 from ganvas.errors import BadValue
-from ganvas.metrics.frechet_distance import frechet_distance_of_features
 from ganvas.model import Model
-from ganvas.recipe import check_node
-from ganvas.regularizers.region_link import Link, RegionLink, axes_of, box_mask, link_changes
-from ganvas.run import train
+from ganvas.recipe.check import check_node
+from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
+from ganvas.shelves.regularizers.region_link import Link, RegionLink, axes_of, box_mask, link_changes
+from ganvas.training.train import train
 from ganvas.types import DataSpec, Latent, LatentSpec, Scores, Turn
 
 pytestmark = pytest.mark.system("linkgan")

@@ -13,15 +13,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from ganvas import parts, yaml12
+from ganvas import parts
 from ganvas.engine.build import build_networks, build_task
 from ganvas.errors import BadValue
-from ganvas.files import read_rows
+from ganvas.files.files import read_rows
 from ganvas.model import Model
-from ganvas.networks.style.mobilestylegan import DenseConv, FixedDemodulation, SeparableConv, WaveletUpsample
 from ganvas.nn.haar import haar
-from ganvas.recipe import Recipe, check_node
-from ganvas.run import train
+from ganvas.recipe import yaml12
+from ganvas.recipe.check import check_node
+from ganvas.recipe.recipe import Recipe
+from ganvas.shelves.networks.style.mobilestylegan import DenseConv, FixedDemodulation, SeparableConv, WaveletUpsample
+from ganvas.training.train import train
 from ganvas.types import Batch, DataSpec, Latent
 
 pytestmark = pytest.mark.system("mobilestylegan")

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from ganvas import parts
 from ganvas.errors import UsageError
-from ganvas.metrics import noise_budget
-from ganvas.metrics.frechet_distance import frechet_distance_of_features
-from ganvas.metrics.noise_budget import (
+from ganvas.model import Model
+from ganvas.recipe.check import check_node
+from ganvas.shelves.metrics import noise_budget
+from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
+from ganvas.shelves.metrics.noise_budget import (
     NoiseBudget,
     codec_bits,
     dimensions_needed,
@@ -25,8 +27,6 @@ from ganvas.metrics.noise_budget import (
     float32_uniform_entropy_bits,
     latent_bits,
 )
-from ganvas.model import Model
-from ganvas.recipe import check_node
 from ganvas.types import Batch, DataSpec, Evidence, EvidenceSet, LatentSpec
 
 pytestmark = pytest.mark.system("noise-dimension-gan")

@@ -16,15 +16,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from ganvas import parts
 from ganvas.engine.build import fill
 from ganvas.errors import BadValue, UsageError
-from ganvas.files import read_rows
-from ganvas.metrics.fine_detail import gaussian_blur
-from ganvas.metrics.laplacian_swd import doubled, laplacian_swds, pyramid
+from ganvas.files.files import read_rows
 from ganvas.nn.equalized import EqualizedConv2d, EqualizedLinear
 from ganvas.nn.growing import double, halve
 from ganvas.nn.mapping import pixel_norm
 from ganvas.nn.minibatch import minibatch_std
-from ganvas.recipe import Recipe, check_node
-from ganvas.run import train
+from ganvas.recipe.check import check_node
+from ganvas.recipe.recipe import Recipe
+from ganvas.shelves.metrics.fine_detail import gaussian_blur
+from ganvas.shelves.metrics.laplacian_swd import doubled, laplacian_swds, pyramid
+from ganvas.training.train import train
 from ganvas.types import Adjustable, DataSpec, Fading, Scores, Turn
 
 pytestmark = pytest.mark.system("progan")

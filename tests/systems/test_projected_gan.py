@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ganvas import parts
 from ganvas.errors import BadValue, CheckpointError, MissingExtra
 from ganvas.nn.projection import FeatureMixer, Frozen
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
 from ganvas.types import Batch, DataSpec
 
 pytestmark = pytest.mark.system("projected-gan")

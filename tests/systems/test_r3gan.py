@@ -15,9 +15,9 @@ from torch.nn import functional as F
 
 from ganvas import parts
 from ganvas.errors import BadValue
-from ganvas.networks.gan.r3gan import GAIN, Filter, ResidualBlock
-from ganvas.plane import centres, modes_found
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
+from ganvas.shelves.networks.gan.r3gan import GAIN, Filter, ResidualBlock
+from ganvas.toys.plane import centres, modes_found
 from ganvas.types import DataSpec, Latent, Scores, Turn
 
 pytestmark = pytest.mark.system("r3gan")

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from ganvas import parts
 from ganvas.engine.build import build_networks, build_task
-from ganvas.metrics.frechet_distance import frechet_distance_of_features
 from ganvas.nn.spectral import spectral
-from ganvas.recipe import Recipe, check_node
-from ganvas.run import step_once
+from ganvas.recipe.check import check_node
+from ganvas.recipe.recipe import Recipe
+from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
+from ganvas.training.check import step_once
 from ganvas.types import Batch, DataSpec, Latent, Scores, Turn
 
 pytestmark = pytest.mark.system("reg-norm-study")

@@ -17,7 +17,7 @@ from ganvas import parts
 from ganvas.nn.attention import SelfAttention
 from ganvas.nn.init import orthogonal, treatment
 from ganvas.nn.spectral import SpectralNorm
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
 from ganvas.types import Batch, DataSpec
 
 pytestmark = pytest.mark.system("sagan")

@@ -15,13 +15,15 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from ganvas import cli, parts, scaling
-from ganvas.cost import bytes_of, optimizer_bytes
+from ganvas import cli, parts
+from ganvas.cost.flops import bytes_of, optimizer_bytes
 from ganvas.errors import UsageError
+from ganvas.experiments import scaling
+from ganvas.experiments.scaling import Law, Point
 from ganvas.nn.attention_pooling import AttentionPooling
-from ganvas.recipe import Recipe, check_node
-from ganvas.run import train
-from ganvas.scaling import Law, Point
+from ganvas.recipe.check import check_node
+from ganvas.recipe.recipe import Recipe
+from ganvas.training.train import train
 from ganvas.types import DataSpec
 
 pytestmark = pytest.mark.system("scaling-vit")

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 import ganvas
 from ganvas import parts
-from ganvas.analysis.self_filter import best_rebuilt, reconstruction_distances
 from ganvas.errors import BadValue, UsageError
 from ganvas.model import Model
-from ganvas.run import train
-from ganvas.samplers.multimodal import MultimodalTruncated, modes_of
+from ganvas.shelves.analysis.self_filter import best_rebuilt, reconstruction_distances
+from ganvas.shelves.samplers.multimodal import MultimodalTruncated, modes_of
+from ganvas.training.train import train
 from ganvas.types import DataSpec, Latent, LatentSpec
 
 pytestmark = pytest.mark.system("self-distilled-stylegan")

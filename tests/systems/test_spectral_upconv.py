@@ -14,10 +14,10 @@ from sklearn.svm import SVC
 from torch import Tensor, nn
 
 from ganvas import parts
-from ganvas.metrics.frechet_distance import frechet_distance_of_features
 from ganvas.nn.spectrum import radial_profile
-from ganvas.recipe import check_node
-from ganvas.regularizers.spectrum import ROUNDING_POWER, radial_spectrum, relative_spectrum, ring_weights
+from ganvas.recipe.check import check_node
+from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
+from ganvas.shelves.regularizers.spectrum import ROUNDING_POWER, radial_spectrum, relative_spectrum, ring_weights
 from ganvas.types import Batch, DataSpec, Latent, Turn
 
 pytestmark = pytest.mark.system("spectral-upconv")

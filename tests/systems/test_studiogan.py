@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from ganvas import parts
-from ganvas.files import read_rows
-from ganvas.recipe import Recipe
-from ganvas.run import train
+from ganvas.files.files import read_rows
+from ganvas.recipe.recipe import Recipe
+from ganvas.training.train import train
 
 pytestmark = pytest.mark.system("studiogan")
 
@@ -153,7 +153,7 @@ def test_metrics_and_backbones_are_parts(kind: str, names: dict[str, str]) -> No
 
 
 def test_its_protocol_ships() -> None:
-    from ganvas.bench import load_protocol
+    from ganvas.evaluation.protocol import load_protocol
 
     protocol = load_protocol("studiogan")
     assert protocol["extractor"]["resizer"] == "clean" and protocol["metrics"]["density-coverage"]["k"] == 5

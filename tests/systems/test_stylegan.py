@@ -13,13 +13,14 @@ from torch.nn import functional as F
 
 from ganvas import parts
 from ganvas.errors import BadValue
-from ganvas.metrics.perceptual_path_length import path_distances, trimmed_mean
 from ganvas.model import Model
-from ganvas.networks.style.spaces import crossed
-from ganvas.networks.style.stylegan import StyleGANGenerator, adain
 from ganvas.nn.growing import double, halve
-from ganvas.recipe import Recipe, check_node
-from ganvas.run import train
+from ganvas.recipe.check import check_node
+from ganvas.recipe.recipe import Recipe
+from ganvas.shelves.metrics.perceptual_path_length import path_distances, trimmed_mean
+from ganvas.shelves.networks.style.spaces import crossed
+from ganvas.shelves.networks.style.stylegan import StyleGANGenerator, adain
+from ganvas.training.train import train
 from ganvas.types import Centred, DataSpec, Latent, LatentSpec, Noisy
 
 pytestmark = pytest.mark.system("stylegan")

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from ganvas import parts
 from ganvas.errors import BadValue, UsageError
-from ganvas.files import read_rows
-from ganvas.networks.style.stylegan2 import StyleGAN2Generator
-from ganvas.recipe import Recipe, check_node
-from ganvas.run import train
+from ganvas.files.files import read_rows
+from ganvas.recipe.check import check_node
+from ganvas.recipe.recipe import Recipe
+from ganvas.shelves.networks.style.stylegan2 import StyleGAN2Generator
+from ganvas.training.train import train
 from ganvas.types import DataSpec, Evidence, EvidenceSet, Latent, Movable, Scores, SpacedGenerator, Turn
 
 pytestmark = pytest.mark.system("stylegan2")

@@ -15,12 +15,13 @@ from torch import Tensor
 
 import ganvas
 from ganvas import parts
-from ganvas.augment import ada
-from ganvas.augment.ada import Ada
 from ganvas.engine.ema import Averages
-from ganvas.metrics.frechet_distance import frechet_distance_of_features
-from ganvas.recipe import Ema, check_node
-from ganvas.run import train
+from ganvas.recipe.check import check_node
+from ganvas.recipe.schema import Ema
+from ganvas.shelves.augment import ada
+from ganvas.shelves.augment.ada import Ada
+from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
+from ganvas.training.train import train
 from ganvas.types import Batch, DataSpec, Latent, Scores, Turn
 
 pytestmark = pytest.mark.system("stylegan2-ada")

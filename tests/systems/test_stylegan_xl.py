@@ -19,11 +19,11 @@ from torch import Tensor
 import ganvas
 from ganvas import parts
 from ganvas.errors import BadValue, CheckpointError
-from ganvas.files import read_rows
+from ganvas.files.files import read_rows
 from ganvas.interop.registry import NoImporter, OfficialCase, import_network
-from ganvas.networks.style.stylegan_xl import StyleGANXLGenerator
-from ganvas.recipe import check_node
-from ganvas.run import train
+from ganvas.recipe.check import check_node
+from ganvas.shelves.networks.style.stylegan_xl import StyleGANXLGenerator
+from ganvas.training.train import train
 from ganvas.types import DataSpec, Latent, Movable, SpacedGenerator
 
 pytestmark = pytest.mark.system("stylegan-xl")

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from ganvas import parts
 from ganvas.engine.build import build_networks, build_task
 from ganvas.errors import BadValue, UsageError
-from ganvas.metrics.frechet_distance import frechet_distance_of_features
-from ganvas.networks.transformer.styleswin import DoubleAttention, position_code, window_of, wrapped
 from ganvas.nn.haar import haar, inverse_haar
-from ganvas.recipe import Recipe, check_node
+from ganvas.recipe.check import check_node
+from ganvas.recipe.recipe import Recipe
+from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
+from ganvas.shelves.networks.transformer.styleswin import DoubleAttention, position_code, window_of, wrapped
 from ganvas.types import Batch, DataSpec, Latent
 
 pytestmark = pytest.mark.system("styleswin")

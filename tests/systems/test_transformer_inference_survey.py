@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from ganvas import cli, parts, variants
-from ganvas.cost import FLOPS_PER_MAC, bytes_of, flops, parameter_count
+from ganvas import cli, parts
+from ganvas.cost.flops import FLOPS_PER_MAC, bytes_of, flops, parameter_count
 from ganvas.errors import MissingCapability
-from ganvas.networks.transformer.vitgan import CriticBlock, gelu_mlp
+from ganvas.nn import variants
 from ganvas.nn.multi_head import MultiHeadAttention, TiedL2Attention
 from ganvas.nn.plain import with_linears
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
+from ganvas.shelves.networks.transformer.vitgan import CriticBlock, gelu_mlp
 from ganvas.types import DataSpec
 
 pytestmark = pytest.mark.system("transformer-inference-survey")

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from ganvas import parts
 from ganvas.engine.optim import Optim
-from ganvas.metrics.frechet_distance import frechet_distance, frechet_distance_of_features, statistics
-from ganvas.recipe import Recipe, check_node
+from ganvas.recipe.check import check_node
+from ganvas.recipe.recipe import Recipe
+from ganvas.shelves.metrics.frechet_distance import frechet_distance, frechet_distance_of_features, statistics
 
 pytestmark = pytest.mark.system("ttur-fid")
 GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden" / "metrics" / "a.safetensors"

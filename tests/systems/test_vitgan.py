@@ -17,14 +17,14 @@ from transformer_toys import distances
 
 from ganvas import parts
 from ganvas.errors import BadValue
-from ganvas.networks.transformer.vitgan import ImplicitDecoder
-from ganvas.networks.transformer.vitgan_released import ReleasedL2Attention
 from ganvas.nn.equalized import EqualizedLinear
 from ganvas.nn.multi_head import MultiHeadAttention, TiedL2Attention
 from ganvas.nn.pinned_spectral import PinnedSpectralNorm
 from ganvas.nn.self_modulation import SelfModulatedLayerNorm
 from ganvas.nn.spectral import SpectralNorm
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
+from ganvas.shelves.networks.transformer.vitgan import ImplicitDecoder
+from ganvas.shelves.networks.transformer.vitgan_released import ReleasedL2Attention
 from ganvas.types import DataSpec
 
 pytestmark = pytest.mark.system("vitgan")

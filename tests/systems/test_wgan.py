@@ -14,7 +14,7 @@ from scipy.stats import pearsonr, spearmanr
 from torch import Tensor, nn
 
 from ganvas import parts
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
 from ganvas.types import Batch, DataSpec
 
 pytestmark = pytest.mark.system("wgan")

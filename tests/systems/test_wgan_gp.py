@@ -14,7 +14,7 @@ from plane_toys import modes_of, network, points, swiss_roll, train_pair
 from torch import Tensor, nn
 
 from ganvas import parts
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
 from ganvas.types import DataSpec, Latent, Scores, Turn
 
 pytestmark = pytest.mark.system("wgan-gp")

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from ganvas import parts
 from ganvas.engine.build import build_networks, build_task
-from ganvas.metrics.frechet_distance import frechet_distance_of_features
-from ganvas.recipe import Recipe, check_node
+from ganvas.recipe.check import check_node
+from ganvas.recipe.recipe import Recipe
+from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
 from ganvas.types import Batch
 
 SAMPLES = 500

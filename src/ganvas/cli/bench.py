@@ -42,9 +42,9 @@ def bench_(
     import json
     import os
 
-    from ganvas import places, study, tables
-    from ganvas.run import RUNS
-    from ganvas.scoring import is_model
+    from ganvas.evaluation.evaluate import is_model
+    from ganvas.experiments import places, study, tables
+    from ganvas.training.folder import RUNS
 
     if is_model(names[0]):
         lines, columns = tables.of_runs([Path(name) for name in names])

@@ -44,8 +44,8 @@ def evaluate(
     ganvas eval fakes/ --against reals/
     ganvas eval reals/ --save-stats reals.npz      then: ganvas eval fakes/ --against reals.npz
     """
-    from ganvas import scoring
-    from ganvas.progress import images_bar
+    from ganvas.cli.progress import images_bar
+    from ganvas.evaluation import evaluate as scoring
 
     if save_stats is not None:
         if len(targets) != 1 or against or metrics or best:

@@ -60,7 +60,7 @@ def import_(checkpoint: str, family: str, out: str | None, options: tuple[str, .
 
 def _read(options: tuple[str, ...]) -> dict[str, object]:
     """KEY=VALUE, the value in YAML."""
-    from ganvas import yaml12
+    from ganvas.recipe import yaml12
 
     found: dict[str, object] = {}
     for text in options:

@@ -24,8 +24,8 @@ def inspect(
     Nearest training images, spectrum, classes, interpolation, t-SNE, best and worst samples, the critic's scores;
     ganvas list analysis says what there is.
     """
-    from ganvas import inspection
-    from ganvas.progress import images_bar
+    from ganvas.cli.progress import images_bar
+    from ganvas.report import inspect as inspection
 
     with images_bar() as watch:
         file, left_out = inspection.inspect(

@@ -28,7 +28,8 @@ def list_(kind: str | None, pattern: str | None, as_json: bool) -> None:
     ganvas list networks attention
     ganvas list recipes
     """
-    from ganvas import catalogue, parts
+    from ganvas import parts
+    from ganvas.recipe import catalogue
 
     if kind in ("recipes", "recipe"):
         entries = catalogue.recipes()
@@ -70,15 +71,17 @@ def show(kind: str, name: str | None, as_json: bool) -> None:
     ganvas show recipe             every key that a recipe may have
     ganvas show recipe --json      the same as JSON Schema
     """
-    from ganvas import catalogue, parts, recipe, yaml12
+    from ganvas import parts
+    from ganvas.recipe import catalogue, yaml12
+    from ganvas.recipe.recipe import Recipe
 
     if kind in ("recipe", "recipes"):
         if name is None:
-            from ganvas.recipe_schema import json_schema
+            from ganvas.recipe.json_schema import json_schema
 
             tell(json.dumps(json_schema(), indent=1, ensure_ascii=False) if as_json else catalogue.recipe_keys())
             return
-        resolved = recipe.Recipe.load(name).resolve()
+        resolved = Recipe.load(name).resolve()
         tell(json.dumps(resolved, indent=1, ensure_ascii=False) if as_json else yaml12.write(resolved).rstrip())
         return
     if kind in ("system", "systems"):
@@ -102,7 +105,7 @@ def check(words: tuple[str, ...], as_json: bool) -> None:
 
     Builds each at tiny size and takes one step; no file is written. KEY=VALUE changes all of them.
     """
-    from ganvas.recipe import DEFAULT, Recipe
+    from ganvas.recipe.recipe import DEFAULT, Recipe
 
     names = [word for word in words if "=" not in word]
     overrides = [word for word in words if "=" in word]
@@ -113,9 +116,9 @@ def check(words: tuple[str, ...], as_json: bool) -> None:
         try:
             recipe = Recipe.load(name, overrides)
             recipe.resolve()
-            from ganvas import run as running
+            from ganvas.training import check as checking
 
-            running.check(recipe, notes.append)
+            checking.check(recipe, notes.append)
         except RecipeError as error:
             problems = [str(each) for each in error.problems]
         except GanvasError as error:
@@ -144,7 +147,7 @@ def diff(one: str, other: str, as_json: bool) -> None:
 
     Defaults are filled in first; null stands for a key that is not there.
     """
-    from ganvas.recipe import Recipe, differences
+    from ganvas.recipe.recipe import Recipe, differences
 
     changed = differences(Recipe.load(one).resolve(), Recipe.load(other).resolve())
     if as_json:

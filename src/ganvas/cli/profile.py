@@ -36,7 +36,7 @@ def profile(
     """
     import json
 
-    from ganvas import report_card
+    from ganvas.experiments import cards as report_card
 
     cards = []
     for name in names:

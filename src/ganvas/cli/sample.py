@@ -45,14 +45,15 @@ def sample(
     ganvas sample runs/faces --space w --truncation 0.7 --mix 4-8
     ganvas sample runs/faces --walk faces.mp4 --noise none
     """
-    from ganvas import drawing, yaml12
+    from ganvas.cli import output
     from ganvas.model import Model
-    from ganvas.numerics import pick_device
+    from ganvas.recipe import yaml12
+    from ganvas.runtime.devices import pick_device
 
     if walk is not None:
         go_for_a_walk(run_path, walk, count, seed, label, space, noise, device, as_json)
         return
-    target = drawing.Target.of(out, run_path, seed)
+    target = output.Target.of(out, run_path, seed)
     style = style_node(space, mix, noise, truncation, sampler)
     model = Model.load(run_path, device=pick_device(device))
     classes = model.num_classes
@@ -99,9 +100,9 @@ def go_for_a_walk(
     """Write a closed walk: as many latents as `--n` says, 30 frames from each to the next, at 30 frames a second."""
     from pathlib import Path
 
-    from ganvas import walking
     from ganvas.model import Model
-    from ganvas.numerics import pick_device
+    from ganvas.model import walk as walking
+    from ganvas.runtime.devices import pick_device
 
     walking.check_place(Path(file))
     model = Model.load(run_path, device=pick_device(device))

@@ -33,10 +33,10 @@ def scale(
     """
     import json
 
-    from ganvas import scaling, study
-    from ganvas.recipe import Recipe
-    from ganvas.run import RUNS
-    from ganvas.scoring import is_model
+    from ganvas.evaluation.evaluate import is_model
+    from ganvas.experiments import scaling, study
+    from ganvas.recipe.recipe import Recipe
+    from ganvas.training.folder import RUNS
 
     def compute(text: str) -> float:
         try:

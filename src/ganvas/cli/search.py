@@ -35,11 +35,12 @@ def search_(
     ganvas search digits digits --jobs 2
     ganvas search my.yaml space.yaml --storage postgresql://user@host/name
     """
-    from ganvas import front, places, search, space
-    from ganvas.run import RUNS
+    from ganvas.experiments import places
+    from ganvas.experiments.search import front, session, space
+    from ganvas.training.folder import RUNS
 
     plan = space.load(recipe, space_name)
-    search.check_installed()
+    session.check_installed()
     folder = Path(out) if out else RUNS / plan.plan.name
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file", where="--out", hint="give a folder")
@@ -49,9 +50,9 @@ def search_(
     with contextlib.closing(places.place_named(on, settings, call)) as place:
         if storage is None:
             folder.mkdir(parents=True, exist_ok=True)
-        ledger = search.open_ledger(plan, storage or str(folder / "search.db"))
+        ledger = session.open_ledger(plan, storage or str(folder / "search.db"))
         try:
-            trials = search.execute(
+            trials = session.execute(
                 plan, ledger, folder, place, tell=lambda done, total, text: say(f"{done} of {total}  {text}")
             )
         except places.Interrupted as stop:

@@ -48,7 +48,7 @@ def train(
         if not (Path(out) / "recipe.yaml").is_file():  # or a typing error would train the default recipe
             raise ResumeMismatch(f"there is no run at {out}", where="--resume", hint="give the run's folder as --out")
         source = out
-    from ganvas.recipe import Recipe
+    from ganvas.recipe.recipe import Recipe
 
     recipe = Recipe.load(source, overrides)
     recipe.resolve()  # every mistake in it is told before torch has to be loaded for long work
@@ -57,19 +57,20 @@ def train(
             raise UsageError(
                 "--dry-run trains nothing that could be resumed or profiled", where="ganvas train", hint="leave it out"
             )
-        from ganvas import forecast
+        from ganvas.training import forecast
 
         told = forecast.forecast(recipe, device=device, say=say)
         tell(json.dumps(told.plain()) if as_json else forecast.table(told))
         return
-    from ganvas import run as running
+    from ganvas.cli.progress import Progress
     from ganvas.engine.distributed import agreed, joined
     from ganvas.engine.trainer import Interrupted
-    from ganvas.nn import ranks
-    from ganvas.progress import Progress
+    from ganvas.runtime import ranks
+    from ganvas.training import train as running
+    from ganvas.training.folder import run_folder
 
     with joined(device) as own_device:
-        folder = agreed(lambda: running.run_folder(recipe.name, out, resume=resume))
+        folder = agreed(lambda: run_folder(recipe.name, out, resume=resume))
         lead = ranks.rank() == 0
         try:
             model = running.train(
@@ -91,7 +92,7 @@ def train(
     if as_json:
         tell(json.dumps(found))
         return
-    from ganvas.files import read_rows
+    from ganvas.files.files import read_rows
 
     rows = [row for row in read_rows(folder / "scores.jsonl") if row.get("step") == model.step]
     if rows:

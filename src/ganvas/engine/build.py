@@ -19,11 +19,11 @@ from ganvas.engine.optim import Optim
 from ganvas.engine.precision import make_deterministic, seed_from
 from ganvas.engine.trainer import Hooks, Trainer
 from ganvas.errors import BadValue, CheckpointError, GanvasError
-from ganvas.files import model_file, read_tensors
-from ganvas.nn import ranks
-from ganvas.numerics import settle_kernels
-from ganvas.recipe import Course, Ema, Train
-from ganvas.trained import Weights
+from ganvas.files.files import model_file, read_tensors
+from ganvas.recipe.schema import Course, Ema, Train
+from ganvas.recipe.trained import Weights
+from ganvas.runtime import ranks
+from ganvas.runtime.devices import settle_kernels
 from ganvas.types import Adopting, Batchwise, Dataset, DataSpec
 
 

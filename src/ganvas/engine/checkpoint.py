@@ -22,8 +22,8 @@ from torch import Tensor
 from ganvas.engine.distributed import agreed
 from ganvas.engine.layout import local
 from ganvas.errors import CheckpointError
-from ganvas.files import full_disk, read_tensors, sweep, write_tensors
-from ganvas.nn import ranks
+from ganvas.files.files import full_disk, read_tensors, sweep, write_tensors
+from ganvas.runtime import ranks
 
 STATE = "state.safetensors"
 SHARDS = "shards"

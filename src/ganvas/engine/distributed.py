@@ -22,8 +22,8 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import TCPStore
 
 from ganvas.errors import GanvasError, UsageError, WorkerLost
-from ganvas.nn import ranks
-from ganvas.numerics import ACCELERATOR, device_of
+from ganvas.runtime import ranks
+from ganvas.runtime.devices import ACCELERATOR, device_of
 
 T = TypeVar("T")
 

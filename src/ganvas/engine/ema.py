@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ganvas.engine.layout import local
-from ganvas.recipe import Ema
+from ganvas.recipe.schema import Ema
 from ganvas.types import Knob
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import torch
 
-from ganvas.nn import ranks
+from ganvas.runtime import ranks
 from ganvas.types import Batch, Dataset, Stream, StreamedDataset
 
 

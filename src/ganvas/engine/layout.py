@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from ganvas.nn import ranks
 from ganvas.nn.synced_norm import synchronise
+from ganvas.runtime import ranks
 
 if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ganvas.files import append_rows
-from ganvas.nn import ranks
+from ganvas.files.files import append_rows
+from ganvas.runtime import ranks
 
 
 class Logbook:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ganvas import parts
-from ganvas.recipe import OptimOptions
+from ganvas.recipe.schema import OptimOptions
 from ganvas.types import Knob
 
 Place = Callable[[torch.optim.Optimizer, dict[str, Any]], dict[str, Any]]

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from ganvas.numerics import derive_seed
+from ganvas.runtime.devices import derive_seed
 
 Precision = Literal["fp32", "bf16", "fp16"]
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -25,10 +25,10 @@ from ganvas.engine.logbook import Logbook
 from ganvas.engine.optim import Optim
 from ganvas.engine.precision import autocast, seed_from
 from ganvas.errors import BadValue, DivergenceError, ResumeMismatch
-from ganvas.files import cut_after, sweep
-from ganvas.nn import ranks
+from ganvas.files.files import cut_after, sweep
 from ganvas.nn.precise import precise
-from ganvas.recipe import Train
+from ganvas.recipe.schema import Train
+from ganvas.runtime import ranks
 from ganvas.types import Batch, Metered, Task, Update
 
 State = dict[str, dict[str, Tensor]]

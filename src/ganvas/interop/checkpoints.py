@@ -13,15 +13,15 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ganvas.errors import CheckpointError, GanvasError, UsageError, nearest
-from ganvas.files import write_tensors
+from ganvas.files.files import write_tensors
+from ganvas.files.published import sha256_of
 from ganvas.interop.families import FAMILIES, Entry, Official, Role, looks_like, with_options
 from ganvas.interop.inert import HINT, Array, Budget, Record, Refused, TensorView
 from ganvas.interop.registry import Imported, NoImporter, OfficialCase, import_network
 from ganvas.interop.torch_files import read_checkpoint, read_tensors
 from ganvas.model import Model, model_header
-from ganvas.recipe import check_node
+from ganvas.recipe.check import check_node
 from ganvas.types import DataSpec, Nets
-from ganvas.weights import sha256_of
 
 DEEPEST = 64  # modules within modules
 MOST_TENSORS = 100_000  # and modules, of a network

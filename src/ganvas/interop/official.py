@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ganvas.errors import MissingCapability, UsageError, nearest
-from ganvas.files import write_bytes
+from ganvas.files.files import write_bytes
 from ganvas.model import Model
 from ganvas.nn.attention import SelfAttention
 

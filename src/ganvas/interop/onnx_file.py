@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ganvas.errors import MissingCapability, MissingExtra
-from ganvas.files import write_bytes
+from ganvas.files.files import write_bytes
 from ganvas.model import HasLatents, Model
 from ganvas.nn.plain import plain
 

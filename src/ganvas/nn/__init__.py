@@ -1,0 +1,1 @@
+"""Layers in plain torch that several systems share."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ganvas.nn import ranks
 from ganvas.nn.norms import BatchNorm2d
+from ganvas.runtime import ranks
 
 _KINDS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNorm2d)
 

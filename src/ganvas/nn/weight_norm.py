@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ganvas.nn import ranks
+from ganvas.runtime import ranks
 
 _TINY = 1e-12  # below it a standard deviation is none, as with one datum or dead inputs
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ganvas.files import write_bytes
+from ganvas.files.files import write_bytes
 from ganvas.report.page import page, simple_page
 from ganvas.report.record import Record
 

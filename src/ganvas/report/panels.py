@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ganvas import pictures
-from ganvas.files import write_bytes
+from ganvas.files import pictures
+from ganvas.files.files import write_bytes
 from ganvas.nn.eight_bit import from_bytes
 from ganvas.types import Chart, Panel
 

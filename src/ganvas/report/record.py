@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ganvas import yaml12
-from ganvas.bench import MADE_BY, columns, load_protocol
 from ganvas.errors import CheckpointError, GanvasError
-from ganvas.files import model_metadata, read_rows
-from ganvas.recipe import Recipe, flatten
+from ganvas.evaluation.protocol import MADE_BY, columns, load_protocol
+from ganvas.files.files import model_metadata, read_rows
+from ganvas.recipe import yaml12
+from ganvas.recipe.recipe import Recipe, flatten
 from ganvas.report import panels
 from ganvas.report.panels import Kept
 

@@ -1,0 +1,1 @@
+"""What a computation costs, in FLOPs, bytes and seconds."""

@@ -1,0 +1,285 @@
+"""`ganvas.evaluate`: score trained models or any images, against other images or the statistics of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from ganvas import parts
+from ganvas.errors import DataError, UsageError
+from ganvas.evaluation import evidence
+from ganvas.evaluation.judge import Judge, judge_for, training_set, unflipped
+from ganvas.evaluation.protocol import load_protocol
+from ganvas.files.files import append_rows, read_rows
+from ganvas.files.statistics import read_statistics, write_statistics
+from ganvas.model import Model
+from ganvas.recipe import yaml12
+from ganvas.recipe.check import check_node
+from ganvas.recipe.recipe import differences
+from ganvas.runtime.devices import pick_device
+from ganvas.stats.intervals import around
+
+OTHERWISE = "folder-default"  # the protocol of images that come without one
+Target = str | Path
+
+
+def evaluate(
+    *targets: Target,
+    against: str | Path | None = None,
+    protocol: str | Path | None = None,
+    metrics: Sequence[str] = (),
+    extractor: str | None = None,
+    samples: int | None = None,
+    size: int | None = None,
+    best: bool = False,
+    device: str | None = None,
+    watch: evidence.Watch = evidence.unwatched,
+) -> list[dict[str, Any]]:
+    """Score one run, several runs of one recipe, or one set of images; a row for each value.
+
+    Parameters
+    ----------
+    targets : run folders or model files; or a folder, zip, .npy or .npz of images, or a data set's name. Several runs
+        must differ in their training seed alone: their rows have an interval over training seeds.
+    against : images, a data set, or a file of statistics (`read_statistics`); None takes the protocol's reference, else
+        what the model was trained on.
+    protocol : a shipped name or a file; None takes the run's own, else `folder-default`.
+    metrics : these instead of the protocol's, by name or as `{use: NAME, KEY: VALUE}`.
+    extractor : this instead of the protocol's, in the same way.
+    samples : images that a model is asked for, instead of the protocol's number.
+    size : images that come in files are scaled and cropped to so many pixels.
+    best : take the checkpoint that scored best in training; rows say of how many it was chosen.
+    device : for the model; None takes the first accelerator, else the CPU.
+
+    Rows of a run are added to its `scores.jsonl`.
+
+    Raises
+    ------
+    UsageError : no such images or run, or several targets that are not runs of one recipe.
+    RecipeError : the protocol or a part has a mistake.
+    DataError : images, features or statistics that cannot be compared.
+    """
+    if not targets:
+        raise UsageError("nothing to score", hint="give a run, or a folder of images")
+    models = [is_model(target) for target in targets]
+    if len(targets) > 1 and not all(models):
+        raise UsageError("several targets must all be runs", hint="score sets of images one at a time")
+    if not all(models):
+        if best:
+            raise UsageError("only a run has a best checkpoint", where=str(targets[0]))
+        node = node_at(targets[0], size, "ganvas eval")  # before anything else is looked for
+        rules = rules_of(protocol or OTHERWISE, metrics, extractor, samples)
+        judge = judge_of(rules, against, None, size, watch)
+        return judge.score_images(unflipped(node))
+    if size is not None and against is None:
+        raise UsageError("nothing here has a size to change", where="--size", hint="it is for folders of images")
+    loaded = [Model.load(best_of(target)[0] if best else target, device=pick_device(device)) for target in targets]
+    same_but_for_seed(targets, loaded)
+    own = (loaded[0].recipe["eval"] or {}).get("protocol") or OTHERWISE
+    judge = judge_of(
+        rules_of(protocol or own, metrics, extractor, samples), against, loaded[0].recipe["data"], size, watch
+    )
+    scored = []
+    for target, model in zip(targets, loaded, strict=True):
+        chosen = best_of(target)[1] if best else "last"
+        rows = [{"step": model.step, "selection": chosen, **row} for row in judge.score_model(model)]
+        if Path(target).is_dir():
+            append_rows(Path(target) / "scores.jsonl", rows)
+        scored.append(rows)
+    return scored[0] if len(scored) == 1 else over_runs(scored, judge)
+
+
+def save_statistics(
+    target: Target,
+    file: Path,
+    *,
+    protocol: str | Path | None = None,
+    extractor: str | None = None,
+    samples: int | None = None,
+    size: int | None = None,
+    device: str | None = None,
+    watch: evidence.Watch = evidence.unwatched,
+) -> Mapping[str, Any]:
+    """Write mean and covariance of a set's features to an .npz that pytorch-fid and clean-fid read, too.
+
+    Returns what was written: count, extractor and its provenance.
+    """
+    if file.suffix != ".npz":
+        raise UsageError(f"{file} is no .npz", where="--save-stats", hint="give a name that ends in .npz")
+    model = Model.load(target, device=pick_device(device)) if is_model(target) else None
+    own = ((model.recipe["eval"] or {}).get("protocol") if model else None) or OTHERWISE
+    rules = rules_of(protocol or own, (), extractor, samples)
+    net = parts.build("extractor", rules["extractor"])
+    if model is None:
+        source = evidence.of_dataset(unflipped(node_at(target, size, "ganvas eval")), rules["samples"])
+    else:
+        n = rules["samples"] or 10_000
+        source = evidence.of_model(model, n, rules["seeds"][0], model.labels(n, seed=0), rules["sampler"])
+    found = evidence.gather(source, {"": net}, {"": frozenset({"moments"})}, watch)[""].moments
+    assert found is not None
+    facts = {"extractor": net.name, **dict(net.provenance)}
+    write_statistics(file, found, facts)
+    return {"count": found.count, **facts}
+
+
+# --------------------------------------------------------------------------------------------------- what is meant
+
+
+def rules_of(
+    protocol: str | Path, metrics: Sequence[str] = (), extractor: str | None = None, samples: int | None = None
+) -> dict[str, Any]:
+    """A protocol with other metrics, extractor or count where they are given."""
+    rules = load_protocol(protocol)
+    if extractor is not None:
+        rules["extractor"] = check_node("extractor", yaml12.read(extractor, "--extractor")[0])
+    if metrics:
+        chosen = {}
+        for text in metrics:
+            wish = yaml12.read(text, "--metric")[0]
+            listed = rules["metrics"].get(wish) if isinstance(wish, str) else None
+            node = listed or {**check_node("metric", wish), "extractor": None}
+            chosen[wish if listed else node["use"]] = node
+        rules["metrics"] = chosen
+    if samples is not None:
+        rules["samples"] = samples
+    return rules
+
+
+def judge_of(
+    rules: Mapping[str, Any],
+    against: str | Path | None,
+    trained_on: Mapping[str, Any] | None,
+    size: int | None,
+    watch: evidence.Watch,
+) -> Judge:
+    """A judge of these rules, against what was asked for."""
+    if against is None:
+        return judge_for(rules, trained_on, watch)
+    training = training_set(rules, trained_on)
+    if is_statistics(Path(against)):
+        moments, facts = read_statistics(Path(against))
+        judge = Judge(rules, moments, training, reference_is=str(facts.get("sha256", Path(against).name)), watch=watch)
+        for net in judge.extractors.values():
+            check_same_extractor(facts, net.name, net.provenance, str(against))
+        return judge
+    return Judge(rules, unflipped(node_at(against, size, "--against")), training, watch=watch)
+
+
+def check_same_extractor(facts: Mapping[str, str], name: str, provenance: Mapping[str, str], where: str) -> None:
+    """Refuse statistics that say they were made with another extractor; a file that says nothing is taken as it is."""
+    now = {"extractor": name, **provenance}
+    other = {key: (facts[key], now.get(key)) for key in ("extractor", "layer", "resizer") if key in facts}
+    unlike = {key: pair for key, pair in other.items() if pair[0] != pair[1]}
+    if unlike:
+        told = "; ".join(f"{key} {before!r}, not {after!r}" for key, (before, after) in unlike.items())
+        raise DataError(
+            f"these statistics were made otherwise: {told}", where=where,
+            hint=f"score with --extractor {facts['extractor']}" if "extractor" in unlike else "make them again",
+        )  # fmt: skip
+
+
+def is_model(target: Target) -> bool:
+    """Whether a path means a run or a model file; a run without a model yet is no folder of images either."""
+    path = Path(target)
+    return path.suffix == ".safetensors" or any(
+        (path / name).is_file() for name in ("model.safetensors", "resolved.yaml")
+    )
+
+
+def is_statistics(path: Path) -> bool:
+    """Whether a file holds statistics of features rather than images."""
+    if path.suffix in (".pt", ".pth"):
+        return path.is_file()
+    if path.suffix != ".npz" or not path.is_file():
+        return False
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return "mu" in file.files
+    except (OSError, ValueError, BadZipFile):
+        return False  # the reader of images will say what is wrong with it
+
+
+def node_at(place: Target, size: int | None, where: str) -> dict[str, Any]:
+    """The data set that a path, a data set's name or its recipe node means."""
+    text, path = str(place), Path(place)
+    known = text in {part.name for part in parts.every("dataset")}
+    if is_model(place) and not known:
+        raise UsageError("it is a run, not images", where=text, hint=f"draw some: ganvas sample {text} --out FOLDER")
+    name = "folder" if path.is_dir() else {".zip": "zip", ".npy": "arrays", ".npz": "arrays"}.get(path.suffix.lower())
+    node: Any
+    if text.startswith("{"):
+        node = yaml12.read(text, where)[0]
+    elif known and (name is None or is_model(place)):  # a run is often called like its data
+        node = {"use": text}
+    elif name is None or not path.exists():
+        raise UsageError(
+            f"there are no images at {place}", where=where, hint="give a folder, a zip, an .npy or .npz file"
+        )
+    else:
+        node = {"use": name, "path": text}
+    if size is not None and isinstance(node, dict):
+        node["size"] = size
+    return check_node("dataset", node)
+
+
+# --------------------------------------------------------------------------------------------------- several runs
+
+
+def best_of(run: Target) -> tuple[Path, str]:
+    """The model file that scored best in training, and of how many it was chosen by what.
+
+    Raises
+    ------
+    UsageError : the run was not scored while it trained.
+    """
+    file = Path(run) / "model-best.safetensors"
+    rows = [row for row in read_rows(Path(run) / "scores.jsonl") if row.get("selection") is None]
+    if not file.is_file() or not rows:
+        raise UsageError("it has no best checkpoint", where=str(run), hint="train with eval.every set")
+    steps = {row["step"] for row in rows}
+    return file, f"best of {len(steps)} checkpoints by {rows[0]['metric']} of protocol {rows[0]['protocol']}"
+
+
+def same_but_for_seed(targets: Sequence[Target], models: Sequence[Model]) -> None:
+    """Refuse runs of unlike recipes: their mean would be a number about nothing."""
+    for target, model in zip(targets[1:], models[1:], strict=True):
+        unlike = differences(_plain(models[0].recipe), _plain(model.recipe))
+        unlike.pop("train.seed", None)
+        if unlike or model.step != models[0].step:
+            told = ", ".join(list(unlike)[:3]) or f"step {models[0].step} and {model.step}"
+            raise UsageError(
+                f"it is not a run of the same recipe as {targets[0]} (other {told})", where=str(target),
+                hint="put unlike runs into a table: ganvas bench RUN RUN",
+            )  # fmt: skip
+
+
+def _plain(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(recipe))
+    return plain
+
+
+def over_runs(scored: Sequence[Sequence[Mapping[str, Any]]], judge: Judge) -> list[dict[str, Any]]:
+    """One row a value, its interval over training seeds."""
+    limits: dict[str, tuple[float, float]] = {}
+    for entry in judge.entries.values():
+        limits.update({entry.names[own]: entry.metric.limits[own] for own in entry.names})
+    rows = []
+    for same in zip(*scored, strict=True):
+        values = [float(row["value"]) for row in same]
+        error = stdev(values) / math.sqrt(len(values))
+        low, high = around(fmean(values), [(error, len(values) - 1)], limits[same[0]["metric"]])
+        rows.append(
+            {
+                **same[0], "value": fmean(values), "low": low, "high": high,
+                "interval": f"95 % t-interval: {len(values)} training seeds", "error_of_training": error,
+                "values": values,
+            }
+        )  # fmt: skip
+    return rows

@@ -1,0 +1,202 @@
+"""Sets of images as metrics see them: rounded to 8 bits, embedded once for all metrics, kept on disk by content.
+
+`$GANVAS_CACHE/features/<key>.safetensors` (default `~/.cache/ganvas`) holds the features of one set in one extractor.
+The key is made of the set's content and of everything the extractor says of itself, so an entry never goes stale; it
+may be deleted at any time. Files are written under temporary names and renamed: two processes may do the same work
+twice, but never read half a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganvas.errors import CheckpointError
+from ganvas.files.files import read_tensors, write_tensors
+from ganvas.model import BLOCK, Model
+from ganvas.nn.eight_bit import eight_bit, from_bytes
+from ganvas.runtime import ranks
+from ganvas.stats.moments import moments_of
+from ganvas.types import Dataset, EvidenceSet, Extractor, StreamedDataset
+
+BATCH = 256  # images that are sampled, or embedded, at once
+EMBEDDED = frozenset({"features", "logits", "moments"})  # needs that an extractor fills
+
+Watch = Callable[[int, int], None]  # (images done, images in all)
+
+
+def unwatched(done: int, total: int) -> None:
+    """Nobody looks."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images that can be read from the start as often as wanted, with the labels they were made or asked for."""
+
+    count: int
+    fingerprint: str | None  # of the content; None where it is not worth keeping features of it
+    batches: Callable[[int, int], Iterator[tuple[Tensor, Tensor | None]]]  # (i, k): batches i, i + k, i + 2k, …
+
+
+def of_dataset(dataset: Dataset | StreamedDataset, limit: int | None = None) -> Source:
+    """A data set in its own order, without random flips; at most `limit` of it."""
+    n = min(len(dataset), limit or len(dataset))
+
+    def batches(first: int, step: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        if isinstance(dataset, StreamedDataset):
+            for left, batch in zip(count(n - first * BATCH, -step * BATCH), dataset.walk(BATCH, first, step)):
+                if left <= 0:
+                    return
+                yield batch.data[:left], None if batch.label is None else batch.label[:left]
+            return
+        for start in range(first * BATCH, n, step * BATCH):
+            # A fixed generator: whatever a data set does at random, it does the same every time.
+            batch = dataset.batch(np.arange(start, min(start + BATCH, n)), np.random.default_rng(0))
+            yield batch.data, batch.label
+
+    return Source(n, f"{dataset.fingerprint} {n}", batches)
+
+
+def of_model(
+    model: Model, n: int, seed: int, label: Tensor | None, sampler: str | Mapping[str, Any] | None = None
+) -> Source:
+    """n samples; `label` (n,) asks for classes, as the reference has them."""
+
+    size = BLOCK if model.sampler(sampler).stochastic else BATCH
+
+    def batches(first: int, step: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        pieces = model.stream(n, seed=seed, label=label, sampler=sampler, batch=BATCH, share=(first, step))
+        for i, images in enumerate(pieces):
+            start = (first + i * step) * size
+            yield images, None if label is None else label[start : start + len(images)]
+
+    return Source(n, None, batches)
+
+
+def gather(
+    source: Source,
+    extractors: Mapping[str, Extractor],
+    needs: Mapping[str, frozenset[str]],
+    watch: Watch = unwatched,
+) -> dict[str, EvidenceSet]:
+    """The evidence of one set for each extractor, read and sampled at most once; only what is needed is kept.
+
+    Processes that train together divide the batches among them, and each then has all of the evidence.
+
+    `needs` says per extractor what is wanted of "features", "logits", "moments" and "images".
+    """
+    wanted = {name: extractors[name] for name, own in needs.items() if own & EMBEDDED}
+    kept = {name: found for name, net in wanted.items() if (found := _load(source, net)) is not None}
+    cpu = torch.device("cpu")
+    kept = {name: kept[name] for name in wanted if not ranks.any_rank(name not in kept, cpu)}
+    new = {name: net for name, net in wanted.items() if name not in kept}
+    pictures = any("images" in own for own in needs.values())
+    images: list[Tensor] = []
+    labels: list[Tensor] = []
+    embedded: dict[str, list[tuple[Tensor, Tensor | None]]] = {name: [] for name in new}
+    # Labels come with kept features, so a set whose features are all there is not read again.
+    if new or pictures or not kept:
+        done = 0
+        for data, label in source.batches(ranks.rank(), ranks.world()):
+            data = eight_bit(data)
+            for name, net in new.items():
+                features, logits = net(from_bytes(data))
+                embedded[name].append((features.cpu(), None if logits is None else logits.cpu()))
+            if pictures:
+                images.append(data.cpu())
+            if label is not None:
+                labels.append(label.cpu())
+            done += len(data)
+            watch(min(done * ranks.world(), source.count), source.count)
+        images, labels = ranks.interleaved(images), ranks.interleaved(labels)
+        embedded = {name: ranks.interleaved(pieces) for name, pieces in embedded.items()}
+    label = torch.cat(labels) if labels else None
+    for name, pieces in embedded.items():
+        all_logits = [logits for _, logits in pieces if logits is not None]
+        found = EvidenceSet(
+            features=torch.cat([features for features, _ in pieces]),
+            logits=torch.cat(all_logits) if all_logits else None,
+            label=label,
+        )
+        _save(source, new[name], found)
+        kept[name] = found
+    common = EvidenceSet(images=torch.cat(images) if images else None, label=label)
+    return {name: _only(needs[name], kept.get(name, common), common) for name in needs}
+
+
+def _only(needs: frozenset[str], embedded: EvidenceSet, common: EvidenceSet) -> EvidenceSet:
+    moments = moments_of(embedded.features) if "moments" in needs and embedded.features is not None else None
+    return replace(embedded, moments=moments, images=common.images if "images" in needs else None)
+
+
+def take(whole: EvidenceSet, rows: np.ndarray) -> EvidenceSet:
+    """The images at `rows` (n,) of a set, with moments of their own."""
+    if whole.features is None and whole.moments is not None:
+        return whole  # statistics without features cannot be divided
+    index = torch.from_numpy(rows)
+
+    def pick(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values[index]
+
+    features = pick(whole.features)
+    return EvidenceSet(
+        features=features,
+        logits=pick(whole.logits),
+        label=pick(whole.label),
+        images=pick(whole.images),
+        moments=moments_of(features) if whole.moments is not None and features is not None else None,
+    )
+
+
+def size(whole: EvidenceSet) -> int:
+    """How many images a set holds; 0 where that is not known."""
+    for values in (whole.features, whole.images, whole.label, whole.logits):
+        if values is not None:
+            return len(values)
+    return whole.moments.count if whole.moments is not None else 0
+
+
+# --------------------------------------------------------------------------------------------------- the cache
+
+
+def _file(source: Source, extractor: Extractor) -> Path:
+    facts = {"set": source.fingerprint, "extractor": extractor.name, **dict(extractor.provenance)}
+    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:40]
+    root = os.environ.get("GANVAS_CACHE") or Path.home() / ".cache" / "ganvas"
+    return Path(root).expanduser() / "features" / f"{key}.safetensors"
+
+
+def _load(source: Source, extractor: Extractor) -> EvidenceSet | None:
+    if source.fingerprint is None:
+        return None
+    try:
+        tensors, _ = read_tensors(_file(source, extractor))
+    except CheckpointError:
+        return None  # never written, or damaged: it is made anew
+    found = EvidenceSet(tensors.get("features"), tensors.get("logits"), tensors.get("label"))
+    return found if found.features is not None and len(found.features) == source.count else None
+
+
+def _save(source: Source, extractor: Extractor, found: EvidenceSet) -> None:
+    if source.fingerprint is None:
+        return
+    tensors = {
+        name: value
+        for name, value in (("features", found.features), ("logits", found.logits), ("label", found.label))
+        if value is not None
+    }
+    file = _file(source, extractor)
+    with contextlib.suppress(OSError, CheckpointError):  # without a cache the next time takes longer, no more
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_tensors(file, tensors, {"set": source.fingerprint, "extractor": extractor.name})

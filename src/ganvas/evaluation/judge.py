@@ -1,0 +1,336 @@
+"""A protocol at work: what is scored against what, and how sure the numbers are."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from ganvas import parts
+from ganvas.errors import BadValue, DataError, GanvasError
+from ganvas.evaluation import evidence
+from ganvas.evaluation.protocol import Measure, renamed
+from ganvas.model import Model
+from ganvas.stats.intervals import around, halves
+from ganvas.types import Alarm, Dataset, Evidence, EvidenceSet, Extractor, Metric, Moments
+
+
+class Entry(NamedTuple):
+    """A metric of a protocol, and the extractor that it reads, by its key in `Judge.extractors`."""
+
+    metric: Metric
+    extractor: str
+    names: Mapping[str, str]  # what the metric calls a value -> what the protocol calls it
+
+
+class Found(NamedTuple):
+    """What one look at the evidence came to."""
+
+    values: dict[str, float]  # by the protocol's names
+    notes: dict[str, list[str]]  # what had to be warned of, by metric
+    alarms: dict[str, str]  # what is wrong with the images, by metric; empty where nothing is
+
+
+Sets = Mapping[str, EvidenceSet]  # one set of images in each extractor
+
+
+class Judge:
+    """A protocol made ready: extractors and metrics built, the reference embedded when first needed.
+
+    Parameters
+    ----------
+    reference : what is compared with; a file of statistics will do for metrics of moments alone.
+    training : what the model was trained on, for metrics that look for copies of it.
+    reference_is : the reference's fingerprint, where `reference` has none of its own.
+    watch : told of every batch that is embedded.
+
+    Raises
+    ------
+    BadValue : a metric reads class logits and its extractor has none.
+    """
+
+    def __init__(
+        self,
+        protocol: Mapping[str, Any],
+        reference: Dataset | Moments,
+        training: Dataset | None = None,
+        *,
+        reference_is: str = "",
+        watch: evidence.Watch = evidence.unwatched,
+    ) -> None:
+        self.protocol = protocol
+        self.reference = reference
+        self.training = training
+        self.fingerprint = reference_is or getattr(reference, "fingerprint", "")
+        self.watch = watch
+        self.extractors: dict[str, Extractor] = {}
+        self.entries: dict[str, Entry] = {}
+        for name, node in protocol["metrics"].items():
+            own, beside = parts.split(Measure, node)
+            extractor = self._extractor(beside["extractor"] or protocol["extractor"])
+            metric: Metric = parts.build("metric", own)
+            if any(need.endswith("logits") for need in metric.needs) and not self.extractors[extractor].classes:
+                raise BadValue(
+                    f"metric {name!r} reads class logits, which extractor {self.extractors[extractor].name!r} has not",
+                    where=f"protocol {protocol['name']}", hint="ganvas list features",
+                )  # fmt: skip
+            self.entries[name] = Entry(metric, extractor, renamed(name, own["use"], metric))
+
+    def _extractor(self, node: Mapping[str, Any]) -> str:
+        key = json.dumps(node, sort_keys=True, default=str)
+        if key not in self.extractors:
+            self.extractors[key] = parts.build("extractor", node)
+        return key
+
+    # ------------------------------------------------------------------ the two or three sets
+
+    @cached_property
+    def real(self) -> Sets:
+        """The reference in every extractor."""
+        if isinstance(self.reference, Moments):
+            return dict.fromkeys(self.extractors, EvidenceSet(moments=self.reference))
+        return evidence.gather(evidence.of_dataset(self.reference), self.extractors, self._needs("real"), self.watch)
+
+    @cached_property
+    def trained_on(self) -> Sets:
+        """The training data in every extractor that a metric reads them in."""
+        needs = self._needs("training")
+        if self.training is None or not any(needs.values()):
+            return {}
+        return evidence.gather(evidence.of_dataset(self.training), self.extractors, needs, self.watch)
+
+    def _needs(self, side: str) -> dict[str, frozenset[str]]:
+        """What is read of one set, per extractor."""
+        found: dict[str, set[str]] = {key: set() for key in self.extractors}
+        for entry in self.entries.values():
+            found[entry.extractor] |= _of_side(entry.metric.needs, side)
+        return {key: frozenset(own) for key, own in found.items()}
+
+    @property
+    def n_real(self) -> int:
+        """Images in the reference; 0 where a file of statistics does not say."""
+        return self.reference.count if isinstance(self.reference, Moments) else len(self.reference)
+
+    # ------------------------------------------------------------------ scores
+
+    def score_model(self, model: Model) -> list[dict[str, Any]]:
+        """Rows for a trained model, with an interval over sampling seeds and halves of the reference."""
+        n = self.protocol["samples"] or self.n_real
+        if not n:
+            raise DataError(
+                "the reference does not say how many images it was made of, and neither does the protocol",
+                hint="give the protocol `samples`",
+            )
+        label = self.asked_labels(model, n)
+        found, first = [], None
+        for seed in self.protocol["seeds"]:
+            source = evidence.of_model(model, n, seed, label, self.protocol["sampler"])
+            fake = evidence.gather(source, self.extractors, self._needs("fake"), self.watch)
+            first = fake if first is None else first
+            found.append(self.look(self.real, fake, model, seed))
+        assert first is not None
+        spread = self.spread(first, model, of_fake=False)
+        return self.rows(found, spread, n, sampled=True, seeds=list(self.protocol["seeds"]))
+
+    def score_images(self, dataset: Dataset) -> list[dict[str, Any]]:
+        """Rows for images that are there, with an interval over halves of both sets."""
+        source = evidence.of_dataset(dataset, self.protocol["samples"])
+        fake = evidence.gather(source, self.extractors, self._needs("fake"), self.watch)
+        found = [self.look(self.real, fake, None, 0)]
+        spread = self.spread(fake, None, of_fake=True)
+        return self.rows(found, spread, source.count, sampled=False, fake_fingerprint=dataset.fingerprint)
+
+    def asked_labels(self, model: Model, n: int) -> Tensor | None:
+        """The classes that are asked for: in the reference's own proportions and order, repeated to n; or at random."""
+        if not model.num_classes or self.protocol["labels"] == "uniform" or isinstance(self.reference, Moments):
+            return model.labels(n, seed=0)
+        label = next((each.label for each in self.real.values()), None)  # no extractor: nothing is measured
+        return model.labels(n, seed=0) if label is None else label.repeat(-(-n // len(label)))[:n]
+
+    def seen(self, name: str, real: EvidenceSet, fake: EvidenceSet, model: Model | None, seed: int) -> Evidence:
+        """The evidence as one metric sees it."""
+        extractor = self.entries[name].extractor
+        return Evidence(real, fake, self.trained_on.get(extractor), model, self.extractors[extractor], seed)
+
+    def look(self, real: Sets, fake: Sets, model: Model | None, seed: int) -> Found:
+        """Every metric's values on these sets; one that lacks what it reads is left out, with a note."""
+        values: dict[str, float] = {}
+        notes: dict[str, list[str]] = {}
+        alarms: dict[str, str] = {}
+        for name, entry in self.entries.items():
+            seen = self.seen(name, real[entry.extractor], fake[entry.extractor], model, seed)
+            lacking = _lacking(entry.metric, seen)
+            if lacking:
+                notes[name] = [f"{name} is left out: {lacking}"]
+                continue
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                result = entry.metric(seen)
+            values.update({entry.names[key]: value for key, value in result.items()})
+            notes[name] = sorted({str(each.message) for each in caught})
+            alarms[name] = entry.metric.alarm(result) if isinstance(entry.metric, Alarm) else ""
+        return Found(values, notes, alarms)
+
+    def spread(self, fake: Sets, model: Model | None, *, of_fake: bool) -> dict[str, float]:
+        """Standard error of each value from there being only so many images in the reference, and in `fake` if asked.
+
+        See `intervals.halves`. The training data stay whole: half of them would hide half of the copies.
+        """
+        repeats = self.protocol["halves"]
+        real_rows = _halves_of(self.real, repeats, 0)
+        fake_rows = _halves_of(fake, repeats, 1) if of_fake else [None] * repeats
+        tries: dict[str, list[float]] = {}
+        for own_real, own_fake in zip(real_rows, fake_rows, strict=True):
+            real_half = {key: _taken(whole, own_real) for key, whole in self.real.items()}
+            fake_half = {key: _taken(whole, own_fake) for key, whole in fake.items()}
+            for name, entry in self.entries.items():
+                divided = [side for side, rows in (("real", own_real), ("fake", own_fake)) if rows is not None]
+                if "model" in entry.metric.needs or not any(_of_side(entry.metric.needs, side) for side in divided):
+                    continue
+                key = entry.extractor
+                real = _taken(self.real[key], own_fake) if "pairs" in entry.metric.needs else real_half[key]
+                seen = self.seen(name, real, fake_half[key], model, 0)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of small sets: the whole sets were warned of already
+                    with contextlib.suppress(GanvasError):  # a half is too small for it
+                        for own, value in ({} if _lacking(entry.metric, seen) else entry.metric(seen)).items():
+                            tries.setdefault(entry.names[own], []).append(value)
+        return {name: stdev(values) for name, values in tries.items() if len(values) == repeats > 1}
+
+    # ------------------------------------------------------------------ rows
+
+    def rows(
+        self, tries: Sequence[Found], spread: Mapping[str, float], n: int, *, sampled: bool, **more: Any
+    ) -> list[dict[str, Any]]:
+        rows = []
+        shown = {name for found in tries for name in found.values}
+        left_out = [
+            note for name, entry in self.entries.items() for note in tries[0].notes[name]
+            if not shown & set(entry.names.values())
+        ]  # fmt: skip
+        for name, entry in self.entries.items():
+            extractor, metric = self.extractors[entry.extractor], entry.metric
+            notes = sorted({note for found in tries for note in found.notes[name]})
+            alarms = [told for found in tries if (told := found.alarms.get(name))]
+            for own, called in entry.names.items():
+                values = [found.values[called] for found in tries if called in found.values]
+                if not values:
+                    continue
+                rows.append(
+                    {
+                        "metric": called,
+                        **_interval(values, spread.get(called), metric.limits[own], self.protocol["halves"], sampled),
+                        "lower_is_better": metric.lower_is_better[own], "protocol": self.protocol["name"],
+                        "n_fake": n, "n_real": self.n_real, "reference": self.fingerprint,
+                        "extractor": extractor.name, **dict(extractor.provenance),
+                        "labels": self.protocol["labels"], "sampler": self.protocol["sampler"],
+                        # Chance may ring once: what most sampling seeds say is told.
+                        "alarm": alarms[0] if 2 * len(alarms) > len(tries) else "",
+                        "notes": [*notes, *left_out], **more,
+                    }
+                )  # fmt: skip
+        return rows
+
+
+def _of_side(needs: frozenset[str], side: str) -> set[str]:
+    """What is read of one set: plain names are read of the real and the fake one."""
+    plain = {need for need in needs if ":" not in need} - {"model", "extractor", "pairs"}
+    own = {need.partition(":")[2] for need in needs if need.startswith(f"{side}:")}
+    return own | (plain if side in ("real", "fake") else set())
+
+
+def _lacking(metric: Metric, seen: Evidence) -> str:
+    """Why a metric cannot look at this evidence; empty where it can."""
+    if "model" in metric.needs and seen.model is None:
+        return "it measures a model, not images"
+    if "pairs" in metric.needs and (seen.model is not None or evidence.size(seen.real) != evidence.size(seen.fake)):
+        return "it compares each image with its own original, and these are no pairs"
+    if any(need.startswith("training:") for need in metric.needs) and seen.training is None:
+        return "the training data are not at hand"
+    for side, whole in (("real", seen.real), ("fake", seen.fake), ("training", seen.training)):
+        for need in sorted(_of_side(metric.needs, side)) if whole is not None else ():
+            if getattr(whole, need) is None:
+                if need == "label":
+                    return "these images were not asked for by class" if side == "fake" else "the data have no labels"
+                return f"the {'reference' if side == 'real' else side} is a file of statistics, without {need}"
+    return ""
+
+
+def _halves_of(sets: Sets, repeats: int, seed: int) -> list[np.ndarray | None]:
+    """Rows of random halves of a set; None each where it cannot be divided."""
+    n = max(
+        (evidence.size(each) for each in sets.values() if each.features is not None or each.images is not None),
+        default=0,
+    )
+    return list(halves(n, repeats, seed)) if n >= 4 else [None] * repeats
+
+
+def _taken(whole: EvidenceSet, rows: np.ndarray | None) -> EvidenceSet:
+    return whole if rows is None else evidence.take(whole, rows)
+
+
+def _interval(
+    values: Sequence[float], spread: float | None, limits: tuple[float, float], repeats: int, sampled: bool
+) -> dict[str, Any]:
+    """The value with its interval, the standard errors behind it and the method in words."""
+    errors, how = [], []
+    seeds_error = stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
+    if seeds_error is not None:
+        errors.append((seeds_error, len(values) - 1))
+        how.append(f"{len(values)} sampling seeds")
+    if spread is not None:
+        errors.append((spread, repeats - 1))
+        how.append(f"{repeats} random halves of {'the reference' if sampled else 'both sets'}")
+    low, high = around(fmean(values), errors, limits)
+    return {
+        "value": fmean(values), "low": low, "high": high,
+        "interval": f"95 % t-interval: {' and '.join(how)}" if how else "none: one look at one set",
+        "error_of_sampling": seeds_error, "error_of_reference": spread,
+    }  # fmt: skip
+
+
+def judge_for(
+    protocol: Mapping[str, Any], trained_on: Mapping[str, Any] | None, watch: evidence.Watch = evidence.unwatched
+) -> Judge:
+    """A judge for a protocol; without a reference of its own it takes the data that a recipe trained on.
+
+    Raises
+    ------
+    DataError : the reference is not at hand.
+    """
+    node = protocol["reference"] or trained_on
+    if node is None:
+        raise DataError(
+            f"protocol {protocol['name']!r} has no reference of its own",
+            hint="say what to compare with: --against FOLDER",
+        )
+    return Judge(protocol, unflipped(node), training_set(protocol, trained_on), watch=watch)
+
+
+def unflipped(node: Mapping[str, Any]) -> Dataset:
+    """A data set as it is scored: without random flips."""
+    own = copy.deepcopy(dict(node))
+    if "flip" in own:
+        own["flip"] = False
+    dataset: Dataset = parts.build("dataset", own)
+    return dataset
+
+
+def training_set(protocol: Mapping[str, Any], trained_on: Mapping[str, Any] | None) -> Dataset | None:
+    """What a model was trained on, where a metric of the protocol asks for it and it is at hand."""
+    node = protocol["training"] or trained_on
+    metrics = (parts.build("metric", parts.split(Measure, each)[0]) for each in protocol["metrics"].values())
+    if node is None or not any(need.startswith("training:") for metric in metrics for need in metric.needs):
+        return None
+    try:
+        return unflipped(node)
+    except DataError:
+        return None  # the metric says that it was left out

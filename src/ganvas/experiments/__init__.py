@@ -1,0 +1,1 @@
+"""Many runs: studies, tables of scores, scaling laws, cards of networks."""

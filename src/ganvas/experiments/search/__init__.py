@@ -1,0 +1,1 @@
+"""Searches: what varies, the trials and their trainings, and what was found."""

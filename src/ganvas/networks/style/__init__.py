@@ -1,1 +1,0 @@
-"""Generators that are driven by a style, and their critics."""

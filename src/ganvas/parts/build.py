@@ -1,0 +1,91 @@
+"""Parts from their validated recipe nodes, nested parts first."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from ganvas.errors import BadValue
+from ganvas.parts.index import Part, find
+from ganvas.parts.schema import Entry, Factory, Field, Slot, Slots, fields_of, section_of
+from ganvas.parts.values import read_value
+
+
+def build(kind: str, node: Mapping[str, Any], *given: Any) -> Any:
+    """A part from its validated recipe node, nested parts first.
+
+    `given` are the positional arguments of its kind. A function part comes back with its keys bound.
+    """
+    part = find(kind, node["use"])
+    values = _arguments(part.fields(), {key: value for key, value in node.items() if key != "use"})
+    thing = part.load()
+    if isinstance(thing, type):
+        return thing(*given, **values)
+    return functools.partial(thing, *given, **values)
+
+
+def preview(part: Part, node: Mapping[str, Any]) -> Any:
+    """What a data set's `preview` promises for these keys, without touching its files."""
+    return part.load().preview(**_arguments(part.fields(), node))  # type: ignore[attr-defined]
+
+
+def build_set(kind: str, nodes: Mapping[str, Mapping[str, Any]], extra: type, *given: Any) -> dict[str, Entry]:
+    """Every node of a set, each an `Entry`; a `BadValue` that a part raises is told its place in the set."""
+    built = {}
+    for name, node in nodes.items():
+        own, beside = split(extra, node)
+        try:
+            built[name] = Entry(name, build(kind, own, *given), build_section(extra, beside))
+        except BadValue as error:
+            error.where = error.where or ".".join(filter(None, (name, error.key)))
+            raise
+    return built
+
+
+def build_section(section: type, node: Mapping[str, Any]) -> Any:
+    """A dataclass from its validated recipe section."""
+    return section(**_arguments(fields_of(section), node))
+
+
+def split(extra: type, node: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(the part's own node, the keys that belong to its owner) of a slot with extra keys."""
+    keys = fields_of(extra)
+    return {k: v for k, v in node.items() if k not in keys}, {k: v for k, v in node.items() if k in keys}
+
+
+def _arguments(fields: Mapping[str, Field], node: Mapping[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    groups: dict[tuple[str, type], dict[str, Any]] = {}
+    for key, raw in node.items():
+        each = fields[key]
+        value = _value(each, raw)
+        if each.group:
+            groups.setdefault(each.group, {})[each.parameter] = value
+        else:
+            values[each.parameter] = value
+    for (parameter, section), members in groups.items():
+        values[parameter] = section(**members)
+    return values
+
+
+def _value(each: Field, raw: Any) -> Any:
+    if each.marker is None:
+        section = section_of(each.annotation)
+        if section and raw is not None:
+            return build_section(section, raw)
+        return read_value(each.annotation, raw)
+    if raw is None:
+        return None
+    if isinstance(each.marker, Factory):
+        return functools.partial(build, each.marker.kind, raw)
+    if isinstance(each.marker, Slot):
+        return _entry(each.marker, each.key, raw)
+    return {name: _entry(each.marker, name, node) for name, node in raw.items()}
+
+
+def _entry(marker: Slot | Slots, name: str, node: Mapping[str, Any]) -> Any:
+    if marker.extra is None:
+        return build(marker.kind, node)
+    own, extra = split(marker.extra, node)
+    return Entry(name, build(marker.kind, own), build_section(marker.extra, extra))

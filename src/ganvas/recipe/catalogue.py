@@ -1,0 +1,197 @@
+"""What there is, for people and scripts: parts, recipes, systems. Lists read source and YAML as text."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ganvas import parts
+from ganvas.errors import GanvasError, UnknownPart, nearest
+from ganvas.parts import Field, Part, Slot, Slots
+from ganvas.parts.values import plain, words
+from ganvas.recipe.check import PROTOCOLS
+from ganvas.recipe.recipe import Recipe, named_parts, shipped
+from ganvas.recipe.schema import Schema
+
+_TITLES = Path(__file__).with_name("catalogue.json")
+_TESTS = Path(__file__).parents[3] / "tests" / "systems"  # there in a checkout, not in a wheel
+
+
+def describe(part: Part) -> dict[str, Any]:
+    """One line's worth of a part."""
+    return {
+        "kind": part.kind,
+        "name": part.name,
+        "summary": part.summary,
+        "paper": part.paper,
+        "system": part.system,
+        "where": part.where,
+    }
+
+
+def recipes() -> list[dict[str, Any]]:
+    """Name, summary, system and file of every shipped recipe."""
+    return [
+        {"name": name, "summary": _line(text, "summary"), "system": _line(text, "system") or None, "where": str(file)}
+        for name, (file, text) in sorted(_texts(shipped).items())
+    ]
+
+
+def systems() -> list[dict[str, Any]]:
+    """One object per catalogue system that a part or a recipe carries: id, title, parts, recipes, test."""
+    titles: Mapping[str, Mapping[str, str]] = json.loads(_TITLES.read_text(encoding="utf-8"))
+    by_part: dict[str, list[str]] = {}
+    for part in parts.every():
+        if part.system:
+            by_part.setdefault(part.system, []).append(f"{part.kind} {part.name}")
+    by_recipe: dict[str, list[str]] = {}
+    for each in recipes():
+        if each["system"]:
+            by_recipe.setdefault(each["system"], []).append(each["name"])
+    tests = dict(_system_tests())
+    return [
+        {
+            "id": system,
+            "title": titles.get(system, {}).get("title", system),
+            "parts": by_part.get(system, []),
+            "recipes": by_recipe.get(system, []),
+            "test": tests.get(system),
+        }
+        for system in sorted({*by_part, *by_recipe})
+    ]
+
+
+def system(name: str) -> dict[str, Any]:
+    """One of `systems` by its id.
+
+    Raises
+    ------
+    UnknownPart : none of the code's systems is called so.
+    """
+    known = {each["id"]: each for each in systems()}
+    if name not in known:
+        raise UnknownPart(f"no system is called {name!r}.{nearest(name, known)}", hint="ganvas list systems")
+    return known[name]
+
+
+def matches(entry: Mapping[str, Any], pattern: str) -> bool:
+    """Whether what a person would look for in an entry holds the pattern: names and sentences, not places."""
+    looked_at = " ".join(
+        str(entry[key]) for key in ("name", "id", "summary", "title", "paper", "system") if entry.get(key)
+    )
+    return pattern.casefold() in looked_at.casefold()
+
+
+# ---------------------------------------------------------------------------------------------------- one part
+
+
+def details(part: Part) -> dict[str, Any]:
+    """Everything about a part: its keys with types and defaults, its text, its place, and what ships that names it."""
+    return {
+        **describe(part),
+        "doc": part.doc,
+        "keys": [_key(each) for each in part.fields().values()],
+        "recipes": [name for name in sorted(_texts(shipped)) if _names(name, part)],
+        "protocols": [name for name, (_, text) in _texts(_protocols).items() if _word(part.name).search(text)],
+    }
+
+
+def as_text(found: Mapping[str, Any]) -> str:
+    """`details` for a terminal."""
+    lines = [f"{found['kind']} {found['name']}", ""]
+    lines += [f"  {line}" for key in found["keys"] for line in _key_lines(key)] or ["  It has no keys."]
+    lines += ["", *found["doc"].splitlines(), ""]
+    facts = {
+        "paper": found["paper"],
+        "system": found["system"],
+        "source": found["where"],
+        "recipes": ", ".join(found["recipes"]) or "none shipped",
+        "protocols": ", ".join(found["protocols"]),
+    }
+    return "\n".join([*lines, *(f"{name:9}  {fact}" for name, fact in facts.items() if fact)])
+
+
+def recipe_keys() -> str:
+    """Every key of a recipe with its type and default, for people."""
+    lines = [line for each in parts.fields_of(Schema).values() for line in _key_lines(_key(each))]
+    return "\n".join(
+        [*lines, "", "ganvas show KIND NAME says which keys a part has; ganvas list KIND, what parts there are."]
+    )
+
+
+def _key(each: Field) -> dict[str, Any]:
+    """A key's type in words and its default; `keys` are those below it that belong to it and to no part."""
+    section = parts.section_of(each.annotation)
+    below = each.marker.extra if each.marker else section
+    found = {
+        "key": each.key,
+        "type": _type_words(each),
+        "required": each.required,
+        "default": None if each.required else plain(each.default),
+    }
+    return {**found, "keys": [_key(one) for one in parts.fields_of(below).values()]} if below else found
+
+
+def _key_lines(key: Mapping[str, Any]) -> Iterator[str]:
+    inner = key.get("keys", ())
+    default = "" if key["default"] is None and inner else f"  = {json.dumps(key['default'], ensure_ascii=False)}"
+    if key["required"]:
+        default = "  (required)"
+    elif inner and isinstance(key["default"], Mapping):
+        default = ""  # its keys say theirs
+    yield f"{key['key']}: {key['type']}{default}"
+    for each in inner:
+        yield from (f"  {line}" for line in _key_lines(each))
+
+
+def _type_words(each: Field) -> str:
+    if isinstance(each.marker, Slots):
+        by_role = "by role" if each.marker.keys == "role" else "by name"
+        return f"set of {parts.SHELVES[each.marker.kind]} {by_role}{', each with' if each.marker.extra else ''}"
+    if each.marker is not None:
+        beside = isinstance(each.marker, Slot) and each.marker.extra
+        return f"{each.marker.kind}{', and beside its own keys' if beside else ''}"
+    return "keys" if parts.section_of(each.annotation) else words(each.annotation)
+
+
+# ---------------------------------------------------------------------------------------------------- texts
+
+
+def _names(name: str, part: Part) -> bool:
+    """Whether a shipped recipe names a part; a name in its text may be another kind's, or a word."""
+    _, text = _texts(shipped)[name]
+    if not _word(part.name).search(text):
+        return False
+    try:
+        return (part.kind, part.name) in named_parts(Recipe.load(name).resolve())
+    except GanvasError:  # a recipe that begins `from:` a run cannot be resolved without it
+        return True
+
+
+def _word(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])")
+
+
+def _line(text: str, key: str) -> str:
+    found = re.search(rf"^{key}:[ ]*(.+)$", text, re.MULTILINE)
+    value = found.group(1).split("  #")[0].strip().strip("'\"") if found else ""
+    return "" if value in ("~", "null") else value  # dropped from what the base says
+
+
+def _protocols() -> dict[str, Path]:
+    return {file.stem: file for file in sorted(PROTOCOLS.glob("*.yaml"))}
+
+
+@functools.cache
+def _texts(files: Any) -> dict[str, tuple[Path, str]]:
+    return {name: (file, file.read_text(encoding="utf-8")) for name, file in files().items()}
+
+
+def _system_tests() -> Iterator[tuple[str, str]]:
+    for file in sorted(_TESTS.glob("test_*.py")) if _TESTS.is_dir() else ():
+        for system in re.findall(r"""mark\.system\(\s*["']([^"']+)["']""", file.read_text(encoding="utf-8")):
+            yield system, f"tests/systems/{file.name}"

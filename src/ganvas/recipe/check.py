@@ -1,0 +1,251 @@
+"""Nodes and sections of a recipe, checked against the schemas of parts and filled with every default."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ganvas import parts
+from ganvas.errors import BadValue, CheckpointError, RecipeError, RoleMissing, UnknownKey, UnknownPart, nearest
+from ganvas.files.files import model_metadata
+from ganvas.parts import Factory, Field, Slot, Slots, values
+from ganvas.recipe.schema import Schema
+from ganvas.recipe.trained import Weights
+from ganvas.recipe.yaml12 import KeyPath, Mark
+
+PROTOCOLS = Path(__file__).parents[1] / "protocols"
+
+
+def check_node(kind: str, raw: Any) -> dict[str, Any]:
+    """One part's node, checked and filled, for parts that are chosen outside a recipe.
+
+    Raises
+    ------
+    RecipeError : as for a whole recipe.
+    """
+    checker = Checker({})
+    node = checker.node(kind, copy.deepcopy(raw), (kind,))
+    if checker.problems:
+        raise RecipeError.of(checker.problems)
+    return node
+
+
+def check_section(section: type, raw: Any, marks: Mapping[KeyPath, Mark], owner: str) -> dict[str, Any]:
+    """A map of keys, checked against a dataclass and filled.
+
+    Raises
+    ------
+    RecipeError : as for a whole recipe.
+    """
+    checker = Checker(marks)
+    fields = parts.fields_of(section)
+    filled = checker.keys(fields, raw, (), owner, f"its keys are {', '.join(fields)}")
+    if checker.problems:
+        raise RecipeError.of(checker.problems)
+    return filled
+
+
+def shortened(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+class Checker:
+    """Walks a recipe along the schemas; gathers every problem instead of stopping at the first."""
+
+    def __init__(self, marks: Mapping[KeyPath, Mark]) -> None:
+        self.marks = marks
+        self.problems: list[RecipeError] = []
+        self.lost: set[KeyPath] = set()  # nodes whose one problem is told already
+
+    def where(self, path: KeyPath) -> str:
+        for cut in range(len(path), -1, -1):
+            if path[:cut] in self.marks:
+                return f"{self.marks[path[:cut]]}  {'.'.join(path)}".rstrip()
+        return ".".join(path)
+
+    def tell(self, kind: type[RecipeError], problem: str, path: KeyPath, hint: str) -> None:
+        self.problems.append(kind(problem, where=self.where(path), hint=hint))
+
+    # ------------------------------------------------------------------ the whole
+
+    def recipe(self, raw: dict[str, Any]) -> dict[str, Any]:
+        self.borrow_networks(raw)
+        filled = self.keys(parts.fields_of(Schema), raw, (), "a recipe", "ganvas show recipe")
+        if task := (filled.get("task") or {}).get("use"):
+            self.roles(parts.find("task", task), filled)
+        if filled.get("optim") and "networks" in filled:
+            self.optimizer_of_roles(filled)
+        self.protocol(filled)
+        return filled
+
+    def borrow_networks(self, raw: dict[str, Any]) -> None:
+        """`from:` without `use:` means the network that is there, as it was built there."""
+        networks = raw.get("networks")
+        for role, node in networks.items() if isinstance(networks, dict) else ():
+            if not (isinstance(node, dict) and isinstance(node.get("from"), str)) or "use" in node:
+                continue
+            try:
+                source = model_metadata(Path(node["from"]))["recipe"]["networks"]
+                wanted = str(node.get("net") or role)
+                if wanted not in source:
+                    raise CheckpointError(
+                        f"it has no network {wanted!r}, but {', '.join(sorted(source))}",
+                        hint=f"say which: networks.{role}.net=NAME",
+                    )
+            except CheckpointError as error:
+                path = ("networks", role)
+                self.tell(BadValue, f"{node['from']}: {error.problem}", (*path, "from"), error.hint)
+                self.lost.add(path)
+                continue
+            own = {key: value for key, value in source[wanted].items() if key not in parts.fields_of(Weights)}
+            raw["networks"][role] = {**own, **node}
+
+    def roles(self, task: parts.Part, filled: dict[str, Any]) -> None:
+        wanted: tuple[str, ...] = task.load().roles  # type: ignore[attr-defined]
+        present: Mapping[str, Any] = filled.get("networks", {})
+        for role in wanted if "networks" in filled else ():
+            if role not in present:
+                have = ", ".join(present) or "none"
+                self.tell(
+                    RoleMissing, f"task {task.name!r} needs a network {role!r}; the recipe has {have}",
+                    ("networks",), f"set networks.{role}=NAME (ganvas list networks {role})",
+                )  # fmt: skip
+        for role in present:
+            if role not in wanted:
+                self.tell(
+                    UnknownKey, f"task {task.name!r} has no role {role!r}.{nearest(role, wanted)}",
+                    ("networks", role), f"its roles are {', '.join(wanted)}",
+                )  # fmt: skip
+        if "sampler" in filled and filled["sampler"] is None:
+            filled["sampler"] = self.node("sampler", task.load().sampler, ("sampler",))  # type: ignore[attr-defined]
+
+    def optimizer_of_roles(self, filled: dict[str, Any]) -> None:
+        """`optim.roles` holds some of the optimizer's keys, for one role alone."""
+        optimizer = parts.find("optimizer", filled["optim"]["use"])
+        fields = {key: dataclasses.replace(each, default=None) for key, each in optimizer.fields().items()}
+        roles = filled["optim"].get("roles")
+        for role, keys in roles.items() if isinstance(roles, dict) else ():
+            path = ("optim", "roles", role)
+            if role not in filled["networks"]:
+                known = ", ".join(filled["networks"])
+                self.tell(
+                    UnknownKey, f"the recipe has no network {role!r}.{nearest(role, filled['networks'])}",
+                    path, f"its networks are {known}; drop it: optim.roles.{role}=~",
+                )  # fmt: skip
+            elif isinstance(keys, dict):
+                self.keys(
+                    fields, keys, path, f"optimizer {optimizer.name!r}", f"ganvas show optimizer {optimizer.name}"
+                )
+
+    def protocol(self, filled: dict[str, Any]) -> None:
+        wanted = (filled.get("eval") or {}).get("protocol")
+        if not isinstance(wanted, str):
+            return
+        if wanted.endswith((".yaml", ".yml")):
+            if not Path(wanted).is_file():
+                self.tell(BadValue, f"there is no file {wanted}", ("eval", "protocol"), "check the path")
+        elif not (PROTOCOLS / f"{wanted}.yaml").is_file():
+            known = sorted(file.stem for file in PROTOCOLS.glob("*.yaml"))
+            self.tell(
+                BadValue, f"no protocol is called {wanted!r}.{nearest(wanted, known)}", ("eval", "protocol"),
+                f"there are {', '.join(known)}",
+            )  # fmt: skip
+
+    # ------------------------------------------------------------------ the pieces
+
+    def keys(self, fields: Mapping[str, Field], raw: Any, path: KeyPath, owner: str, hint: str) -> dict[str, Any]:
+        if not isinstance(raw, dict):
+            self.tell(BadValue, f"{owner} is a map of keys, not {raw!r}", path, hint)
+            return {}
+        for key in raw:
+            if key not in fields:
+                self.tell(UnknownKey, f"{owner} has no parameter {key!r}.{nearest(key, fields)}", (*path, key), hint)
+        filled = {}
+        for key, each in fields.items():
+            here = (*path, key)
+            if raw.get(key) is not None:
+                filled[key] = self.value(each, raw[key], here, hint)
+            elif each.required:
+                self.tell(BadValue, f"{owner} needs {key!r}", here, _missing_hint(each, here, hint))
+            else:
+                filled[key] = self.default(each, here)
+        return filled
+
+    def default(self, each: Field, path: KeyPath) -> Any:
+        if each.marker is not None and each.default is not None:
+            return self.value(each, values.plain(each.default), path, "")
+        return values.plain(each.default)
+
+    def value(self, each: Field, raw: Any, path: KeyPath, hint: str) -> Any:
+        marker = each.marker
+        if isinstance(marker, (Slot, Factory)):
+            if isinstance(raw, dict) and "use" not in raw and isinstance(each.default, str):
+                raw = {"use": each.default, **raw}
+            return self.node(marker.kind, raw, path, marker.extra)
+        if isinstance(marker, Slots):
+            return self.set(marker, raw, path)
+        section = parts.section_of(each.annotation)
+        if section is not None:
+            return self.keys(parts.fields_of(section), raw, path, repr(path[-1]), hint)
+        if isinstance(raw, dict):
+            raw = {key: value for key, value in raw.items() if value is not None}
+        try:
+            values.read_value(each.annotation, raw)
+        except (ValueError, TypeError):
+            clue = nearest(raw, values.choices(each.annotation)) if isinstance(raw, str) else ""
+            problem = f"{path[-1]!r} is {shortened(repr(raw))}, but must be {values.words(each.annotation)}.{clue}"
+            self.tell(BadValue, problem, path, hint)
+        return raw
+
+    def node(self, kind: str, raw: Any, path: KeyPath, extra: type | None = None) -> dict[str, Any]:
+        if isinstance(raw, str):
+            raw = {"use": raw}
+        if not (isinstance(raw, dict) and isinstance(raw.get("use"), str)):
+            hint = f"write {path[-1]}: {{use: NAME}}; ganvas list {parts.SHELVES[kind]}"
+            self.tell(BadValue, f"{path[-1]!r} names no {kind}: {shortened(repr(raw))}", path, hint)
+            return {}
+        part = self.exists(kind, raw["use"], (*path, "use") if (*path, "use") in self.marks else path)
+        if part is None:
+            return {}
+        fields = {**part.fields(), **(parts.fields_of(extra) if extra else {})}
+        own = {key: value for key, value in raw.items() if key != "use"}
+        return {
+            "use": part.name,
+            **self.keys(fields, own, path, f"{kind} {part.name!r}", f"ganvas show {kind} {part.name}"),
+        }
+
+    def exists(self, kind: str, name: str, path: KeyPath) -> parts.Part | None:
+        try:
+            return parts.find(kind, name)
+        except UnknownPart as error:
+            self.tell(UnknownPart, error.problem, path, error.hint)
+            return None
+
+    def set(self, marker: Slots, raw: Any, path: KeyPath) -> dict[str, Any]:
+        if not isinstance(raw, dict):
+            hint = f"write {path[-1]}: {{NAME: {{…}}}}; ganvas list {parts.SHELVES[marker.kind]}"
+            self.tell(BadValue, f"{path[-1]!r} is a set of parts of kind {marker.kind}, not {raw!r}", path, hint)
+            return {}
+        filled: dict[str, Any] = {}
+        for key, node in raw.items():
+            here = (*path, key)
+            if node is None:  # dropped, though it is not there; a name that is nowhere was meant to be another
+                if marker.keys == "name":
+                    self.exists(marker.kind, key, here)
+            elif here in self.lost:
+                filled[key] = {}
+            else:
+                if marker.keys == "name" and isinstance(node, dict):
+                    node = {"use": key, **node}
+                filled[key] = self.node(marker.kind, node, here, marker.extra)
+        return filled
+
+
+def _missing_hint(each: Field, path: KeyPath, otherwise: str) -> str:
+    kind = getattr(each.marker, "kind", None)
+    return (
+        f"set {'.'.join(path)} (ganvas list {parts.SHELVES[kind]})" if kind else f"set {'.'.join(path)}=…; {otherwise}"
+    )

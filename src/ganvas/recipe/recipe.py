@@ -1,0 +1,236 @@
+"""Recipes: what to build, as plain data.
+
+A recipe is read from YAML, laid over its `base:`, changed by `key=value`, checked against the schemas of the parts that
+it names, and filled with every default. Nothing is built here and nothing is written but by `save`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ganvas import parts
+from ganvas.errors import BadValue, RecipeError, UsageError, nearest
+from ganvas.files.files import write_bytes
+from ganvas.parts import Field, Slots, values
+from ganvas.recipe import yaml12
+from ganvas.recipe.check import Checker, shortened
+from ganvas.recipe.layering import assign, merge, merge_marks, without_nulls
+from ganvas.recipe.schema import Schema
+from ganvas.recipe.yaml12 import KeyPath, Mark
+
+SHIPPED = Path(__file__).parents[1] / "recipes"
+STUDIES = SHIPPED / "studies"
+SEARCHES = SHIPPED / "searches"
+DEFAULT = "digits"
+"""The recipe that `ganvas train` takes when none is named."""
+_DEEPEST = 50  # levels of keys; a recipe has six
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe as written: its base and overrides are laid in, its defaults are not yet filled.
+
+    `data` is plain; `marks` says where each key stands, for errors; `name` is what runs are called after.
+    """
+
+    data: Mapping[str, Any]
+    name: str = "recipe"
+    marks: Mapping[KeyPath, Mark] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def load(cls, source: str | Path | None = None, overrides: Sequence[str] = ()) -> Recipe:
+        """Read a recipe by its shipped name or by its path, and apply `key=value` overrides.
+
+        Raises
+        ------
+        RecipeError : unreadable, unknown, or an override that is none.
+        """
+        file = locate(source if source is not None else DEFAULT)
+        data, marks = _read(file)
+        if "base" in data:
+            place = str(marks[("base",)])
+            base_name = data.pop("base")
+            if not isinstance(base_name, str):
+                raise BadValue(
+                    f"'base' is {base_name!r}, not the name or path of one recipe", where=place,
+                    hint="ganvas list recipes",
+                )  # fmt: skip
+            base, base_marks = _read(locate(base_name, beside=file.parent, where=place))
+            if "base" in base:
+                raise RecipeError(
+                    f"the base {base_name!r} has a base itself; one level is as deep as it goes",
+                    where=str(base_marks[("base",)]), hint="copy what is needed into one of the two",
+                )  # fmt: skip
+            merged = merge(base, data)
+            marks, data = merge_marks(base_marks, marks, base, merged), merged
+        return cls(without_nulls(data), _run_name(file), marks).override(*overrides)
+
+    def override(self, *assignments: str) -> Recipe:
+        """A recipe with `key=value` applied in order; a name put on a part replaces it, `~` drops the key.
+
+        Raises
+        ------
+        UsageError, RecipeError : not of the form key=value, a value that is no YAML, or a key that cannot be reached.
+        """
+        recipe = self
+        for assignment in assignments:
+            key, equals, text = assignment.partition("=")
+            path = tuple(key.strip().split("."))
+            if not equals or not all(path) or len(path) > _DEEPEST:
+                raise UsageError(
+                    f"{shortened(assignment)!r} is no override",
+                    where="command line",
+                    hint="write key=value, such as train.steps=500",
+                )
+            place = f"command line: {shortened(assignment)}"
+            try:
+                # Shells turn the unquoted ~ of `key=~` into the home folder; nobody means that folder itself.
+                value = None if text == str(Path.home()) else yaml12.read(text, place)[0]
+            except RecipeError as error:
+                error.where = place
+                error.hint = f"to mean the text itself, quote it twice: '{key}=\"…\"'"
+                raise
+            recipe = recipe.put(path, value, Mark(place))
+        return recipe
+
+    def put(self, path: KeyPath, value: Any, mark: Mark) -> Recipe:
+        """A recipe with one plain value at a path, said to stand at `mark`; see `override`.
+
+        Raises
+        ------
+        BadValue : the path leads through something that has no keys.
+        """
+        data = copy.deepcopy(dict(self.data))
+        marks = {old: own for old, own in self.marks.items() if old[: len(path)] != path}
+        marks[path] = mark
+        for cut in range(1, len(path)):  # what it has to make on its way stands there, too
+            marks.setdefault(path[:cut], mark)
+        assign(data, path, value, str(mark))
+        return Recipe(data, self.name, marks)
+
+    def resolve(self) -> dict[str, Any]:
+        """Every key checked and every default filled; plain data that `resolve` maps to itself.
+
+        Raises
+        ------
+        RecipeError : all problems at once, each with its place.
+        """
+        checker = Checker(self.marks)
+        resolved = checker.recipe(values.plain(self.data))
+        if checker.problems:
+            raise RecipeError.of(checker.problems)
+        return resolved
+
+    def save(self, path: Path) -> None:
+        """Write as YAML that loads to the same recipe."""
+        write_bytes(path, yaml12.write(values.plain(self.data)).encode())
+
+
+def locate(source: str | Path, *, beside: Path | None = None, where: str = "") -> Path:
+    """The file of a recipe that is named by path or by shipped name.
+
+    Raises
+    ------
+    RecipeError : there is none; says which name is nearest.
+    """
+    text = str(source)
+    if text.endswith((".yaml", ".yml")):
+        for folder in (beside, Path()):
+            if folder is not None and (folder / text).is_file():
+                return folder / text
+        clue = nearest(Path(text).stem, shipped())
+        raise RecipeError(f"there is no recipe file {text}.{clue}", where=where, hint="ganvas list recipes")
+    known = shipped()
+    if text in known:
+        return known[text]
+    if (Path(text) / "recipe.yaml").is_file():  # a run folder: do again what it did
+        return Path(text) / "recipe.yaml"
+    raise RecipeError(f"no recipe is called {text!r}.{nearest(text, known)}", where=where, hint="ganvas list recipes")
+
+
+def shipped() -> dict[str, Path]:
+    """name -> file of every recipe in the package; those in `tiny/` are called `tiny/<name>`."""
+    found = {}
+    for file in sorted(SHIPPED.rglob("*.yaml")):
+        if file.parent in (STUDIES, SEARCHES):  # over recipes; see study.py and space.py
+            continue
+        in_tiny = file.parent.name == "tiny"
+        found[f"tiny/{file.stem}" if in_tiny else file.stem] = file
+    return found
+
+
+def named_parts(resolved: Mapping[str, Any], section: type = Schema) -> set[tuple[str, str]]:
+    """(kind, name) of every part in a resolved recipe."""
+    return set(_named(parts.fields_of(section), resolved))
+
+
+def _named(fields: Mapping[str, Field], node: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, each in fields.items():
+        below = node.get(key)
+        if not each.marker or not below:
+            continue
+        for own in below.values() if isinstance(each.marker, Slots) else (below,):
+            yield each.marker.kind, own["use"]
+            yield from _named(parts.find(each.marker.kind, own["use"]).fields(), own)
+
+
+def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
+    """`{"train.steps": 10, ...}`: one entry a leaf."""
+    if isinstance(node, Mapping) and node:
+        return {k: v for key, value in node.items() for k, v in flatten(value, f"{prefix}{key}.").items()}
+    return {prefix.rstrip("."): node}
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """key -> (its value in one, in the other) for all that differ; None where a key is absent."""
+    left, right = flatten(one), flatten(other)
+    return {key: (left.get(key), right.get(key)) for key in sorted({*left, *right}) if left.get(key) != right.get(key)}
+
+
+def made_tiny(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved recipe with every network at the size that its part declares for checks, one step of four data."""
+    small = copy.deepcopy(dict(resolved))
+    for node in small["networks"].values():
+        node |= _laid_over(node, values.plain(dict(parts.find("network", node["use"]).tiny)))
+        node.update({"from": None, "freeze": None})
+    small["train"] = {**small["train"], "steps": 1, "batch": 4, "accumulate": 1, "compile": False}
+    return small
+
+
+def _laid_over(own: Any, over: Any) -> Any:
+    """Of sections, such as a mapping network's, only the keys that `over` names are replaced."""
+    if not (isinstance(own, dict) and isinstance(over, dict)) or over.get("use", own.get("use")) != own.get("use"):
+        return over
+    return {**own, **{key: _laid_over(own.get(key), value) for key, value in over.items()}}
+
+
+# --------------------------------------------------------------------------------------------------- laying together
+
+
+def _read(file: Path) -> tuple[dict[str, Any], dict[KeyPath, Mark]]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot be read: {error}", where=str(file), hint="a recipe is UTF-8 text") from None
+    data, marks = yaml12.read(text, _shown(file))
+    if not isinstance(data, dict):
+        raise RecipeError("a recipe is a map of keys", where=_shown(file), hint="ganvas show recipe digits")
+    return data, marks
+
+
+def _run_name(file: Path) -> str:
+    """What runs of a recipe file are called after."""
+    if file.name == "recipe.yaml":  # in a run folder
+        return file.resolve().parent.name
+    return next((name for name, each in shipped().items() if each == file), file.stem)
+
+
+def _shown(file: Path) -> str:
+    try:
+        return str(file.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(file)

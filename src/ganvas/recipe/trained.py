@@ -1,0 +1,71 @@
+"""The networks of a model file, built and filled; what a `Model` and an extractor made of a trained critic share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ganvas import parts
+from ganvas.errors import CheckpointError, GanvasError
+from ganvas.files.files import model_file, model_metadata, read_tensors
+
+if TYPE_CHECKING:
+    from ganvas.types import DataSpec, Nets
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where a network's weights come from, and which of them stay as they are."""
+
+    from_: str | None = None  # a run folder or model.safetensors
+    net: str | None = None  # its role there; None: the same
+    freeze: Literal["all"] | tuple[str, ...] | None = None  # or the beginnings of parameter names
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a model file holds: the resolved recipe, what its data look like, and its networks by role."""
+
+    file: Path
+    recipe: Mapping[str, Any]
+    spec: DataSpec
+    nets: Nets
+    class_names: tuple[str, ...]
+    step: int
+
+
+def read_trained(path: Path) -> Trained:
+    """The content of a run folder's `model.safetensors`, or of that file; no code in it can run.
+
+    Raises
+    ------
+    CheckpointError : missing, corrupt, or not a model of ours.
+    UnknownPart : made with parts that are not on the shelves (give their file with `--parts`).
+    """
+    from ganvas.types import DataSpec  # it loads torch, and recipes are read without
+
+    file = model_file(path)
+    metadata = model_metadata(file)
+    try:
+        spec = DataSpec(**{**metadata["spec"], "shape": tuple(metadata["spec"]["shape"])})
+        nodes = metadata["recipe"]["networks"]
+        nets = {role: entry.part for role, entry in parts.build_set("network", nodes, Weights, spec).items()}
+        class_names, step = tuple(metadata["class_names"]), int(metadata["step"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"its header is not one of ours ({error})", where=str(file), hint="train again") from None
+    except GanvasError as error:
+        error.where = f"{file}  {error.where}".rstrip()
+        raise
+    tensors, _ = read_tensors(file)
+    for role, net in nets.items():
+        own = {name.removeprefix(f"{role}."): t for name, t in tensors.items() if name.startswith(f"{role}.")}
+        try:
+            net.load_state_dict(own)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"its weights are not those of its recipe: {str(error).splitlines()[-1].strip()}", where=str(file),
+                hint="the file was made by another version, or changed",
+            ) from None  # fmt: skip
+    return Trained(file, metadata["recipe"], spec, nets, class_names, step)

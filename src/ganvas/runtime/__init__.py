@@ -1,0 +1,1 @@
+"""What a process runs on: devices, seeds, and the ranks that train together."""

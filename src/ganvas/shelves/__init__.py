@@ -1,0 +1,1 @@
+"""The parts: a folder for each kind, and a file for each system."""

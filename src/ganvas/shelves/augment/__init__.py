@@ -1,0 +1,1 @@
+"""Differentiable changes to the images that a critic sees."""

@@ -1,0 +1,1 @@
+"""Heads of critics: how a label or another condition enters a score."""

@@ -1,0 +1,1 @@
+"""Data sets, and how images and tables are read."""

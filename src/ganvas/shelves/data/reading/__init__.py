@@ -1,0 +1,1 @@
+"""How files and streams of images are listed, decoded, prepared and kept."""

@@ -1,0 +1,190 @@
+"""Which members of a folder or archive are images, and what their labels are."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganvas.errors import DataError
+from ganvas.shelves.data.reading.store import checked_labels, numbered, require_two
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+LABEL_FILE = "dataset.json"
+SPLIT_NAMES = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev"})
+
+_DRIVE = re.compile(r"[A-Za-z]:")
+
+LabelMode = Literal["auto", "none", "folders", "json"]
+"""auto: `dataset.json` where there is one, else class folders where all images lie in two or more, else none."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images of a folder or archive in sorted order, with their labels."""
+
+    names: tuple[str, ...]
+    labels: NDArray[np.int64] | None
+    class_names: tuple[str, ...]
+    ignored: int
+
+
+def hidden(name: str) -> bool:
+    """Whether any step of the path starts with a dot, or is the shadow folder that macOS puts into archives."""
+    return any(step.startswith(".") or step == "__MACOSX" for step in name.split("/"))
+
+
+def refuse_escape(name: str, where: str) -> None:
+    """Nothing is unpacked, but an archive with such a name was made to harm, or will harm another tool.
+
+    Raises
+    ------
+    DataError : a member's name leads outside.
+    """
+    steps = name.replace("\\", "/").split("/")
+    if ".." in steps or steps[0] == "" or _DRIVE.match(name):
+        raise DataError(
+            f"the member {name!r} points outside of the archive",
+            where=where,
+            hint="do not use this archive, or pack it again with plain relative names",
+        )
+
+
+def list_images(
+    files: Iterable[str],
+    folders: Iterable[str],
+    read: Callable[[str], bytes],
+    labels: LabelMode,
+    *,
+    where: str,
+    splits_key: str,
+) -> Listing:
+    """Sort out what was found.
+
+    Parameters
+    ----------
+    files, folders : paths below the root with `/` between steps. Folders matter where they are empty.
+    read : the bytes of one of `files`; asked only for `dataset.json`.
+    splits_key : the recipe key that chooses a sub-folder, for the hint where folders are splits.
+
+    Raises
+    ------
+    DataError : no or only one image, or labels that do not fit the images.
+    """
+    files, folders = list(files), {each for each in folders if not hidden(each)}
+    visible = [name for name in files if not hidden(name)]
+    names = sorted(name for name in visible if PurePosixPath(name).suffix.lower() in SUFFIXES)
+    if not names:
+        seen = Counter(PurePosixPath(name).suffix.lower() or "no extension" for name in visible)
+        what = ", ".join(f"{count} {suffix}" for suffix, count in seen.most_common(4))
+        raise DataError(
+            f"no image found among {len(visible)} files ({what})" if visible else "it is empty: no image found",
+            where=where,
+            hint="images are .png, .jpg, .jpeg, .webp, .bmp, .tif or .tiff files",
+        )
+    require_two(len(names), where=where)
+    for name in names:
+        folders.update(str(parent) for parent in PurePosixPath(name).parents if str(parent) != ".")
+    base = _base(names, folders)
+    label_files = [name for name in dict.fromkeys((LABEL_FILE, base + LABEL_FILE)) if name in set(visible)]
+    ignored = len(files) - len(names) - len(label_files)
+    if labels in ("auto", "json"):
+        for name in label_files:
+            if (values := _from_json(name, read(name), names, where)) is not None:
+                return Listing(tuple(names), values, numbered(values), ignored)
+        if labels == "json":
+            problem = f"{label_files[0]} holds no labels" if label_files else f"there is no {LABEL_FILE}"
+            raise DataError(problem, where=where, hint="set data.labels=none to train without labels")
+        if label_files:
+            labels = "none"  # the file says that there are none
+    if labels == "none":
+        return Listing(tuple(names), None, (), ignored)
+    classes = _class_folders(names, folders, base, labels, where, splits_key)
+    if not classes:
+        return Listing(tuple(names), None, (), ignored)
+    number = {name: each for each, name in enumerate(classes)}
+    values = np.array([number[name[len(base) :].split("/", 1)[0]] for name in names], dtype=np.int64)
+    return Listing(tuple(names), values, classes, ignored)
+
+
+def _base(names: Sequence[str], folders: set[str]) -> str:
+    """The folder in which images or several folders first appear: archives often wrap all in one. Ends in `/`."""
+    base = ""
+    while not any("/" not in name[len(base) :] for name in names):
+        below = {each[len(base) :].split("/", 1)[0] for each in folders if each.startswith(base) and each != base[:-1]}
+        if len(below) != 1:
+            break
+        base += below.pop() + "/"
+    return base
+
+
+def _class_folders(
+    names: Sequence[str], folders: set[str], base: str, labels: LabelMode, where: str, splits_key: str
+) -> tuple[str, ...]:
+    """The sorted names of the class folders; none where images lie flat."""
+    relative = [name[len(base) :] for name in names]
+    loose = [name for name in relative if "/" not in name]
+    filled = {name.split("/", 1)[0] for name in relative if "/" in name}
+    if len(loose) == len(names):
+        if labels == "folders":
+            raise DataError(
+                "the images do not lie in class folders",
+                where=where,
+                hint="put each class into its own folder, or set data.labels=none",
+            )
+        return ()
+    if loose:
+        raise DataError(
+            f"{len(loose)} images, such as {base + loose[0]}, lie beside {len(filled)} folders of images: "
+            "are the folders classes?",
+            where=where,
+            hint="move them into class folders, or set data.labels=none",
+        )
+    below = {each[len(base) :].split("/", 1)[0] for each in folders if each.startswith(base) and each != base[:-1]}
+    if empty := sorted(below - filled):
+        raise DataError(
+            f"the class folder {base + empty[0]} has no images",
+            where=where,
+            hint="remove it or fill it, or set data.labels=none",
+        )
+    if labels == "auto" and {each.lower() for each in filled} <= SPLIT_NAMES:
+        raise DataError(
+            f"the folders {', '.join(sorted(filled))} look like splits, not classes",
+            where=where,
+            hint=f"choose one, for example {splits_key}{base}{sorted(filled)[-1]}, or set data.labels=folders",
+        )
+    return tuple(sorted(filled))
+
+
+def _from_json(name: str, data: bytes, names: Sequence[str], where: str) -> NDArray[np.int64] | None:
+    """Labels from StyleGAN's `{"labels": [["00000/img0.png", 3], ...]}`, or None for `{"labels": null}`."""
+    place = f"{where}/{name}"
+    form = 'it must be {"labels": [["folder/image.png", 3], ...]} or {"labels": null}'
+    try:
+        content: Any = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"it is not valid JSON: {error}", where=place, hint=form) from None
+    if not isinstance(content, dict) or "labels" not in content:
+        raise DataError("it has no entry 'labels'", where=place, hint=form)
+    pairs = content["labels"]
+    if pairs is None:
+        return None
+    try:
+        by_name = {str(file).replace("\\", "/"): label for file, label in pairs}
+    except (TypeError, ValueError):
+        raise DataError("its labels are not pairs of a file and a number", where=place, hint=form) from None
+    prefix = name.removesuffix(LABEL_FILE)
+    if missing := [each for each in names if each.removeprefix(prefix) not in by_name]:
+        raise DataError(
+            f"{len(missing)} images have no label, such as {missing[0]}",
+            where=place,
+            hint="add them, or set data.labels=none",
+        )
+    return checked_labels([by_name[each.removeprefix(prefix)] for each in names], len(names), where=place)

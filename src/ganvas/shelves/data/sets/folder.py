@@ -1,0 +1,132 @@
+"""A folder of image files."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated
+
+from ganvas.errors import DataError
+from ganvas.parts import Flat, dataset
+from ganvas.shelves.data.reading.listing import LabelMode, list_images
+from ganvas.shelves.data.reading.options import AS_THEY_ARE, ImageOptions
+from ganvas.shelves.data.reading.pixels import Corrupt, Picture, decode
+from ganvas.shelves.data.reading.prepare import OnCorrupt, Source, cores, prepare
+from ganvas.shelves.data.reading.store import StoredImages, digest_of, subset
+from ganvas.types import DataSpec
+
+
+@dataset("folder", tiny={"limit": 64, "size": 32})
+class Folder(StoredImages):
+    """Images in a folder: flat, in class folders, or with StyleGAN's dataset.json.
+
+    PNG, JPEG, WebP, BMP and TIFF files in sorted order; hidden files and other files are ignored. Class names are the
+    sorted names of the class folders.
+
+    Parameters
+    ----------
+    path : the folder.
+    labels : where labels come from. auto: dataset.json where there is one, else class folders, else none.
+    corrupt : what happens at an image that cannot be read: stop there, or skip it with a warning.
+    images : see `ImageOptions`.
+
+    Raises
+    ------
+    DataError : no such folder, fewer than two images, a class without images, mixed sizes without `size`, a corrupt
+        image.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: Path,
+        labels: LabelMode = "auto",
+        corrupt: OnCorrupt = "stop",
+        images: Annotated[ImageOptions, Flat()] = AS_THEY_ARE,
+    ) -> None:
+        root = Path(path).expanduser()
+        where = str(path)
+        if not root.exists():
+            raise DataError("there is no such folder", where=where, hint="check data.path")
+        if not root.is_dir():
+            use = (
+                "zip" if root.suffix.lower() == ".zip" else "arrays" if root.suffix.lower() in (".npy", ".npz") else ""
+            )
+            hint = f"for this file, set data.use={use}" if use else "give the folder that holds the images"
+            raise DataError("this is a file, not a folder", where=where, hint=hint)
+        files, folders = _walk(root, where)
+        listing = list_images(
+            files, folders, lambda name: _read(root, name, where), labels, where=where, splits_key=f"data.path={path}/"
+        )
+        chosen = subset(len(listing.names), listing.labels, images.limit)
+        names = [listing.names[each] for each in chosen]
+        chosen_labels = None if listing.labels is None else listing.labels[chosen]
+
+        def digest(name: str) -> tuple[str, int]:
+            data = _read(root, name, where)
+            return hashlib.sha256(data).hexdigest(), len(data)
+
+        with ThreadPoolExecutor(cores()) as pool:
+            digests = list(pool.map(digest, names, chunksize=64))
+        facts = {
+            "content": digest_of({"files": [[name, digest] for name, (digest, _) in zip(names, digests, strict=True)]}),
+            "labels": None if chosen_labels is None else chosen_labels.tolist(),
+            "class_names": listing.class_names,
+        }
+
+        def picture(number: int) -> Picture:
+            try:
+                data = (root / names[number]).read_bytes()
+            except OSError as error:
+                raise Corrupt(error.strerror or str(error)) from None
+            return decode(data)
+
+        source = Source(where, names, picture, chosen_labels, listing.class_names, listing.ignored)
+        prepared = prepare(facts, images, lambda: source, weight=sum(size for _, size in digests), corrupt=corrupt)
+        fingerprint = digest_of({**facts, **dataclasses.asdict(images), "corrupt": corrupt})
+        super().__init__(prepared, fingerprint, flip=images.flip)
+
+    @classmethod
+    def preview(cls, *, labels: LabelMode = "auto", images: ImageOptions = AS_THEY_ARE, **_: object) -> DataSpec:
+        """What these keys promise without a look at any file; two classes stand for an unknown number."""
+        return DataSpec(images.promised(3, 32, 32), num_classes=0 if labels == "none" else 2)
+
+
+def _walk(root: Path, where: str) -> tuple[list[str], list[str]]:
+    """Files and folders below `root`, as relative paths with `/`. Links are followed, circles are not."""
+    files: list[str] = []
+    folders: list[str] = []
+
+    def visit(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> None:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = prefix + entry.name
+                if entry.is_dir():
+                    status = entry.stat()
+                    if (status.st_dev, status.st_ino) in above:
+                        continue
+                    folders.append(name)
+                    visit(Path(entry.path), name + "/", (*above, (status.st_dev, status.st_ino)))
+                elif entry.is_file():
+                    files.append(name)
+
+    try:
+        status = root.stat()
+        visit(root, "", ((status.st_dev, status.st_ino),))
+    except OSError as error:
+        raise DataError(
+            f"it cannot be listed: {error.strerror}", where=error.filename or where, hint="check its permissions"
+        ) from None
+    return files, folders
+
+
+def _read(root: Path, name: str, where: str) -> bytes:
+    try:
+        return (root / name).read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"it cannot be read: {error.strerror}", where=f"{where}/{name}", hint="check its permissions"
+        ) from None

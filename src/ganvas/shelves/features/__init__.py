@@ -1,0 +1,1 @@
+"""Extractors: networks whose features metrics read."""

@@ -1,0 +1,90 @@
+"""The nearest neighbours of samples among other samples, a block of distances at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ganvas.errors import UsageError
+from ganvas.shelves.metrics.arrays import Distances, Double, Features, Rows, rows
+from ganvas.types import Evidence
+
+Indices = npt.NDArray[np.intp]
+
+
+def nearest_neighbours(
+    queries: Features, references: Features, k: int = 1, *, among_themselves: bool = False
+) -> tuple[Indices, Double]:
+    """(indices (N, k) into `references`, Euclidean distances (N, k)), nearest first, of features `queries` (N, D).
+
+    The first of references at equal distance comes first; a copy is at distance 0 exactly. Memory does not grow with
+    N x M.
+
+    Parameters
+    ----------
+    among_themselves : both arguments are the same set, and no sample is its own neighbour.
+
+    Raises
+    ------
+    UsageError : fewer than k references, or different dimensions.
+    DataError : NaN or infinite values.
+    """
+    there = rows(references, "references")
+    wanted = there if among_themselves else rows(queries, "queries")
+    available = len(there) - among_themselves
+    if k < 1 or k > available:
+        raise UsageError(
+            f"{k} nearest neighbours of a sample among {available} others", hint=f"choose k from 1 to {available}"
+        )
+    distances = Distances(there, wanted)
+    near = distances.real if among_themselves else distances.fake
+    indices = np.empty((len(near), k), dtype=np.intp)
+    squared = np.empty((len(near), k))
+    for here, block in distances.between(near, distances.real):
+        if among_themselves:
+            block[np.arange(here.stop - here.start), np.arange(here.start, here.stop)] = np.inf
+        indices[here], squared[here] = _smallest(block, k)
+    return indices, np.sqrt(squared)
+
+
+def _smallest(block: Rows, k: int) -> tuple[Indices, Rows]:
+    """Places and values (n, k) of the k smallest of each row, ascending; the first of equals first."""
+    if k == 1:
+        places = block.argmin(axis=1)[:, None]
+        return places, np.take_along_axis(block, places, axis=1)
+    places = np.sort(np.argpartition(block, k - 1, axis=1)[:, :k], axis=1)
+    values = np.take_along_axis(block, places, axis=1)
+    order = np.argsort(values, axis=1, kind="stable")
+    return np.take_along_axis(places, order, axis=1), np.take_along_axis(values, order, axis=1)
+
+
+def distances_to_nearest(queries: Features, references: Features, *, among_themselves: bool = False) -> Double:
+    """Euclidean distance (N,) from each of `queries` (N, D) to the nearest of `references`; see `nearest_neighbours`.
+
+    Raises
+    ------
+    UsageError, DataError : as `nearest_neighbours`.
+    """
+    distances: Double = nearest_neighbours(queries, references, among_themselves=among_themselves)[1][:, 0]
+    return distances
+
+
+def features_of_three(evidence: Evidence) -> tuple[Features, Features, Features]:
+    """The features of (training, held-out real, generated) samples, unchecked.
+
+    Raises
+    ------
+    UsageError : one of them is missing.
+    """
+    found: list[Any] = []
+    for name in ("training", "real", "fake"):
+        side = getattr(evidence, name)
+        if side is None or side.features is None:
+            raise UsageError(
+                f"the evidence holds no features of the {name} set",
+                hint="memorisation is measured with training data, held-out data and samples",
+            )
+        found.append(side.features)
+    return found[0], found[1], found[2]

@@ -1,0 +1,1 @@
+"""Convolutional generators and critics."""

@@ -1,0 +1,1 @@
+"""Generators with a style for each layer, and their critics."""

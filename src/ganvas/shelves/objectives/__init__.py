@@ -1,0 +1,1 @@
+"""Losses of generator and critic."""

@@ -1,0 +1,1 @@
+"""Terms beside the loss and constraints on weights."""

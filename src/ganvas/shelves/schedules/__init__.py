@@ -1,0 +1,1 @@
+"""How rates and other numbers move while a run goes on."""

@@ -1,0 +1,1 @@
+"""Where rows and pictures of a run go, besides its folder."""

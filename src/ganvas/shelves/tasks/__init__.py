@@ -1,0 +1,1 @@
+"""What is trained against what: lists of updates."""

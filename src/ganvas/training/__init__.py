@@ -1,0 +1,1 @@
+"""A run from recipe to trained model: its folder, its session, its check, its forecast and its trace."""

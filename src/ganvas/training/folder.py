@@ -1,0 +1,106 @@
+"""The folder of a run: where it lies, what is written into it first, and whether it may be gone on with."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import ganvas
+from ganvas.engine.build import Plan
+from ganvas.errors import ResumeMismatch
+from ganvas.files.files import claimed, write_bytes
+from ganvas.recipe import yaml12
+from ganvas.recipe.layering import without_nulls
+from ganvas.recipe.recipe import Recipe, differences
+from ganvas.runtime import ranks
+from ganvas.types import Dataset
+
+RUNS = Path("runs")
+
+
+def held(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """`claimed` by the process that writes, which is the first of those that train together."""
+    return claimed(folder) if ranks.rank() == 0 else contextlib.nullcontext()
+
+
+def run_folder(name: str, out: str | Path | None, *, resume: bool) -> Path:
+    """The folder of a run: the given one, else `runs/<name>`, numbered where that is taken.
+
+    Raises
+    ------
+    ResumeMismatch : it holds a run and resume was not asked for, or the other way round.
+    """
+    if out is None:
+        folder = RUNS / name.replace("/", "-")
+        if resume:
+            return folder
+        count = 1
+        while folder.exists():
+            count += 1
+            folder = RUNS / f"{name.replace('/', '-')}-{count}"
+        return folder
+    folder = Path(out)
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise ResumeMismatch(f"{place} is a file", where="--out", hint="give a folder")
+    if not resume and folder.is_dir() and any(folder.iterdir()):
+        raise ResumeMismatch(
+            f"{folder} is not empty", where="--out",
+            hint=f"go on with it: ganvas train --resume --out {folder}; or give another folder",
+        )  # fmt: skip
+    return folder
+
+
+def check_same_recipe(folder: Path, resolved: Mapping[str, Any], *, allow_changes: bool) -> None:
+    before, _ = yaml12.read((folder / "resolved.yaml").read_text(encoding="utf-8"), str(folder / "resolved.yaml"))
+    changed = differences(before, json.loads(json.dumps(resolved)))
+    if changed and not allow_changes:
+        lines = "\n".join(f"    {key}: {old!r} -> {new!r}" for key, (old, new) in changed.items())
+        raise ResumeMismatch(
+            f"the recipe is not the one that this run began with:\n{lines}", where=str(folder),
+            hint="train it into another --out, or add --allow-changes if you mean it",
+        )  # fmt: skip
+
+
+def check_same_data(folder: Path, dataset: Dataset, *, allow_changes: bool) -> None:
+    before = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["data"]
+    if before != dataset.fingerprint and not allow_changes:
+        raise ResumeMismatch(
+            f"the data have changed since this run began (fingerprint {before[:12]} -> {dataset.fingerprint[:12]})",
+            where=str(folder), hint="put the data back as they were, or add --allow-changes if you mean it",
+        )  # fmt: skip
+
+
+def write_recipe(folder: Path, recipe: Recipe, resolved: Mapping[str, Any]) -> None:
+    """The recipe in its own words, borrowed networks spelled out (their source may be gone), and with every default."""
+    written = copy.deepcopy(dict(recipe.data))
+    for role, node in written["networks"].items():
+        if isinstance(node, dict) and "use" not in node:
+            written["networks"][role] = {**resolved["networks"][role], **node}
+    write_bytes(folder / "recipe.yaml", yaml12.write(without_nulls(written)).encode())
+    write_bytes(folder / "resolved.yaml", yaml12.write(dict(resolved)).encode())
+
+
+def provenance(plan: Plan) -> dict[str, Any]:
+    """What the numbers of a run depend on, besides its recipe."""
+    commit = None
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        here = Path(__file__).parent
+        asked = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5, check=True
+        )
+        commit = asked.stdout.strip()
+    return {
+        "ganvas": ganvas.__version__, "commit": commit, "torch": torch.__version__, "python": platform.python_version(),
+        "machine": platform.machine(), "device": str(plan.device), "threads": torch.get_num_threads(),
+        "processes": ranks.world(), "seed": plan.settings.seed, "data": plan.dataset.fingerprint,
+        "data_count": len(plan.dataset),
+    }  # fmt: skip
