@@ -130,7 +130,7 @@ def inside(task: dict[str, Any]) -> None:
 
     from ganvas import errors, parts
     from ganvas.recipe.recipe import Recipe
-    from ganvas.types import DataSpec
+    from ganvas.training.check import random_set
 
     torch.set_num_threads(task["threads"])
     try:
@@ -140,7 +140,7 @@ def inside(task: dict[str, Any]) -> None:
             resolved = recipe.resolve()
             node = {key: value for key, value in resolved["data"].items() if key != "use"}
             spec = parts.preview(parts.find("dataset", resolved["data"]["use"]), node)
-            dataset = forecast.StandIn(DataSpec((spec.channels, task["size"], task["size"]), spec.num_classes))
+            dataset = random_set(parts.image_spec((spec.channels, task["size"], task["size"]), spec.num_classes))
         rehearsal = forecast.Rehearsal(recipe, device=task["device"], dataset=dataset)
     except (errors.GanvasError, RuntimeError) as error:
         return _say({"problem": str(error).splitlines()[-1].strip()})

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from ganvas import parts
 from ganvas.engine.checkpoint import pack, unpack
 from ganvas.errors import BadValue
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
-from ganvas.types import Batch, DataSpec, Latent, Scores, Turn
+from ganvas.types import Batch, Latent, Scores, Turn
 
-SPEC = DataSpec((1, 8, 8), num_classes=10)
+SPEC = image_spec((1, 8, 8), num_classes=10)
 ADAPTIVE = ("ada", "apa", "diffusion-noise")
 
 

@@ -16,8 +16,9 @@ from torch import Tensor
 from ganvas import parts
 from ganvas.evaluation import evidence
 from ganvas.evaluation.judge import Entry, Judge
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
-from ganvas.types import Batch, DataSpec, Evidence
+from ganvas.types import Batch, Evidence
 
 
 class Counting:
@@ -41,7 +42,7 @@ class Fixed:
 
     def __init__(self, images: Tensor, label: Tensor | None = None, fingerprint: str = "fixed") -> None:
         self.images, self.label, self.fingerprint = images, label, fingerprint
-        self.spec = DataSpec(tuple(images.shape[1:]), 0 if label is None else int(label.max()) + 1)
+        self.spec = image_spec(tuple(images.shape[1:]), 0 if label is None else int(label.max()) + 1)
         self.class_names = tuple(map(str, range(self.spec.num_classes)))
 
     def __len__(self) -> int:

@@ -9,13 +9,14 @@ from torch.nn import functional as F
 
 from ganvas import parts
 from ganvas.errors import BadValue, UsageError
+from ganvas.parts import image_spec
 from ganvas.shelves.conditioning.classes import activation_maximisation, crammer_singer, label_gan
 from ganvas.shelves.conditioning.classifier import class_hinge
 from ganvas.shelves.conditioning.contrastive import conditional_contrastive, data_to_data_cross_entropy
 from ganvas.types import DataSpec, Latent, Scores, Turn
 
 K, D, N = 4, 6, 8
-SPEC = DataSpec((1, 8, 8), num_classes=K)
+SPEC = image_spec((1, 8, 8), num_classes=K)
 Y = torch.tensor([0, 1, 2, 3, 0, 1, 1, 2])
 LABELLED = [
     "auxiliary-classifier", "twin-auxiliary-classifier", "adc", "2c", "d2d-ce", "multi-hinge", "am-gan",
@@ -51,7 +52,7 @@ def log_softmax(logits: Tensor, y: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", LABELLED)
 def test_labels_must_be_there(name: str) -> None:
     with pytest.raises(BadValue, match=f"conditioning {name!r} needs labelled data"):
-        build(name, DataSpec((1, 8, 8)))
+        build(name, image_spec((1, 8, 8)))
     head = build(name)
     with pytest.raises(UsageError, match="no labels"):
         scores = head(features(1), None)
@@ -277,7 +278,7 @@ def test_each_class_has_a_discriminator_of_its_own() -> None:
 @pytest.mark.parametrize("name", [*LABELLED, "info", "mmd", "san"])
 def test_every_head_goes_on_every_body_and_learns(network: str, name: str) -> None:
     tiny = parts.find("network", network).tiny
-    spec = DataSpec((3, 16, 16), K)
+    spec = image_spec((3, 16, 16), K)
     torch.manual_seed(0)
     critic = parts.build("network", {"use": network, **tiny, "conditioning": {"use": name}}, spec)
     generator = parts.build("network", {"use": "sngan-generator", "width": 8, "z_dim": 8}, spec)

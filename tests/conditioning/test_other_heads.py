@@ -15,14 +15,15 @@ from ganvas.errors import BadValue, UsageError
 from ganvas.nn.codes import codes_of
 from ganvas.nn.maxout import Maxout
 from ganvas.nn.san import SANConv, SANEmbedding, SANLinear
+from ganvas.parts import image_spec
 from ganvas.recipe.recipe import Recipe
 from ganvas.shelves.conditioning.info import normal_negative_log_likelihood
 from ganvas.shelves.conditioning.kernel import ALPHAS, BANDWIDTHS, mmd2
 from ganvas.training.check import check
-from ganvas.types import DataSpec, Latent, LatentSpec, Scores, Turn
+from ganvas.types import Latent, LatentSpec, Scores, Turn
 
 K, D, N = 4, 6, 8
-SPEC = DataSpec((1, 8, 8), num_classes=K)
+SPEC = image_spec((1, 8, 8), num_classes=K)
 Y = torch.tensor([0, 1, 2, 3, 0, 1, 1, 2])
 HINGE = parts.build("objective", {"use": "hinge"})
 
@@ -302,7 +303,7 @@ def test_what_san_cannot_normalise_is_refused() -> None:
 
 
 def test_san_layer_is_outside_weight_normalisation_and_unit_after_each_step() -> None:
-    spec = DataSpec((1, 8, 8), K)
+    spec = image_spec((1, 8, 8), K)
     torch.manual_seed(0)
     critic = {"use": "sngan-discriminator", "width": 8, "conditioning": {"use": "san"}}
     nets = {

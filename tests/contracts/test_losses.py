@@ -14,10 +14,11 @@ from ganvas import parts
 from ganvas.engine.checkpoint import pack, unpack
 from ganvas.nn.equalized import EqualizedLinear
 from ganvas.nn.san import NormalizedRows
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
-from ganvas.types import Batch, Constraint, DataSpec, Gauge, Latent, LatentMover, Nets, Regularizer, Stateful, Turn
+from ganvas.types import Batch, Constraint, Gauge, Latent, LatentMover, Nets, Regularizer, Stateful, Turn
 
-SPEC = DataSpec((1, 8, 8), num_classes=10)
+SPEC = image_spec((1, 8, 8), num_classes=10)
 
 
 def names(kind: str) -> list[str]:

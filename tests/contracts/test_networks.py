@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ganvas import parts
 from ganvas.errors import BadValue
-from ganvas.parts import Part, values
+from ganvas.parts import Part, image_spec, values
 from ganvas.recipe.check import check_node
-from ganvas.types import Critic, DataSpec, Encoder, Generator, LatentCritic, LatentSpec
+from ganvas.types import Condition, DataSpec, Example, Network
 
-SPECS = (DataSpec((1, 8, 8), num_classes=10), DataSpec((3, 16, 32)), DataSpec((3, 32, 32), num_classes=4))
+SPECS = (image_spec((1, 8, 8), num_classes=10), image_spec((3, 16, 32)), image_spec((3, 32, 32), num_classes=4))
 N = 5
 
 every_network = pytest.mark.parametrize("part", parts.every("network"), ids=lambda part: part.name)
 
 
-def build(part: Part, spec: DataSpec, seed: int = 0) -> nn.Module:
+def build(part: Part, spec: DataSpec, seed: int = 0) -> Network:
     torch.manual_seed(seed)
     return parts.build("network", check_node("network", {"use": part.name, **values.plain(part.tiny)}), spec)
 
 
-def built(part: Part) -> Iterator[tuple[nn.Module, DataSpec]]:
+def built(part: Part) -> Iterator[tuple[Network, DataSpec]]:
     """The network for every data shape that it does not refuse; at least one."""
     found = False
     for spec in SPECS:
@@ -40,68 +41,51 @@ def built(part: Part) -> Iterator[tuple[nn.Module, DataSpec]]:
     assert found, f"{part.name} builds for none of {[spec.shape for spec in SPECS]}"
 
 
-def inputs(net: nn.Module, spec: DataSpec, n: int = N, seed: int = 1) -> tuple[Tensor, Tensor | None]:
-    """What the network takes: (latents or data, labels)."""
-    generator = torch.Generator().manual_seed(seed)
-    label = torch.randint(spec.num_classes, (n,), generator=generator) if spec.num_classes else None
-    if isinstance(net, Generator):
-        shape = next(iter(net.latents.values())).shape
-        return torch.randn(n, *shape, generator=generator), label
-    if isinstance(net, LatentCritic):
-        return torch.randn(n, *net.latent_shape, generator=generator), None
-    return torch.rand(n, *spec.shape, generator=generator) * 2 - 1, label
+def example(net: Network, spec: DataSpec, n: int = N, seed: int = 1) -> Example:
+    return net.example(spec, n, torch.Generator().manual_seed(seed))
 
 
-def call(net: nn.Module, data: Tensor, label: Tensor | None) -> object:
-    """What the network says; encoders and critics of latents know no labels."""
-    return net(data) if isinstance(net, Encoder | LatentCritic) else net(data, label)
+def call(net: Network, at: Example) -> object:
+    return net(*at.given, **at.condition)
 
 
-def answer(net: nn.Module, data: Tensor, label: Tensor | None) -> Tensor:
-    """The network's answer as rows (N, ...)."""
-    out = call(net, data, label)
+def rows(at: Example, own: slice) -> Example:
+    return Example(tuple(each[own] for each in at.given), at.condition.rows(own))
+
+
+def answer(out: object, n: int) -> Tensor:
+    """Everything in an answer that belongs to the data, as rows (N, ...): of records and dicts, each value."""
     if isinstance(out, Tensor):
-        return out.reshape(len(data), -1)
-    said = [out.logits, out.features, *out.extra.values()]
-    return torch.cat([each.reshape(len(data), -1) for each in said], dim=1)
+        return out.reshape(n, -1).float() if out.dim() and len(out) == n else out.new_zeros(n, 0)
+    if dataclasses.is_dataclass(out):
+        out = {each.name: getattr(out, each.name) for each in dataclasses.fields(out)}
+    if isinstance(out, Mapping):
+        out = list(out.values())
+    if isinstance(out, Sequence):
+        return torch.cat([answer(each, n) for each in out], dim=1)
+    return torch.zeros(n, 0)
 
 
-def settled(net: nn.Module, spec: DataSpec) -> nn.Module:
+def settled(net: Network, spec: DataSpec) -> Network:
     """The network in eval mode, after its running statistics have seen something."""
     with torch.no_grad():
         for seed in range(3):
-            call(net.train(), *inputs(net, spec, seed=seed))
+            call(net.train(), example(net, spec, seed=seed))
     return net.eval()
 
 
 @every_network
-def test_shapes_and_ranges(part: Part) -> None:
+def test_an_example_is_answered_as_its_kind_promises(part: Part) -> None:
     for net, spec in built(part):
-        data, label = inputs(net, spec)
-        out = call(net, data, label)
-        if isinstance(net, Generator):
-            assert out.shape == (N, *spec.shape)
-            assert out.abs().max() <= 1 or not getattr(net, "bounded", True)  # sampling cuts those that say so
-            assert out.dtype == torch.float32
-            assert all(isinstance(each, LatentSpec) for each in net.latents.values())
-            assert isinstance(net.conditional, bool)
-        elif isinstance(net, Critic):
-            assert out.logits.shape == (N,)
-            assert out.features.shape[0] == N
-            assert out.features.dim() == 2
-        elif isinstance(net, Encoder):
-            assert out.shape == (N, *net.code_shape)
-        elif isinstance(net, LatentCritic):
-            assert out.shape == (N,)
-        else:
-            raise AssertionError(f"{part.name} is neither a generator nor a critic: this contract must learn of it")
-        assert torch.isfinite(answer(net, data, label)).all()
+        out = call(net, example(net, spec))
+        assert net.faults(out, spec, N) == []
+        assert torch.isfinite(answer(out, N)).all()
 
 
 @every_network
 def test_every_parameter_gets_a_gradient(part: Part) -> None:
     for net, spec in built(part):
-        out = answer(net, *inputs(net, spec))
+        out = answer(call(net, example(net, spec)), N)
         (out * torch.randn(out.shape, generator=torch.Generator().manual_seed(2))).sum().backward()
         for name, parameter in net.named_parameters():
             assert parameter.grad is not None, name
@@ -112,9 +96,14 @@ def test_every_parameter_gets_a_gradient(part: Part) -> None:
 @every_network
 def test_gradient_reaches_the_input(part: Part) -> None:
     for net, spec in built(part):
-        data, label = inputs(net, spec)
-        answer(net, data.requires_grad_(), label).sum().backward()
-        assert data.grad.flatten(1).any(1).all()
+        at = example(net, spec)
+        inputs = [each for each in (*at.given, *at.condition.values()) if each.is_floating_point()]
+        for each in inputs:
+            each.requires_grad_()
+        answer(call(net, at), N).sum().backward()
+        for each in inputs:
+            assert each.grad is not None
+            assert each.grad.flatten(1 if each.dim() > 1 else 0).any(-1).all()
 
 
 @every_network
@@ -131,24 +120,27 @@ def test_state_dict_holds_all_that_counts(part: Part) -> None:
         settled(net, spec)
         other = build(part, spec, seed=1).eval()
         other.load_state_dict(copy.deepcopy(net.state_dict()))
-        data, label = inputs(net, spec)
+        at = example(net, spec)
         with torch.no_grad():
-            assert torch.equal(answer(net, data, label), answer(other, data, label))
+            assert torch.equal(answer(call(net, at), N), answer(call(other, at), N))
 
 
 @every_network
 def test_a_datum_does_not_see_its_batch_mates(part: Part) -> None:
     for net, spec in built(part):
         settled(net, spec)
-        data, label = inputs(net, spec)
-        mates, others = inputs(net, spec, seed=9)
-        mixed, labels = mates.clone(), None if others is None else others.clone()
-        mixed[0] = data[0]
-        if labels is not None:
-            labels[0] = label[0]
+        at, mates = example(net, spec), example(net, spec, seed=9)
+
+        def mixed(one: Tensor, other: Tensor) -> Tensor:
+            return torch.cat([one[:1], other[1:]])
+
+        among = Example(
+            tuple(map(mixed, at.given, mates.given)),
+            Condition({name: mixed(value, mates.condition[name]) for name, value in at.condition.items()}),
+        )
         with torch.no_grad():
-            one, other = answer(net, data, label)[0], answer(net, mixed, labels)[0]
-            alone = answer(net, data[:1], None if label is None else label[:1])[0]
+            one, other = answer(call(net, at), N)[0], answer(call(net, among), N)[0]
+            alone = answer(call(net, rows(at, slice(1))), 1)[0]
         scale = one.abs().max()
         assert (one - other).abs().max() <= 1e-6 * scale
         assert (one - alone).abs().max() <= 1e-5 * scale
@@ -157,7 +149,15 @@ def test_a_datum_does_not_see_its_batch_mates(part: Part) -> None:
 @every_network
 def test_forward_does_not_change_its_input(part: Part) -> None:
     for net, spec in built(part):
-        data, label = inputs(net, spec)
-        before = data.clone()
-        call(net, data, label)
-        assert torch.equal(data, before)
+        at = example(net, spec)
+        before = [each.clone() for each in at.given]
+        call(net, at)
+        assert all(map(torch.equal, at.given, before))
+
+
+@every_network
+def test_half_precision_changes_little(part: Part) -> None:
+    """bf16 passes run and stay finite, whatever is inside."""
+    for net, spec in built(part):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            assert torch.isfinite(answer(call(net, example(net, spec)), N)).all()

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ganvas.errors import BadValue, DataError
+from ganvas.parts import image_spec
 from ganvas.shelves.data.reading import cache
 from ganvas.shelves.data.reading.options import ImageOptions
 from ganvas.shelves.data.sets.arrays import Arrays
 from ganvas.shelves.data.sets.idx import Idx
-from ganvas.types import DataSpec
 
 RANDOM = np.random.default_rng(2)
 RGB = RANDOM.integers(0, 256, (6, 5, 7, 3), dtype=np.uint8)
@@ -60,7 +60,7 @@ def test_layouts(tmp_path: Path) -> None:
         ("fortran", np.asfortranarray(RGB), "nhwc"),
     ):
         data = Arrays(path=npy(tmp_path / f"{name}.npy", array), layout=layout)  # type: ignore[arg-type]
-        assert data.spec == DataSpec((3, 5, 7))
+        assert data.spec == image_spec((3, 5, 7))
         assert np.array_equal(pixels_of(data), RGB), name
     grey = Arrays(path=npy(tmp_path / "grey.npy", RGB[..., 0]))
     assert grey.spec.shape == (1, 5, 7)

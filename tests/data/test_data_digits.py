@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ganvas import parts
+from ganvas.parts import image_spec
 from ganvas.shelves.data.reading.options import ImageOptions
 from ganvas.shelves.data.sets.digits import Digits
 from ganvas.types import DataSpec
@@ -46,8 +47,8 @@ def test_the_split_is_fixed_and_even() -> None:
 
 def test_options() -> None:
     data = Digits(images=ImageOptions(size=32, channels=3, limit=100))
-    assert data.spec == DataSpec((3, 32, 32), 10) == Digits.preview(images=ImageOptions(size=32, channels=3))
-    assert Digits().spec == DataSpec((1, 8, 8), 10) == Digits.preview()
+    assert data.spec == image_spec((3, 32, 32), 10) == Digits.preview(images=ImageOptions(size=32, channels=3))
+    assert Digits().spec == image_spec((1, 8, 8), 10) == Digits.preview()
     assert len(data) == 100
 
 

@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from ganvas.errors import DataError
+from ganvas.parts import image_spec
 from ganvas.shelves.data.reading import prepare
 from ganvas.shelves.data.reading.options import ImageOptions
 from ganvas.shelves.data.reading.store import subset
 from ganvas.shelves.data.sets.folder import Folder
-from ganvas.types import DataSpec
 
 Write = Callable[..., list[np.ndarray]]
 
@@ -40,7 +40,7 @@ def refused(problem: str, hint: str, **keys: Any) -> DataError:
 def test_a_flat_folder_round_trips_in_sorted_order(tmp_path: Path, write_images: Write) -> None:
     pixels = write_images(tmp_path, "b.png", "a.PNG", "c.png", size=(5, 7))
     data = Folder(path=tmp_path)
-    assert data.spec == DataSpec((3, 5, 7))
+    assert data.spec == image_spec((3, 5, 7))
     assert data.class_names == ()
     assert np.array_equal(pixels_of(data), pixels)
     batch = data.batch(np.array([2, 0, 2]), np.random.default_rng(0))
@@ -280,5 +280,5 @@ def test_preview_promises_what_comes(tmp_path: Path, write_images: Write) -> Non
     write_images(tmp_path, "cat/1.png", "dog/1.png")
     options = ImageOptions(size=(8, 16), channels=1)
     assert Folder.preview(path=tmp_path, images=options) == Folder(path=tmp_path, images=options).spec
-    assert Folder.preview(path=tmp_path / "absent") == DataSpec((3, 32, 32), 2)
+    assert Folder.preview(path=tmp_path / "absent") == image_spec((3, 32, 32), 2)
     assert Folder.preview(path=tmp_path, labels="none").num_classes == 0

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image, ImageFilter
 
 from ganvas.errors import UsageError
+from ganvas.parts import image_spec
 from ganvas.shelves.data.sets.shapes import Shapes
 from ganvas.toys.shapes import CENTRE, COLOURS, GROUND, KINDS, SIZE, cell, draw, num_cells, random_factors, recover
-from ganvas.types import DataSpec
 
 FACTORS = random_factors(2000, 7)
 CLEAN = draw(FACTORS, 32)
@@ -104,7 +104,7 @@ def test_cells_number_the_grid() -> None:
 
 def test_the_data_set() -> None:
     data = Shapes(count=200)
-    assert data.spec == DataSpec((3, 32, 32), 4) == Shapes.preview()
+    assert data.spec == image_spec((3, 32, 32), 4) == Shapes.preview()
     assert data.class_names == KINDS
     assert len(COLOURS) == 6
     batch = data.batch(np.arange(200), np.random.default_rng(0))

@@ -5,10 +5,11 @@ import pytest
 from scipy.stats import chisquare
 
 from ganvas import parts
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.shelves.data.sets.digits import Digits
 from ganvas.shelves.data.sets.stacked_digits import StackedDigits
-from ganvas.types import Dataset, DataSpec
+from ganvas.types import Dataset
 
 
 def content(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -39,7 +40,7 @@ def test_modes_are_equally_likely_and_all_there() -> None:
 
 def test_more_pictures_and_other_seeds_and_sizes() -> None:
     data = StackedDigits(count=30, size=16)
-    assert data.spec == DataSpec((3, 16, 16), 1000) == StackedDigits.preview(size=16)
+    assert data.spec == image_spec((3, 16, 16), 1000) == StackedDigits.preview(size=16)
     prints = {
         parts.build("dataset", check_node("dataset", {"use": "stacked-digits", "count": 30, **change})).fingerprint
         for change in ({}, {"size": 16}, {"seed": 1}, {"split": "test"}, {"count": 31})

@@ -26,6 +26,7 @@ from ganvas.engine.trainer import Hooks
 from ganvas.errors import BadValue
 from ganvas.files.files import read_rows
 from ganvas.model import Model
+from ganvas.parts import data_spec, image_spec
 from ganvas.parts.values import choices
 from ganvas.recipe import catalogue, yaml12
 from ganvas.recipe.check import check_node
@@ -36,7 +37,7 @@ from ganvas.shelves.metrics import classification_accuracy
 from ganvas.shelves.regularizers.spectrum import radial_spectrum
 from ganvas.training.session import Watcher
 from ganvas.training.train import train
-from ganvas.types import DataSpec, Evidence, EvidenceSet, Latent, LatentSpec, Scores, Turn
+from ganvas.types import Evidence, EvidenceSet, Latent, LatentSpec, Scores, Turn
 
 SOURCE = Path(ganvas.__file__).parent
 DEVICE = re.compile(r"""["'](cuda|mps|xpu|hip)(:\d+)?["']""")
@@ -149,7 +150,7 @@ class Counting(nn.Module):
 
 def linear_model(slope: float) -> Model:
     nets = {"generator": Identity(), "discriminator": Counting(slope)}
-    return Model({"sampler": {"use": "plain"}}, DataSpec((16,), modality="points"), nets)
+    return Model({"sampler": {"use": "plain"}}, data_spec("plane", (16,)), nets)
 
 
 @pytest.mark.parametrize("steps", [0, 1, 4, 10])
@@ -212,7 +213,9 @@ def logits_of(normalize: str | None, *, scale: float) -> Tensor:
     """Class logits of an auxiliary classifier, the weights of whose class 3 are `scale` times what they were."""
     torch.manual_seed(0)
     keys = {} if normalize is None else {"normalize": normalize}
-    head = build("conditioning", "auxiliary-classifier", 6, DataSpec((1, 8, 8), 10), lambda layer: layer, True, **keys)
+    head = build(
+        "conditioning", "auxiliary-classifier", 6, image_spec((1, 8, 8), 10), lambda layer: layer, True, **keys
+    )
     with torch.no_grad():
         head.classifier.linear.weight[3] *= scale
     return head(torch.randn(5, 6, generator=torch.Generator().manual_seed(1))).extra["class_logits"]

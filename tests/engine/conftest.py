@@ -18,15 +18,15 @@ from ganvas.engine.feed import Feed
 from ganvas.engine.layout import Replicated
 from ganvas.engine.optim import Optim
 from ganvas.engine.trainer import Hooks, Trainer
-from ganvas.parts import Entry
+from ganvas.parts import Entry, image_spec
 from ganvas.recipe.schema import Ema, Train
-from ganvas.types import Batch, DataSpec, Update
+from ganvas.types import Batch, Update
 
 
 class Points:
     """A data set of `n` points (2, 1, 3) that are functions of their index."""
 
-    spec = DataSpec((2, 1, 3))
+    spec = image_spec((2, 1, 3))
     fingerprint = "points"
     class_names = ()
 

@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ganvas.engine.feed import Feed, micro_batches
-from ganvas.types import Batch, DataSpec
+from ganvas.parts import image_spec
+from ganvas.types import Batch
 
 
 class Indices:
     """A data set whose datum i is i, and which shows what its random numbers were."""
 
-    spec = DataSpec((1,))
+    spec = image_spec((1,))
     fingerprint = "indices"
     class_names = ()
 

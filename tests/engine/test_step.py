@@ -17,9 +17,10 @@ from ganvas.engine.precision import autocast
 from ganvas.engine.trainer import Hooks, Trainer
 from ganvas.errors import BadValue
 from ganvas.files.files import read_rows, read_tensors
+from ganvas.parts import image_spec
 from ganvas.recipe.recipe import Recipe
 from ganvas.training.train import train
-from ganvas.types import Batch, DataSpec, Update
+from ganvas.types import Batch, Update
 
 Watch = Callable[..., list[list[torch.Tensor]]]
 Make = Callable[..., Trainer]
@@ -172,7 +173,7 @@ def test_freezing_what_is_not_there_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("every", [1, 4])
 def test_penalties_are_float32_whatever_the_precision(every: int) -> None:
-    spec = DataSpec((1, 8, 8), num_classes=10)
+    spec = image_spec((1, 8, 8), num_classes=10)
     torch.manual_seed(0)
     nets = {
         "generator": parts.build("network", {"use": "sngan-generator", "width": 8, "z_dim": 8}, spec),

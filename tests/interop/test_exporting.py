@@ -19,8 +19,9 @@ from ganvas.interop.checkpoints import import_checkpoint
 from ganvas.interop.official import before, export_official
 from ganvas.interop.onnx_file import as_onnx
 from ganvas.model import Model
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
-from ganvas.types import DataSpec, Generator
+from ganvas.types import Generator
 
 ITERATED = (".u0", ".sv0")  # not unique: any vector whose next power iteration is ours will do
 
@@ -95,7 +96,7 @@ def test_stylegan2_in_official_keys(tmp_path: Path) -> None:
 @pytest.mark.parametrize("architecture", ["skip", "resnet", "orig"])
 def test_stylegan2_of_ours_with_labels(architecture: str, tmp_path: Path) -> None:
     """Every architecture, conditional; arguments travel with it, and without them shapes tell what they can."""
-    spec = DataSpec((1, 16, 16), 3)
+    spec = image_spec((1, 16, 16), 3)
     nodes: dict[str, Any] = {
         "generator": {
             "use": "stylegan2-generator", "z_dim": 6, "w_dim": 8, "channel_base": 128, "channel_max": 12,
@@ -144,7 +145,7 @@ def test_the_command_line(trained_run: Path, tmp_path: Path, capsys: pytest.Capt
 
 
 def test_networks_without_a_counterpart(tmp_path: Path) -> None:
-    spec = DataSpec((3, 32, 32), 4)
+    spec = image_spec((3, 32, 32), 4)
     for node in (
         {"use": "biggan-generator", "width": 8, "z_dim": 8, "conditioning": None},
         {"use": "sngan-generator", "width": 8, "z_dim": 8},
@@ -167,7 +168,7 @@ def generators() -> list[str]:
 
 
 def built(name: str) -> Model:
-    part, spec = parts.find("network", name), DataSpec((3, 32, 32), 4)
+    part, spec = parts.find("network", name), image_spec((3, 32, 32), 4)
     torch.manual_seed(0)
     net = parts.build("network", {"use": name, **part.tiny}, spec)
     if not isinstance(net, Generator):

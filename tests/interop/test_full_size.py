@@ -16,6 +16,7 @@ from ganvas import parts
 from ganvas.interop.checkpoints import import_checkpoint
 from ganvas.interop.official import export_official
 from ganvas.model import Model
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.types import DataSpec
 
@@ -68,14 +69,14 @@ def made(family: str, role: str, spec: DataSpec, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("role", ["generator", "discriminator"])
 def test_biggan_of_imagenet_at_128_pixels(role: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = made("biggan", role, DataSpec((3, 128, 128), 1000), monkeypatch)
+    model = made("biggan", role, image_spec((3, 128, 128), 1000), monkeypatch)
     file = tmp_path / "official.pth"
     export_official(model, "biggan", file, role=role)
     official = torch.load(file, weights_only=True)
     assert learnt(official) == BIGGAN[role]
     found = import_checkpoint(file, "biggan")
     assert found.parameters == {role: BIGGAN[role]}
-    assert found.spec == DataSpec((3, 128, 128), 1000)
+    assert found.spec == image_spec((3, 128, 128), 1000)
     for key, value in found.imported[role].net.state_dict().items():  # type: ignore[index]
         torch.testing.assert_close(value, model.nets[role].state_dict()[key], rtol=0, atol=1e-5)
     if role == "generator":
@@ -85,7 +86,7 @@ def test_biggan_of_imagenet_at_128_pixels(role: str, tmp_path: Path, monkeypatch
 
 
 def test_stylegan2_of_ffhq_at_256_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = DataSpec((3, 256, 256))
+    spec = image_spec((3, 256, 256))
     one = {role: made("stylegan2-ada", role, spec, monkeypatch) for role in STYLEGAN2}
     networks = {role: model.recipe["networks"][role] for role, model in one.items()}
     both = Model({"networks": networks}, spec, {role: model.nets[role] for role, model in one.items()})

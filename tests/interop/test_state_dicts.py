@@ -14,9 +14,9 @@ import ganvas
 from ganvas.interop.alias_free import Guess, Layer, guesses
 from ganvas.interop.checkpoints import Found, import_checkpoint
 from ganvas.interop.registry import NoImporter, import_network
+from ganvas.parts import image_spec
 from ganvas.shelves.networks.style.stylegan3 import USUAL_BANDS, SynthesisOptions
 from ganvas.shelves.networks.style.stylegan_xl import staged_steps
-from ganvas.types import DataSpec
 
 CASES = {
     "stylegan3_t_g": "stylegan3",
@@ -75,7 +75,7 @@ def test_what_nothing_shows_can_be_said(name: str, tmp_path: Path) -> None:
 def layers(side: int, count: int, stages: list[tuple[int, int]], base: int, most: int) -> list[Layer]:
     """What the official names say of a network, from our own; the first stage leaves a gap in their numbers."""
     options = SynthesisOptions(base, most, 3, False, 10, 0.25, None, 1.0, USUAL_BANDS)
-    steps, _ = staged_steps(DataSpec((3, side, side)), count, stages, options)
+    steps, _ = staged_steps(image_spec((3, side, side)), count, stages, options)
     gap = count - USUAL_BANDS.critical if stages else len(steps)
     return [Layer(i + (i >= gap), step.after.size[0], step.after.channels) for i, step in enumerate(steps)]
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ganvas.errors import DataError, UsageError
+from ganvas.parts import image_spec
 from ganvas.shelves.metrics.linear_separability import LinearSeparability, conditional_entropy, linear_separability
-from ganvas.types import DataSpec, Evidence, EvidenceSet, Latent, LatentSpec
+from ganvas.types import Evidence, EvidenceSet, Latent, LatentSpec
 
 
 def latents(n: int, d: int = 3, seed: int = 0) -> np.ndarray:
@@ -77,7 +78,7 @@ def test_conditional_entropy() -> None:
 class Twisted:
     """Images are latents, turned back to the plane's own coordinates in one model and twisted in the other."""
 
-    spec = DataSpec((1, 1, 2))
+    spec = image_spec((1, 1, 2))
     num_classes = 0
     latents: ClassVar[dict[str, LatentSpec]] = {"z": LatentSpec((2,), "normal")}
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import ganvas
 from ganvas.errors import BadValue, DataError, MissingCapability, UsageError
-from ganvas.parts import build
+from ganvas.parts import build, image_spec
 from ganvas.recipe.check import check_node
 from ganvas.shelves.metrics.perceptual_path_length import (
     PerceptualPathLength,
@@ -22,7 +22,7 @@ from ganvas.shelves.metrics.perceptual_path_length import (
     slerp,
     trimmed_mean,
 )
-from ganvas.types import DataSpec, Evidence, EvidenceSet, Latent, LatentSpec
+from ganvas.types import Evidence, EvidenceSet, Latent, LatentSpec
 
 D = 6
 
@@ -30,7 +30,7 @@ D = 6
 class Linear:
     """G(z) = A z, as a 1 x 1 x D image in float64, for unbounded precision; draws as a model does."""
 
-    spec = DataSpec((1, 1, D))
+    spec = image_spec((1, 1, D))
     num_classes = 0
 
     def __init__(self, prior: str = "normal", scale: float = 1.0) -> None:

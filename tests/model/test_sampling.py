@@ -18,7 +18,8 @@ from ganvas import parts
 from ganvas.errors import GanvasError, MissingCapability, UnknownPart, UsageError
 from ganvas.files.pictures import to_uint8
 from ganvas.model import Capability, HasCritic, HasLatents, Model
-from ganvas.types import DataSpec, Latent, LatentSpec
+from ganvas.parts import data_spec, image_spec
+from ganvas.types import Latent, LatentSpec
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ class Echo(nn.Module):
 
 
 def echo(prior: str = "normal") -> Model:
-    return Model({"sampler": {"use": "plain"}}, DataSpec((16,), modality="points"), {"generator": Echo(prior)})
+    return Model({"sampler": {"use": "plain"}}, data_spec("plane", (16,)), {"generator": Echo(prior)})
 
 
 class Loud(Echo):
@@ -50,7 +51,7 @@ class Loud(Echo):
 
 
 def test_images_lie_in_their_range_whatever_the_generator_ends_in() -> None:
-    images = Model({"sampler": {"use": "plain"}}, DataSpec((1, 4, 4)), {"generator": Loud()}).sample(20, seed=0)
+    images = Model({"sampler": {"use": "plain"}}, image_spec((1, 4, 4)), {"generator": Loud()}).sample(20, seed=0)
     assert images.min() == -1 and images.max() == 1
 
 
@@ -230,8 +231,8 @@ def test_capabilities(model: Model) -> None:
     echo().require(HasLatents)
     with pytest.raises(MissingCapability, match=r"this needs a critic; the model has generator"):
         echo().require(HasLatents, HasCritic)
-    critic = parts.build("network", {"use": "sngan-discriminator", "width": 8}, DataSpec((1, 8, 8)))
-    headless = Model({"sampler": {"use": "plain"}}, DataSpec((1, 8, 8)), {"discriminator": critic})
+    critic = parts.build("network", {"use": "sngan-discriminator", "width": 8}, image_spec((1, 8, 8)))
+    headless = Model({"sampler": {"use": "plain"}}, image_spec((1, 8, 8)), {"discriminator": critic})
     headless.require(HasCritic)
     for call in (
         lambda: headless.sample(1, seed=0),

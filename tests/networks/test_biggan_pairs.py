@@ -15,9 +15,10 @@ from ganvas.errors import BadValue, UsageError
 from ganvas.nn.init import orthogonal
 from ganvas.nn.norms import ConditionalBatchNorm2d
 from ganvas.nn.residual import CriticBlock
+from ganvas.parts import data_spec, image_spec
 from ganvas.shelves.networks.gan.biggan import BigGANGenerator
 from ganvas.shelves.networks.gan.biggan_deep import BigGANDeepGenerator, DeepCriticBlock, DeepGeneratorBlock
-from ganvas.types import Critic, DataSpec, Scores
+from ganvas.types import Critic, Scores
 
 GENERATORS = ["biggan-generator", "biggan-deep-generator"]
 CRITICS = ["biggan-discriminator", "biggan-deep-discriminator"]
@@ -69,7 +70,7 @@ def test_critic_contract(name: str, keys: dict[str, Any]) -> None:
 @pytest.mark.parametrize("size", [(8, 8), (28, 28), (32, 48), (64, 64)], ids=str)
 @pytest.mark.parametrize("channels", [1, 4])
 def test_every_size_and_channel_count(size: tuple[int, int], channels: int) -> None:
-    spec = DataSpec((channels, *size))
+    spec = image_spec((channels, *size))
     for generator, critic in zip(GENERATORS, CRITICS, strict=True):
         images = generate(tiny(generator, spec), n=2, label=None)
         assert images.shape == (2, channels, *size)
@@ -80,26 +81,26 @@ def test_every_size_and_channel_count(size: tuple[int, int], channels: int) -> N
 def test_impossible_sizes_are_refused_with_a_way_out(name: str) -> None:
     for size in ((6, 6), (34, 40), (1024, 1024)):
         with pytest.raises(BadValue, match="x".join(map(str, size))) as caught:
-            tiny(name, DataSpec((3, *size)))
+            tiny(name, image_spec((3, *size)))
         assert caught.value.hint == "data.size=32"
     with pytest.raises(BadValue, match="images"):
-        tiny(name, DataSpec((1, 16000), modality="audio"))
+        tiny(name, data_spec("audio", (1, 16000)))
 
 
 def test_listed_widths_say_how_often_the_image_is_halved() -> None:
-    net = BigGANGenerator(DataSpec((3, 64, 96)), width=(8, 8, 4), z_dim=9)
+    net = BigGANGenerator(image_spec((3, 64, 96)), width=(8, 8, 4), z_dim=9)
     assert net.bottom == (8, 16, 24)
     assert generate(net, 2, None).shape == (2, 3, 64, 96)
     for widths, size, word in (((8, 4, 2), 30, "2 times"), ((8,), 32, "one after each")):
         with pytest.raises(BadValue, match=word) as caught:
-            BigGANGenerator(DataSpec((3, size, size)), width=widths)
+            BigGANGenerator(image_spec((3, size, size)), width=widths)
         assert caught.value.key == "width"
     with pytest.raises(BadValue, match="never rise"):
-        BigGANDeepGenerator(DataSpec((3, 32, 32)), width=(8, 16, 8))
+        BigGANDeepGenerator(image_spec((3, 32, 32)), width=(8, 16, 8))
 
 
 def test_the_latent_is_cut_into_equal_chunks() -> None:
-    spec = DataSpec((3, 64, 64), 5)
+    spec = image_spec((3, 64, 64), 5)
     assert BigGANGenerator(spec, width=16, z_dim=128).latents["z"].shape == (125,)  # 5 chunks of 25, as published
     assert BigGANGenerator(spec, width=16, z_dim=128, hierarchical=False).latents["z"].shape == (128,)
     with pytest.raises(BadValue, match="5 chunks") as caught:
@@ -111,7 +112,7 @@ def test_the_latent_is_cut_into_equal_chunks() -> None:
 
 def test_each_chunk_enters_at_its_block() -> None:
     """Block k's output depends on the first chunk and on chunks 1 to k, and on no later one."""
-    net = BigGANGenerator(DataSpec((3, 32, 32)), width=8, z_dim=8).eval()
+    net = BigGANGenerator(image_spec((3, 32, 32)), width=8, z_dim=8).eval()
     z, seen = torch.randn(1, 8), []
     for block in net.blocks:
         block.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
@@ -128,7 +129,7 @@ def test_each_chunk_enters_at_its_block() -> None:
 def test_labels_asked_for_and_not_there() -> None:
     for name in GENERATORS:
         with pytest.raises(BadValue, match="no classes") as caught:
-            tiny(name, DataSpec((3, 16, 16)), conditioning="shared")
+            tiny(name, image_spec((3, 16, 16)), conditioning="shared")
         assert caught.value.key == "conditioning"
         with pytest.raises(UsageError, match="no labels"):
             generate(tiny(name, conditioning="shared"), label=None)
@@ -147,7 +148,7 @@ def test_the_class_embedding_is_the_one_weight_that_is_not_normalised() -> None:
 
 @pytest.mark.parametrize("skip", ["input", "relu"])
 def test_skips_with_silent_residuals(skip: Literal["input", "relu"]) -> None:
-    x = pictures(DataSpec((8, 6, 6)))
+    x = pictures(image_spec((8, 6, 6)))
     passed = x if skip == "input" else x.relu()
     pooled = F.avg_pool2d(passed, 2)
     block = CriticBlock(
@@ -164,7 +165,7 @@ def test_skips_with_silent_residuals(skip: Literal["input", "relu"]) -> None:
 
 
 def test_deep_generator_blocks_drop_the_last_channels() -> None:
-    x = pictures(DataSpec((8, 3, 3)))
+    x = pictures(image_spec((8, 3, 3)))
     norm = functools.partial(ConditionalBatchNorm2d, condition_dim=2, treat=orthogonal)
     block = DeepGeneratorBlock(8, 4, norm, orthogonal, upsample=True)
     nn.init.zeros_(block.conv4.weight)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ganvas import parts
 from ganvas.errors import BadValue, UsageError
 from ganvas.nn.gradients import input_gradient
+from ganvas.parts import data_spec, image_spec
 from ganvas.shelves.networks.gan.dcgan import DCGANDiscriminator, DCGANGenerator
 from ganvas.shelves.networks.gan.sngan import SNGANDiscriminator, SNGANGenerator, critic_channels, generator_channels
 from ganvas.types import Critic, DataSpec, Generator, Scores
@@ -34,7 +35,7 @@ CRITIC_VARIANTS = [
     ("sngan-discriminator", {"conditioning": {"use": "projection"}, "attention": [8, "block3"]}),
     ("dcgan-deep-discriminator", {"attention": 8}),
 ]
-SPEC = DataSpec((3, 16, 16), 5)
+SPEC = image_spec((3, 16, 16), 5)
 LABEL = torch.tensor([0, 3, 4, 1])
 
 
@@ -112,7 +113,7 @@ def check_state_and_batch(net: nn.Module, run: Callable[[nn.Module, slice], Tens
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_every_size_and_channel_count(size: tuple[int, int], channels: int) -> None:
-    spec = DataSpec((channels, *size))
+    spec = image_spec((channels, *size))
     for generator, critic in zip(GENERATORS, CRITICS, strict=True):
         images = generate(tiny(generator, spec), n=2, label=None)
         assert images.shape == (2, channels, *size)
@@ -123,7 +124,7 @@ def test_every_size_and_channel_count(size: tuple[int, int], channels: int) -> N
 @pytest.mark.parametrize("size", [(6, 6), (34, 40), (30, 30), (32, 50)], ids=str)
 def test_impossible_sizes_are_refused_with_a_way_out(name: str, size: tuple[int, int]) -> None:
     with pytest.raises(BadValue) as caught:
-        tiny(name, DataSpec((3, *size)))
+        tiny(name, image_spec((3, *size)))
     assert "x".join(map(str, size)) in caught.value.problem
     assert caught.value.hint == "data.size=32"
 
@@ -131,12 +132,12 @@ def test_impossible_sizes_are_refused_with_a_way_out(name: str, size: tuple[int,
 @pytest.mark.parametrize("name", [*GENERATORS, *CRITICS])
 def test_data_that_are_no_images_are_refused(name: str) -> None:
     with pytest.raises(BadValue, match="images"):
-        tiny(name, DataSpec((1, 16000), modality="audio"))
+        tiny(name, data_spec("audio", (1, 16000)))
 
 
 def test_residual_widths_end_at_512_pixels() -> None:
     with pytest.raises(BadValue, match="512"):
-        SNGANGenerator(DataSpec((3, 1024, 1024)), width=8)
+        SNGANGenerator(image_spec((3, 1024, 1024)), width=8)
     assert generator_channels(64, 3) == [64] * 4
     assert generator_channels(64, 4) == [64, 32, 16, 8, 4]
     assert critic_channels(64, 4) == [4, 8, 16, 32, 64]
@@ -144,7 +145,7 @@ def test_residual_widths_end_at_512_pixels() -> None:
 
 
 def test_labels_asked_for_and_not_there() -> None:
-    unlabelled = DataSpec((3, 16, 16))
+    unlabelled = image_spec((3, 16, 16))
     for name in GENERATORS:
         with pytest.raises(BadValue, match="no classes") as caught:
             tiny(name, unlabelled, conditioning="batch-norm")
@@ -160,14 +161,14 @@ def test_labels_asked_for_and_not_there() -> None:
 
 
 def test_attention_stands_where_it_is_asked_for() -> None:
-    generator = SNGANGenerator(DataSpec((3, 64, 64)), width=16, attention=(16, 64))
+    generator = SNGANGenerator(image_spec((3, 64, 64)), width=16, attention=(16, 64))
     assert [type(block).__name__ for block in generator.blocks].index("SelfAttention") == 2
     assert type(generator.blocks[-1]).__name__ == "SelfAttention"
-    critic = SNGANDiscriminator(DataSpec((3, 32, 32)), width=16, attention="block3")
+    critic = SNGANDiscriminator(image_spec((3, 32, 32)), width=16, attention="block3")
     assert type(critic.blocks[3]).__name__ == "SelfAttention"
     for place in (7, "block9", 0):
         with pytest.raises(BadValue, match="there are 16, 8 pixels") as caught:
-            SNGANDiscriminator(DataSpec((3, 32, 32)), width=16, attention=place)
+            SNGANDiscriminator(image_spec((3, 32, 32)), width=16, attention=place)
         assert caught.value.key == "attention"
 
 
@@ -238,7 +239,7 @@ def test_the_critic_sums_over_pixels_and_skips_from_relu() -> None:
 
 @pytest.mark.system("dcgan")
 def test_dcgan_has_the_example_s_parameter_counts() -> None:
-    spec = DataSpec((3, 64, 64))
+    spec = image_spec((3, 64, 64))
     assert sum(each.numel() for each in DCGANGenerator(spec).parameters()) == 3_576_704
     assert sum(each.numel() for each in DCGANDiscriminator(spec).parameters()) == 2_765_568
 
@@ -246,7 +247,7 @@ def test_dcgan_has_the_example_s_parameter_counts() -> None:
 @pytest.mark.system("dcgan")
 def test_dcgan_starts_from_the_paper_s_noise() -> None:
     torch.manual_seed(0)
-    spec = DataSpec((3, 64, 64))
+    spec = image_spec((3, 64, 64))
     for net in (DCGANGenerator(spec), DCGANDiscriminator(spec)):
         for module in net.modules():
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):

@@ -16,14 +16,14 @@ from ganvas.files.files import read_rows
 from ganvas.nn.init import normal, orthogonal, treatment
 from ganvas.nn.spectral import PowerIteration, SpectralNorm, learnt_weight, spectral, spectral_values
 from ganvas.nn.weight_norm import WeightNorm, weight_norm
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.recipe.recipe import Recipe
 from ganvas.training.check import check
 from ganvas.training.session import Watcher
 from ganvas.training.train import train
-from ganvas.types import DataSpec
 
-SPEC = DataSpec((1, 16, 16), 5)
+SPEC = image_spec((1, 16, 16), 5)
 LAYERS = {
     "linear": lambda: nn.Linear(7, 5),
     "conv": lambda: nn.Conv2d(3, 6, 3, padding=1),

@@ -14,10 +14,11 @@ from ganvas import parts
 from ganvas.errors import BadValue, UsageError
 from ganvas.nn.codes import CodeReader, Codes, codes_of
 from ganvas.nn.init import orthogonal
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
-from ganvas.types import Batch, Coded, DataSpec, Staged
+from ganvas.types import Batch, Coded, Staged
 
-SPEC = DataSpec((1, 16, 16), 5)
+SPEC = image_spec((1, 16, 16), 5)
 LABEL = torch.tensor([0, 3, 4, 1])
 GENERATORS = [
     ("sngan-generator", {"attention": 8}),
@@ -147,7 +148,7 @@ def test_codes_of_no_kind_are_refused() -> None:
 
 def task_of(generator: dict[str, Any], head: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """InfoGAN without an adversarial loss, on 8x8 images."""
-    spec = DataSpec((1, 8, 8))
+    spec = image_spec((1, 8, 8))
     head = {"use": "info", **head}
     nets = {
         "generator": build("network", "sngan-generator", spec, **generator),

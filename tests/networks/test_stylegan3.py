@@ -22,6 +22,7 @@ from ganvas import parts
 from ganvas.errors import BadValue, UsageError
 from ganvas.interop.registry import OfficialCase, import_network
 from ganvas.nn.filtered import FilteredLeaky, lowpass_taps, radial_taps
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.shelves.metrics.equivariance import (
     RotationEquivariance,
@@ -66,14 +67,14 @@ def generator(spec: DataSpec, **keys: Any) -> StyleGAN3Generator:
 )
 def test_parameter_counts_of_the_published_configurations(side: int, keys: dict[str, Any], count: int) -> None:
     with torch.device("meta"):
-        net = build("stylegan3-generator", DataSpec((3, side, side)), **keys)
+        net = build("stylegan3-generator", image_spec((3, side, side)), **keys)
     assert sum(each.numel() for each in net.parameters()) == count
 
 
 def test_sampling_rates_and_sizes_of_the_published_layout() -> None:
     """The layers of the 1024 px network as its code names them: L0_36_512, ..., L13_1024_32, L14_1024_3."""
     with torch.device("meta"):
-        net = build("stylegan3-generator", DataSpec((3, 1024, 1024)))
+        net = build("stylegan3-generator", image_spec((3, 1024, 1024)))
     outputs = [36, 36, 52, 52, 84, 148, 148, 276, 276, 532, 1044, 1044, 1044, 1024]
     kinds = [layer.activation for layer in net.synthesis.layers[:-1]]
     channels = [layer.weight.shape[0] for layer in net.synthesis.layers]
@@ -90,14 +91,14 @@ def test_sampling_rates_and_sizes_of_the_published_layout() -> None:
 @pytest.mark.parametrize("shape", [(3, 16, 16), (1, 24, 16), (2, 17, 31), (3, 20, 48)])
 @pytest.mark.parametrize("keys", [{}, R])
 def test_any_image_from_16_pixels(shape: tuple[int, ...], keys: dict[str, Any]) -> None:
-    assert generator(DataSpec(shape), **keys)(torch.randn(2, 6)).shape == (2, *shape)
+    assert generator(image_spec(shape), **keys)(torch.randn(2, 6)).shape == (2, *shape)
 
 
 @pytest.mark.parametrize(
     "bands", [{"oversampling": 1}, {"taps": 5}, {"critical": 1}, {"first_cutoff": 1.5, "last_stopband": 1.0}]
 )
 def test_other_bands_fit_together(bands: dict[str, Any]) -> None:
-    net = generator(DataSpec((3, 32, 32)), bands=bands)
+    net = generator(image_spec((3, 32, 32)), bands=bands)
     image = net(torch.randn(2, 6))
     assert image.shape == (2, 3, 32, 32)
     assert torch.isfinite(image).all()
@@ -110,7 +111,7 @@ def test_what_cannot_be_laid_out_is_refused() -> None:
     ]  # fmt: skip
     for shape, keys in wrong:
         with pytest.raises(BadValue) as caught:
-            generator(DataSpec(shape), **keys)
+            generator(image_spec(shape), **keys)
         assert caught.value.hint
 
 
@@ -207,7 +208,7 @@ def test_the_non_linearity_makes_fewer_aliases_than_a_plain_one() -> None:
 
 
 def test_the_input_turns_and_shifts_as_w_says() -> None:
-    net = generator(DataSpec((3, 32, 32)))
+    net = generator(image_spec((3, 32, 32)))
     source: FourierInput = net.synthesis.input
     w = torch.zeros(1, 5)
     straight = source(w)
@@ -221,7 +222,7 @@ def test_the_input_turns_and_shifts_as_w_says() -> None:
 
 
 def test_a_movement_of_the_image_is_a_shift_and_a_turn_of_the_source() -> None:
-    source = generator(DataSpec((3, 32, 32))).synthesis.input
+    source = generator(image_spec((3, 32, 32))).synthesis.input
     w = torch.randn(2, 5)
     source.affine.weight.data.normal_(0, 0.3)
     still = source(w)
@@ -233,7 +234,7 @@ def test_a_movement_of_the_image_is_a_shift_and_a_turn_of_the_source() -> None:
 
 
 def test_magnitudes_follow_training_alone_and_are_divided_by() -> None:
-    net = generator(DataSpec((3, 16, 16)), magnitude_decay=0.9)
+    net = generator(image_spec((3, 16, 16)), magnitude_decay=0.9)
     layer = net.synthesis.layers[1]
     z = torch.randn(4, 6)
     net.eval()(z)
@@ -249,7 +250,7 @@ def test_magnitudes_follow_training_alone_and_are_divided_by() -> None:
     halved = layer(x, w)
     layer.magnitude.fill_(1.0)
     torch.testing.assert_close(halved, layer(x, w) / 2)
-    frozen = generator(DataSpec((3, 16, 16)), magnitude_decay=1.0)
+    frozen = generator(image_spec((3, 16, 16)), magnitude_decay=1.0)
     frozen.train()(z)
     assert all(layer.magnitude == 1 for layer in frozen.synthesis.layers)
 
@@ -267,7 +268,7 @@ def layer_input(net: StyleGAN3Generator, number: int) -> tuple[int, int]:
 
 @pytest.mark.parametrize("keys", [{}, R])
 def test_every_space_leads_to_the_same_image(keys: dict[str, Any]) -> None:
-    net = generator(DataSpec((3, 16, 16), 4), conditioning="mapping", **keys).eval()
+    net = generator(image_spec((3, 16, 16), 4), conditioning="mapping", **keys).eval()
     assert isinstance(net, SpacedGenerator)
     assert isinstance(net, Movable)
     z, label = Latent(torch.randn(3, 6)), torch.tensor([0, 1, 3])
@@ -285,7 +286,7 @@ def test_every_space_leads_to_the_same_image(keys: dict[str, Any]) -> None:
 
 
 def test_the_mean_of_w_follows_training_and_psi_0_is_one_image() -> None:
-    net = generator(DataSpec((3, 16, 16)), average_decay=0.9)
+    net = generator(image_spec((3, 16, 16)), average_decay=0.9)
     z = torch.randn(8, 6)
     w = net.map(z).detach()
     net(z)
@@ -400,13 +401,13 @@ def test_what_cannot_be_measured_is_said() -> None:
     with pytest.raises(UsageError, match="too small"):
         measured(RotationEquivariance(samples=4), Waves(12))
     with pytest.raises(UsageError, match="can be moved"):
-        measured(TranslationEquivariance(samples=4), build("sngan-generator", DataSpec((3, 16, 16)), width=8))
+        measured(TranslationEquivariance(samples=4), build("sngan-generator", image_spec((3, 16, 16)), width=8))
 
 
 def toy_pair(side: int, seed: int) -> tuple[StyleGAN3Generator, StyleGAN2Generator]:
     """StyleGAN3-T with the published margin and StyleGAN2 without noise, which would not move; of like sizes."""
     torch.manual_seed(seed)
-    spec = DataSpec((3, side, side))
+    spec = image_spec((3, side, side))
     keys: dict[str, Any] = {"z_dim": 16, "w_dim": 16, "channel_base": 256, "channel_max": 24, "mapping": {"layers": 2}}
     return (
         build("stylegan3-generator", spec, layers=6, magnitude_decay=0.9, **keys),
@@ -436,14 +437,14 @@ def test_untrained_translation_equivariance_is_20_db_above_stylegan2(seed: int) 
 def test_rotation_equivariance_is_what_radial_filters_and_small_kernels_bring() -> None:
     found = {}
     for name, keys in (("t", {}), ("r", {**R, "channel_base": 512, "channel_max": 32})):
-        net = generator(DataSpec((1, 32, 32)), **{"channel_base": 256, "channel_max": 16, "margin": 10, **keys})
+        net = generator(image_spec((1, 32, 32)), **{"channel_base": 256, "channel_max": 16, "margin": 10, **keys})
         found[name] = measured(RotationEquivariance(samples=8), net)["eq_r"]
     assert found["r"] > found["t"] + 20
 
 
 def train_briefly(net: nn.Module, real: Tensor, steps: int) -> None:
     """Non-saturating loss with lazy R1 against StyleGAN2's critic."""
-    critic = build("stylegan2-discriminator", DataSpec((3, 16, 16)), channel_base=256, channel_max=24)
+    critic = build("stylegan2-discriminator", image_spec((3, 16, 16)), channel_base=256, channel_max=24)
     optimizers = [
         torch.optim.Adam(each.parameters(), rate, (0.0, 0.99)) for each, rate in ((critic, 2e-3), (net, 2.5e-3))
     ]

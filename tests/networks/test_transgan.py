@@ -16,6 +16,7 @@ from ganvas import parts
 from ganvas.errors import BadValue
 from ganvas.nn.relative_position import RelativePositionBias, distances
 from ganvas.nn.windows import join_windows, split_windows
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.shelves.networks.transformer.transgan import GridAttention
 from ganvas.types import DataSpec
@@ -81,7 +82,7 @@ def test_noise_is_of_learnt_strength_and_for_training_alone(name: str) -> None:
     keys = {"width": 32, "heads": 2, "noise": True} | (
         {"depths": [1, 1], "z_dim": 4} if "gen" in name else {"depth": 1}
     )
-    net = build(name, DataSpec((1, 8, 8)), **keys)
+    net = build(name, image_spec((1, 8, 8)), **keys)
     data = torch.randn(2, 4) if "gen" in name else torch.randn(2, 1, 8, 8)
 
     def said() -> torch.Tensor:
@@ -98,7 +99,7 @@ def test_noise_is_of_learnt_strength_and_for_training_alone(name: str) -> None:
 
 
 def test_stages_double_the_sides_and_quarter_the_channels() -> None:
-    net = build("transgan-generator", DataSpec((3, 16, 24)), width=64, depths=[1, 2, 1], heads=2, z_dim=4)
+    net = build("transgan-generator", image_spec((3, 16, 24)), width=64, depths=[1, 2, 1], heads=2, z_dim=4)
     assert [tuple(each.shape) for each in net.positions] == [(1, 24, 64), (1, 96, 16), (1, 384, 4)]
     assert [len(stage) for stage in net.stages] == [1, 2, 1]
     assert net(torch.randn(2, 4)).shape == (2, 3, 16, 24)
@@ -107,16 +108,16 @@ def test_stages_double_the_sides_and_quarter_the_channels() -> None:
 def test_normalised_latents_are_read_by_direction_alone() -> None:
     keys = {"width": 16, "depths": [1], "heads": 2, "z_dim": 4}
     z = torch.randn(3, 4)
-    net = build("transgan-generator", DataSpec((1, 8, 8)), **keys, normalize_latent=True)
+    net = build("transgan-generator", image_spec((1, 8, 8)), **keys, normalize_latent=True)
     torch.testing.assert_close(net(z), net(5 * z))
-    net = build("transgan-generator", DataSpec((1, 8, 8)), **keys)
+    net = build("transgan-generator", image_spec((1, 8, 8)), **keys)
     assert (net(z) - net(5 * z)).abs().max() > 1e-3
 
 
 def test_the_critic_reads_small_and_large_patches() -> None:
     """Without the small ones its stages still see the image, and without the large ones, too."""
     for silent in ("embed1", "embed2"):
-        net = build("transgan-discriminator", DataSpec((1, 8, 8)), width=16, depth=1, heads=2).eval()
+        net = build("transgan-discriminator", image_spec((1, 8, 8)), width=16, depth=1, heads=2).eval()
         nn.init.zeros_(getattr(net, silent).weight)
         image = torch.randn(1, 1, 8, 8, requires_grad=True)
         (slope,) = torch.autograd.grad(net(image).logits.sum(), image)
@@ -139,5 +140,5 @@ def test_the_critic_reads_small_and_large_patches() -> None:
 )
 def test_what_cannot_be_is_refused_with_a_hint(use: str, shape: tuple[int, ...], keys: dict[str, object]) -> None:
     with pytest.raises(BadValue) as caught:
-        build(use, DataSpec(shape), **keys)
+        build(use, image_spec(shape), **keys)
     assert caught.value.hint

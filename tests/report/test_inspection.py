@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from ganvas import cli, parts, report
 from ganvas.model import Model
 from ganvas.nn.eight_bit import eight_bit
+from ganvas.parts import image_spec
 from ganvas.report import panels
 from ganvas.report.figures import figure
-from ganvas.types import Chart, DataSpec, Evidence, EvidenceSet, LatentSpec, Panel, Sheet
+from ganvas.types import Chart, Evidence, EvidenceSet, LatentSpec, Panel, Sheet
 
 
 def images(n: int, seed: int, side: int = 8) -> Tensor:
@@ -72,7 +73,7 @@ def test_the_spectrum_shows_what_a_blur_takes_away() -> None:
 
 
 def test_a_walk_between_two_latents_is_monotone() -> None:
-    model = Model({"sampler": {"use": "plain"}}, DataSpec((1, 8, 8)), {"generator": Constant()})
+    model = Model({"sampler": {"use": "plain"}}, image_spec((1, 8, 8)), {"generator": Constant()})
     panel = analysis("interpolation", rows=3, columns=5)(Evidence(side(images(2, 0)), side(images(2, 0)), model=model))
     levels = panel.sheets[0].images[:, 0, 0, 0].view(3, 5).float()
     ends = model.draw(6, seed=0).values[:, 0]
@@ -84,7 +85,7 @@ def test_a_walk_between_two_latents_is_monotone() -> None:
 
 
 def test_an_unconditional_model_without_a_critic_has_neither_section() -> None:
-    model = Model({"sampler": {"use": "plain"}}, DataSpec((1, 8, 8)), {"generator": Constant()})
+    model = Model({"sampler": {"use": "plain"}}, image_spec((1, 8, 8)), {"generator": Constant()})
     seen = Evidence(side(images(20, 0)), side(images(20, 1)), model=model)
     assert analysis("classes")(seen) is None
     assert analysis("critic")(seen) is None

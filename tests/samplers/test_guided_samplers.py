@@ -8,7 +8,8 @@ from scipy import stats
 from torch import Tensor, nn
 
 from ganvas.model import Model
-from ganvas.types import DataSpec, LatentSpec, Scores
+from ganvas.parts import image_spec
+from ganvas.types import LatentSpec, Scores
 
 PIXELS = 16
 
@@ -42,7 +43,7 @@ class Tilted(nn.Module):
 
 def model(tilt: float) -> Model:
     nets = {"generator": Identity(), "discriminator": Tilted(tilt)}
-    return Model({"sampler": {"use": "plain"}}, DataSpec((PIXELS,), modality="points"), nets)
+    return Model({"sampler": {"use": "plain"}}, image_spec((PIXELS,), modality="points"), nets)
 
 
 def test_no_steps_is_plain_sampling_to_the_last_bit() -> None:

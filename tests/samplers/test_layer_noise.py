@@ -13,10 +13,11 @@ from ganvas import parts
 from ganvas.errors import MissingCapability, UsageError
 from ganvas.model import Model
 from ganvas.model.walk import walk
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
-from ganvas.types import DataSpec, Noisy
+from ganvas.types import Noisy
 
-SPEC = DataSpec((3, 16, 16))
+SPEC = image_spec((3, 16, 16))
 KEYS = {"z_dim": 6, "w_dim": 5, "channel_base": 64, "channel_max": 8, "mapping": {"layers": 2}}
 NODES: dict[str, dict[str, Any]] = {name: {"use": f"{name}-generator", **KEYS} for name in ("stylegan", "stylegan2")}
 NODES["mobilestylegan"] = {"use": "mobilestylegan-generator", **KEYS}

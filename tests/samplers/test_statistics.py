@@ -6,12 +6,12 @@ import torch
 from ganvas import parts
 from ganvas.errors import MissingCapability
 from ganvas.model import Model
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
-from ganvas.types import DataSpec
 
 
 def model(use: str = "sngan-generator", **keys: object) -> Model:
-    spec = DataSpec((1, 8, 8), num_classes=3)
+    spec = image_spec((1, 8, 8), num_classes=3)
     torch.manual_seed(0)
     net = parts.build("network", check_node("network", {"use": use, "width": 8, "z_dim": 6, **keys}), spec)
     return Model({"sampler": {"use": "plain"}}, spec, {"generator": net})

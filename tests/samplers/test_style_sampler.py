@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ganvas.errors import MissingCapability, UsageError
 from ganvas.model import Model
-from ganvas.types import DataSpec, Latent, LatentSpec
+from ganvas.parts import image_spec
+from ganvas.types import Latent, LatentSpec
 
 L, W = 4, 3
 
@@ -44,7 +45,7 @@ class Styled(nn.Module):
 
 
 def ws(n: int = 70, **sampler: Any) -> Tensor:
-    model = Model({"sampler": {"use": "plain"}}, DataSpec((1, L, W)), {"generator": Styled()})
+    model = Model({"sampler": {"use": "plain"}}, image_spec((1, L, W)), {"generator": Styled()})
     wish = {"use": "style", **sampler} if sampler else None
     return 16 * model.sample(n, seed=0, sampler=wish)[:, 0]  # (n, L, W)
 
@@ -74,7 +75,7 @@ def test_mixed_layers_are_the_next_images_whatever_the_count() -> None:
 def test_layers_that_are_not_there_and_generators_without_w_are_refused() -> None:
     with pytest.raises(UsageError, match="0 to 3"):
         ws(mix=[2, 4])
-    plain = Model({"sampler": {"use": "plain"}}, DataSpec((1, 1, 3)), {"generator": Plain()})
+    plain = Model({"sampler": {"use": "plain"}}, image_spec((1, 1, 3)), {"generator": Plain()})
     with pytest.raises(UsageError, match="space w"):
         plain.sample(2, sampler="style")
 
@@ -91,7 +92,7 @@ class Plain(nn.Module):
 
 
 def test_points_of_w_are_where_the_mapping_takes_z() -> None:
-    model = Model({"sampler": {"use": "plain"}}, DataSpec((1, L, W)), {"generator": Styled()})
+    model = Model({"sampler": {"use": "plain"}}, image_spec((1, L, W)), {"generator": Styled()})
     z, w = model.draw(5, seed=3), model.draw(5, seed=3, space="w")
     torch.testing.assert_close(w.values, 2 * z.values + 1)
     torch.testing.assert_close(model.synthesize(w), model.synthesize(z))

@@ -12,13 +12,14 @@ from sklearn.datasets import make_swiss_roll
 from torch import Tensor, nn
 
 from ganvas import parts
+from ganvas.parts import data_spec
 from ganvas.recipe.check import check_node
 from ganvas.toys.plane import centres, modes_found
 from ganvas.types import Batch, DataSpec
 
 RING = torch.tensor(centres(8, "ring"), dtype=torch.float32)
 STD, Z_DIM = 0.05, 8
-SPEC = DataSpec((2,), modality="points")
+SPEC = data_spec("plane", (2,))
 
 
 def points(n: int) -> Tensor:

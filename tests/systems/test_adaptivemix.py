@@ -17,9 +17,10 @@ from torch.nn import functional as F
 
 from ganvas import parts
 from ganvas.errors import BadValue
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
-from ganvas.types import Batch, DataSpec, Latent, Scores, Turn
+from ganvas.types import Batch, Latent, Scores, Turn
 
 pytestmark = pytest.mark.system("adaptivemix")
 
@@ -112,7 +113,7 @@ class Judging(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.body = nn.Sequential(nn.Linear(D, 20), nn.Tanh())
-        self.head = parts.build("conditioning", {"use": "plain"}, 20, DataSpec((D,)), lambda layer: layer)
+        self.head = parts.build("conditioning", {"use": "plain"}, 20, image_spec((D,)), lambda layer: layer)
 
     def forward(self, data: Tensor, label: Tensor | None = None) -> Scores:
         return self.head(self.body(data), label)
@@ -159,7 +160,7 @@ def test_what_judges_nothing_is_refused() -> None:
 
 # ------------------------------------------------------------------------------------------- a toy
 
-SPEC = DataSpec((1, 16, 16), 10)
+SPEC = image_spec((1, 16, 16), 10)
 
 
 def digits() -> Batch:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganvas import parts
-from ganvas.types import DataSpec, Latent, Scores, Turn
+from ganvas.parts import image_spec
+from ganvas.types import Latent, Scores, Turn
 
 pytestmark = pytest.mark.system("adc-gan")
 
@@ -17,7 +18,7 @@ HINGE = parts.build("objective", {"use": "hinge"})
 
 
 def head_of(name: str, features: int = 1, classes: int = K) -> nn.Module:
-    spec = DataSpec((1, 8, 8), classes)
+    spec = image_spec((1, 8, 8), classes)
     return parts.build("conditioning", {"use": name}, features, spec, lambda layer: layer)
 
 

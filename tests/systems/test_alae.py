@@ -17,15 +17,16 @@ from ganvas.engine.build import Plan, build_networks, build_task, build_trainer
 from ganvas.engine.trainer import Hooks
 from ganvas.errors import BadValue, DataError, MissingCapability
 from ganvas.model import HasCritic, HasEncoder, HasLatents, Model
+from ganvas.parts import image_spec
 from ganvas.recipe.recipe import Recipe
 from ganvas.shelves.networks.style.alae import ALAEEncoder, StyleReader
 from ganvas.shelves.tasks.alae import ALAE
 from ganvas.training.train import train
-from ganvas.types import Batch, DataSpec, Latent
+from ganvas.types import Batch, Latent
 
 pytestmark = pytest.mark.system("alae")
 
-SPEC = DataSpec((1, 8, 8), num_classes=10)
+SPEC = image_spec((1, 8, 8), num_classes=10)
 MLP = "tiny/digits-alae"
 STYLE = (
     "networks.generator={use: stylegan2-generator, z_dim: 8, w_dim: 16, channel_base: 128, channel_max: 16}",
@@ -171,7 +172,7 @@ def test_reader_leaves_mean_0_and_variance_1() -> None:
 
 
 def test_encoder_s_w_is_the_sum_of_what_its_readers_say_and_there_are_two_a_resolution() -> None:
-    net = ALAEEncoder(DataSpec((3, 32, 64)), w_dim=5, channel_base=128, channel_max=16)
+    net = ALAEEncoder(image_spec((3, 32, 64)), w_dim=5, channel_base=128, channel_max=16)
     said: list[Tensor] = []
     sizes: list[tuple[int, ...]] = []
 
@@ -185,7 +186,7 @@ def test_encoder_s_w_is_the_sum_of_what_its_readers_say_and_there_are_two_a_reso
     w = net(torch.randn(2, 3, 32, 64))
     torch.testing.assert_close(w, torch.stack(said).sum(0))
     assert sizes == [(32, 64), (16, 32), (16, 32), (8, 16), (8, 16), (4, 8), (4, 8), (4, 8)]  # as StyleGAN has layers
-    assert len(said) == parts.build("network", {"use": "stylegan2-generator"}, DataSpec((3, 32, 64))).layers
+    assert len(said) == parts.build("network", {"use": "stylegan2-generator"}, image_spec((3, 32, 64))).layers
 
 
 # --------------------------------------------------------------------------------------------- a model that encodes

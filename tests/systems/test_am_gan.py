@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from ganvas import parts
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.shelves.conditioning.classes import activation_maximisation, label_gan
 from ganvas.shelves.metrics.am_score import am_score
 from ganvas.shelves.metrics.inception_score import inception_score
 from ganvas.training.train import train
-from ganvas.types import DataSpec, Latent, Scores, Turn
+from ganvas.types import Latent, Scores, Turn
 
 pytestmark = pytest.mark.system("am-gan")
 
@@ -54,7 +55,7 @@ def test_gradient_of_label_gan_is_the_mixture_over_all_classes() -> None:
 
 
 def test_dynamic_target_is_the_likeliest_real_class() -> None:
-    head = parts.build("conditioning", {"use": "am-gan", "target": "likeliest"}, 3, DataSpec((1,), K), lambda x: x)
+    head = parts.build("conditioning", {"use": "am-gan", "target": "likeliest"}, 3, image_spec((1,), K), lambda x: x)
     a = logits().detach()
     scores = Scores(a[:, 0], a, {"class_scores": a})
     turn = Turn({}, 0, a, None, Latent(a), None, critic=None, generate=None)
@@ -65,7 +66,7 @@ def test_dynamic_target_is_the_likeliest_real_class() -> None:
 
 
 def test_with_one_class_it_is_the_non_saturating_gan() -> None:
-    spec, pair = DataSpec((1,), 1), parts.build("objective", {"use": "non-saturating"})
+    spec, pair = image_spec((1,), 1), parts.build("objective", {"use": "non-saturating"})
     a, other = logits().detach()[:, :2], logits().detach()[:, 2:4]
     head = parts.build("conditioning", {"use": "am-gan"}, 3, spec, lambda x: x)
     real, fake = (Scores(each[:, 0] - each[:, 1], each, {"class_scores": each}) for each in (a, other))

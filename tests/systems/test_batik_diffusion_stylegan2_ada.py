@@ -14,13 +14,14 @@ from torch import Tensor
 from ganvas import parts
 from ganvas.engine.checkpoint import pack, unpack
 from ganvas.errors import BadValue
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.recipe.recipe import Recipe
 from ganvas.shelves.augment.chain import Chain
 from ganvas.shelves.data.sets.motifs import KINDS, Motifs, draw, random_factors
 from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
 from ganvas.training.train import train
-from ganvas.types import Batch, DataSpec, Latent, LevelAugment, Observer, RealMixer, Scores, Turn
+from ganvas.types import Batch, Latent, LevelAugment, Observer, RealMixer, Scores, Turn
 
 pytestmark = pytest.mark.system("batik-diffusion-stylegan2-ada")
 RECIPES = ("tiny/motifs-diffusion-stylegan2-ada", "diffusion-stylegan2-ada-motifs256")
@@ -91,7 +92,7 @@ def test_a_critic_is_told_a_level_only_where_a_link_has_one() -> None:
 
 
 def test_a_critic_that_cannot_be_told_is_refused_with_the_chains_name() -> None:
-    spec = DataSpec((1, 8, 8))
+    spec = image_spec((1, 8, 8))
     nets = {
         "generator": parts.build("network", {"use": "sngan-generator", "width": 8, "z_dim": 8}, spec),
         "discriminator": parts.build(
@@ -163,7 +164,7 @@ def test_resume_in_the_middle_of_an_interval_is_exact() -> None:
 
 def test_both_controllers_are_driven_by_a_step_of_the_task() -> None:
     resolved = Recipe.load(RECIPES[0]).resolve()
-    spec = DataSpec((3, 16, 16), 4)
+    spec = image_spec((3, 16, 16), 4)
     nets = {role: parts.build("network", {k: v for k, v in node.items() if k not in ("from", "net", "freeze")}, spec)
             for role, node in resolved["networks"].items()}  # fmt: skip
     task = parts.build("task", resolved["task"], nets, spec)
@@ -201,7 +202,7 @@ def test_a_motif_depends_on_seed_and_index_alone() -> None:
     assert Motifs(count=10).fingerprint == few.fingerprint
     prints = {Motifs(count=10, **keys).fingerprint for keys in ({}, {"seed": 1}, {"split": "test"}, {"size": 48})}  # type: ignore[arg-type]
     assert len(prints) == 4
-    assert Motifs(count=10, size=40).spec == DataSpec((3, 40, 40), len(KINDS)) == Motifs.preview(size=40)
+    assert Motifs(count=10, size=40).spec == image_spec((3, 40, 40), len(KINDS)) == Motifs.preview(size=40)
 
 
 def test_motifs_repeat_over_the_picture_and_beyond_its_edges() -> None:

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 import ganvas
 from ganvas import parts
 from ganvas.model import Model
-from ganvas.types import DataSpec, LatentSpec
+from ganvas.parts import image_spec
+from ganvas.types import LatentSpec
 
 pytestmark = pytest.mark.system("biggan")
-IMAGENET128 = DataSpec((3, 128, 128), 1000)
+IMAGENET128 = image_spec((3, 128, 128), 1000)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ class Echo(nn.Module):
 
 @pytest.mark.parametrize("a", [0.5, 1.0, 2.0])
 def test_truncated_latents_have_the_std_of_a_truncated_normal(a: float) -> None:
-    model = Model({"sampler": {"use": "plain"}}, DataSpec((1, 32, 32)), {"generator": Echo()})
+    model = Model({"sampler": {"use": "plain"}}, image_spec((1, 32, 32)), {"generator": Echo()})
     z = 8 * model.sample(200, seed=0, sampler={"use": "truncated", "threshold": a})
     expected = math.sqrt(1 - 2 * a * norm.pdf(a) / (2 * norm.cdf(a) - 1))
     assert z.abs().max() <= a
@@ -81,7 +82,7 @@ def test_the_orthogonal_penalty_is_its_equation() -> None:
 def test_the_orthogonal_penalty_reaches_every_matrix_of_the_generator_but_the_embedding() -> None:
     torch.manual_seed(0)
     node = {"use": "biggan-generator", "width": 16, "z_dim": 8, "conditioning": "shared", "attention": 8}
-    net: nn.Module = parts.build("network", node, DataSpec((3, 16, 16), 5))
+    net: nn.Module = parts.build("network", node, image_spec((3, 16, 16), 5))
     for parameter in net.parameters():
         nn.init.normal_(parameter)
     orthogonality(net).backward()

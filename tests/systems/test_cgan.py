@@ -10,12 +10,12 @@ from torch import Tensor
 
 from ganvas import parts
 from ganvas.nn.maxout import Maxout
+from ganvas.parts import image_spec
 from ganvas.training.train import train
-from ganvas.types import DataSpec
 
 pytestmark = pytest.mark.system("cgan")
 
-MNIST = DataSpec((1, 28, 28), 10)
+MNIST = image_spec((1, 28, 28), 10)
 
 
 def test_generator_of_the_paper_has_the_sizes_that_it_says() -> None:
@@ -56,7 +56,7 @@ def test_the_label_reaches_the_score() -> None:
 def test_trained_critic_is_the_conditional_optimum() -> None:
     """D*(x | y) = p(x | y) / (p(x | y) + q(x | y)), on two classes of one dimension, within 0.05."""
     torch.manual_seed(0)
-    spec, pair = DataSpec((1,), 2), parts.build("objective", {"use": "non-saturating"})
+    spec, pair = image_spec((1,), 2), parts.build("objective", {"use": "non-saturating"})
     node = {"use": "cgan-discriminator", "width": 32, "conditioning": {"use": "concatenation", "width": 32}}
     critic = parts.build("network", node, spec)
     real_mean, fake_mean = torch.tensor([-1.0, 1.0]), torch.tensor([0.0, 0.5])

@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from ganvas import parts
 from ganvas.errors import BadValue, MissingCapability, UsageError
 from ganvas.model import Model
+from ganvas.parts import data_spec, image_spec
 from ganvas.recipe.check import check_node
 from ganvas.types import Batch, DataSpec, Latent, LatentSpec, Scores
 
 pytestmark = pytest.mark.system("collaborative-sampling")
 
-PLANE = DataSpec((2,), modality="points")
+PLANE = data_spec("plane", (2,))
 
 
 def model_of(nets: dict[str, nn.Module], spec: DataSpec = PLANE) -> Model:
@@ -87,7 +88,7 @@ class Ratio(nn.Module):
 @pytest.mark.parametrize("rate", [0.05, 0.3])
 def test_steps_between_two_known_gaussians_are_the_closed_form(rate: float) -> None:
     """−∇ softplus(−d) = σ(½ − x) towards the real mean: x ← x + rate · σ(½ − x)."""
-    model = model_of({"generator": Line(), "discriminator": Ratio()}, DataSpec((1,), modality="points"))
+    model = model_of({"generator": Line(), "discriminator": Ratio()}, data_spec("plane", (1,)))
     x = model.sample(50, seed=0).double()
     for steps in (1, 2, 3):
         x = x + rate * torch.sigmoid(0.5 - x)
@@ -101,7 +102,7 @@ def test_steps_between_two_known_gaussians_are_the_closed_form(rate: float) -> N
 
 
 def image_pair(name: str) -> tuple[dict[str, nn.Module], DataSpec]:
-    spec = DataSpec((1, 16, 16))
+    spec = image_spec((1, 16, 16))
     torch.manual_seed(0)
     nodes = {
         "generator": {"use": name, **parts.find("network", name).tiny},

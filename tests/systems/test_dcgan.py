@@ -18,13 +18,14 @@ from torch.nn import functional as F
 
 import ganvas
 from ganvas import parts
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.training.train import train
 from ganvas.types import DataSpec
 
 pytestmark = pytest.mark.system("dcgan")
 
-SPEC = DataSpec((3, 64, 64))
+SPEC = image_spec((3, 64, 64))
 
 
 def network(name: str, spec: DataSpec = SPEC, **keys: object) -> nn.Module:

@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ganvas import parts
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.shelves.augment.diffusion_gan import DiffusionNoise
-from ganvas.types import Batch, DataSpec, Latent, LatentSpec, Scores, Turn
+from ganvas.types import Batch, Latent, LatentSpec, Scores, Turn
 
 pytestmark = pytest.mark.system("diffusion-gan")
 GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden" / "diffusion_gan" / "a.safetensors"
@@ -44,7 +45,7 @@ def test_gradient_through_the_noise_is_shortened_by_the_root_of_alpha_bar() -> N
 
 
 def networks(conditioning: Any) -> dict[str, nn.Module]:
-    spec = DataSpec((1, 8, 8), num_classes=10)
+    spec = image_spec((1, 8, 8), num_classes=10)
     torch.manual_seed(0)
     critic = check_node("network", {"use": "sngan-discriminator", "width": 8, "conditioning": conditioning})
     return {
@@ -54,7 +55,7 @@ def networks(conditioning: Any) -> dict[str, nn.Module]:
 
 
 def test_with_all_steps_0_a_training_step_is_the_plain_gans_to_the_bit() -> None:
-    spec = DataSpec((1, 8, 8), num_classes=10)
+    spec = image_spec((1, 8, 8), num_classes=10)
     batch = Batch(torch.rand(6, 1, 8, 8) * 2 - 1, torch.arange(6))
     diffused, plain = networks({"use": "level", "head": "projection"}), networks("projection")
     shared = {
@@ -175,7 +176,7 @@ class Judge(nn.Module):
         super().__init__()
         self.body = nn.Sequential(nn.Linear(2, 96), nn.LeakyReLU(0.2), nn.Linear(96, 96), nn.LeakyReLU(0.2))
         node = check_node("conditioning", conditioning)
-        self.head = parts.build("conditioning", node, 96, DataSpec((2, 1, 1)), lambda layer: layer)
+        self.head = parts.build("conditioning", node, 96, image_spec((2, 1, 1)), lambda layer: layer)
 
     def forward(self, data: Tensor, label: Tensor | None = None) -> Scores:
         return self.head(self.body(data.flatten(1)), label)  # type: ignore[no-any-return]
@@ -186,7 +187,7 @@ def modes_covered(augment: dict[str, Any] | None, conditioning: Any, seed: int, 
     torch.manual_seed(seed)
     nets = {"generator": Points(), "discriminator": Judge(conditioning)}
     node = {"use": "adversarial", "objective": "non-saturating", **({"augment": augment} if augment else {})}
-    task = parts.build("task", check_node("task", node), nets, DataSpec((2, 1, 1)))
+    task = parts.build("task", check_node("task", node), nets, image_spec((2, 1, 1)))
     optim = {role: torch.optim.Adam(net.parameters(), lr=1e-3, betas=(0.5, 0.99)) for role, net in nets.items()}
     for step in range(steps):
         for update in task.updates():

@@ -12,13 +12,14 @@ from torch.nn import functional as F
 
 from ganvas import parts
 from ganvas.errors import BadValue
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.shelves.networks.gan.fastgan import MULTIPLES, Excitation, Noise, quarter
 from ganvas.types import Batch, DataSpec
 
 pytestmark = pytest.mark.system("fastgan")
 
-SPEC = DataSpec((3, 64, 64))
+SPEC = image_spec((3, 64, 64))
 
 
 def build(name: str, spec: DataSpec = SPEC, **keys: object) -> nn.Module:
@@ -51,7 +52,7 @@ def test_excitation_is_the_large_map_times_a_gate_per_channel() -> None:
 @pytest.mark.parametrize(("size", "gated"), [(32, []), (64, [4]), (256, [4, 5, 6]), (1024, [4, 5, 6, 7])])
 def test_four_doublings_lie_between_a_map_and_the_one_that_it_gates(size: int, gated: list[int]) -> None:
     with torch.device("meta"):
-        net = build("fastgan-generator", DataSpec((3, size, size)), width=16)
+        net = build("fastgan-generator", image_spec((3, size, size)), width=16)
     assert [int(name) for name in net.gates] == gated
     for name, block in net.gates.items():
         assert block.conv1.in_channels == 16 * MULTIPLES[int(name) - 4]
@@ -131,13 +132,13 @@ def test_the_decoders_learn_with_the_critic_and_can_be_left_out() -> None:
 
 def test_small_images_are_refused() -> None:
     with pytest.raises(BadValue, match="32 to 2047"):
-        build("fastgan-discriminator", DataSpec((3, 16, 16)))
+        build("fastgan-discriminator", image_spec((3, 16, 16)))
     with pytest.raises(BadValue, match="below 128 pixels"):
         build("fastgan-generator", SPEC, small_image=True)
 
 
 def test_an_imported_small_image_goes_with_the_large_one() -> None:
-    net = build("fastgan-generator", DataSpec((3, 128, 128)), width=2, z_dim=4, small_image=True).eval()
+    net = build("fastgan-generator", image_spec((3, 128, 128)), width=2, z_dim=4, small_image=True).eval()
     z = torch.randn(2, 4)
     image, small = net.pair(z)
     assert image.shape == small.shape == (2, 3, 128, 128)

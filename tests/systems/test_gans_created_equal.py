@@ -21,10 +21,11 @@ from torch import Tensor, nn
 
 from ganvas import parts
 from ganvas.experiments import study
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.shelves.metrics.shapes_exact import shapes_precision_recall
 from ganvas.toys import shapes
-from ganvas.types import DataSpec, Latent, Scores, Turn
+from ganvas.types import Latent, Scores, Turn
 
 pytestmark = pytest.mark.system("gans-created-equal")
 
@@ -86,7 +87,7 @@ def test_began_balances_its_two_errors_by_hand() -> None:
 
 def test_began_judges_by_how_well_it_rebuilds() -> None:
     torch.manual_seed(0)
-    critic = parts.build("network", {"use": "began-discriminator", "width": 4, "hidden": 8}, DataSpec((1, 8, 8)))
+    critic = parts.build("network", {"use": "began-discriminator", "width": 4, "hidden": 8}, image_spec((1, 8, 8)))
     images = torch.rand(3, 1, 8, 8) * 2 - 1
     scores = critic(images)
     rebuilt = critic.decoder(scores.features)

@@ -16,13 +16,14 @@ from ganvas.errors import BadValue
 from ganvas.model import Model
 from ganvas.nn.directions import sefa
 from ganvas.nn.householder import HouseholderLinear, factors, orthonormal, reflections
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.shelves.networks.style.householder import HouseholderGenerator
 from ganvas.training.train import train
-from ganvas.types import Adopting, Centred, DataSpec, Latent, SpacedGenerator
+from ganvas.types import Adopting, Centred, Latent, SpacedGenerator
 
 pytestmark = pytest.mark.system("householder-projector")
-SPEC = DataSpec((3, 16, 16))
+SPEC = image_spec((3, 16, 16))
 STYLEGAN2 = {
     "use": "stylegan2-generator", "z_dim": 12, "w_dim": 12, "channel_base": 128, "channel_max": 16,
     "mapping": {"layers": 2},

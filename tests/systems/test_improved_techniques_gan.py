@@ -22,9 +22,10 @@ from ganvas.engine.checkpoint import pack, unpack
 from ganvas.errors import BadValue
 from ganvas.nn.minibatch import MinibatchDiscrimination, minibatch_std
 from ganvas.nn.virtual_batch_norm import VirtualBatchNorm2d
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.shelves.metrics.inception_score import inception_score
-from ganvas.types import Batch, DataSpec, Evidence, EvidenceSet
+from ganvas.types import Batch, Evidence, EvidenceSet
 
 pytestmark = pytest.mark.system("improved-techniques-gan")
 GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden" / "metrics" / "a.safetensors"
@@ -75,14 +76,14 @@ def test_critic_sees_that_a_batch_repeats_itself_and_keeps_its_other_head(name: 
     torch.manual_seed(0)
     node = {"use": "dcgan-discriminator", "width": 16, "norm": "none"}
     node["conditioning"] = {"use": name, "head": "projection"}
-    critic = parts.build("network", check_node("network", node), DataSpec((1, 8, 8), 3))
+    critic = parts.build("network", check_node("network", node), image_spec((1, 8, 8), 3))
     images = torch.randn(4, 1, 8, 8)
     label = torch.tensor([0, 1, 2, 0])
     varied, alone = critic(images, label), critic(images[:1].expand(4, -1, -1, -1), label[:1].expand(4))
     assert (varied.logits[0] - alone.logits[0]).abs() > 1e-6
     torch.testing.assert_close(varied.features[0], alone.features[0])  # features say nothing of the batch
     assert not torch.equal(critic(images, label.roll(1)).logits, varied.logits)
-    bare = parts.build("conditioning", check_node("conditioning", name), 5, DataSpec((1, 8, 8)), lambda layer: layer)
+    bare = parts.build("conditioning", check_node("conditioning", name), 5, image_spec((1, 8, 8)), lambda layer: layer)
     extra = {"minibatch-discrimination": 100, "minibatch-std": 1}[name]
     assert bare.inner.linear.weight.shape == (1, 5 + extra)
 
@@ -105,7 +106,7 @@ def test_virtual_batch_norm_uses_the_reference_batch_and_the_sample_itself() -> 
 @pytest.mark.parametrize("conditioning", [None, "concat"])
 def test_virtual_batch_norm_does_not_look_at_the_rest_of_the_batch(conditioning: str | None) -> None:
     torch.manual_seed(0)
-    spec, label = DataSpec((1, 16, 16), 4), torch.tensor([0, 1, 2, 3])
+    spec, label = image_spec((1, 16, 16), 4), torch.tensor([0, 1, 2, 3])
     made = {}
     for norm in ("virtual", "batch"):
         node = {"use": "dcgan-generator", "width": 16, "z_dim": 8, "norm": norm, "reference": 6}
@@ -121,7 +122,7 @@ def test_virtual_batch_norm_does_not_look_at_the_rest_of_the_batch(conditioning:
 
 
 def test_reference_batch_is_saved_with_the_weights() -> None:
-    spec = DataSpec((1, 8, 8))
+    spec = image_spec((1, 8, 8))
     node = check_node("network", {"use": "dcgan-generator", "width": 8, "z_dim": 4, "norm": "virtual", "reference": 5})
     one, other = (parts.build("network", node, spec) for _ in range(2))
     z = torch.randn(2, 4)
@@ -129,7 +130,7 @@ def test_reference_batch_is_saved_with_the_weights() -> None:
     other.load_state_dict(one.state_dict())
     assert torch.equal(one(z), other(z))
     with pytest.raises(BadValue, match="virtual"):
-        parts.build("network", {**node, "conditioning": "batch-norm"}, DataSpec((1, 8, 8), 3))
+        parts.build("network", {**node, "conditioning": "batch-norm"}, image_spec((1, 8, 8), 3))
 
 
 # ------------------------------------------------------------------------------------------- inception score
@@ -168,7 +169,7 @@ def test_inception_score_is_torch_fidelity_s() -> None:
 # ------------------------------------------------------------------------------------------- few labels
 
 K = 10
-DIGITS = DataSpec((1, 8, 8), K)
+DIGITS = image_spec((1, 8, 8), K)
 
 
 def ssl_pair() -> dict[str, nn.Module]:
@@ -236,7 +237,7 @@ def test_labelled_data_are_the_first_of_each_class_and_no_other_label_counts() -
 def test_task_says_what_it_needs() -> None:
     nets = ssl_pair()
     with pytest.raises(BadValue, match="no labels"):
-        parts.build("task", {"use": "semi-supervised"}, nets, DataSpec((1, 8, 8)))
+        parts.build("task", {"use": "semi-supervised"}, nets, image_spec((1, 8, 8)))
     node = check_node("network", {"use": "dcgan-discriminator", "width": 8})
     with pytest.raises(BadValue, match="class logits") as caught:
         ssl_task({**nets, "discriminator": parts.build("network", node, DIGITS)})

@@ -18,6 +18,7 @@ from ganvas.errors import BadValue
 from ganvas.nn.additive_attention import AdditiveAttention
 from ganvas.nn.init import orthogonal
 from ganvas.nn.multi_head import MultiHeadAttention
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.types import DataSpec
 
@@ -79,7 +80,7 @@ def test_twice_the_tokens_cost_twice_as_much_and_dense_attention_four_times() ->
 
 
 def test_generator_blocks_have_a_residual_around_attention_and_none_around_the_mlp() -> None:
-    block = build("ladagan-generator", DataSpec((1, 8, 8)), widths=[8], heads=2, mlp_width=8, z_dim=4).blocks[0]
+    block = build("ladagan-generator", image_spec((1, 8, 8)), widths=[8], heads=2, mlp_width=8, z_dim=4).blocks[0]
     x, z = torch.randn(3, 64, 8), torch.randn(3, 4)
     nn.init.zeros_(block.attention.out.weight)
     torch.testing.assert_close(block(x, z), block.mlp(block.norm2(x, z)))  # attention adds nothing: x is still there
@@ -88,7 +89,7 @@ def test_generator_blocks_have_a_residual_around_attention_and_none_around_the_m
 
 
 def test_the_logit_is_the_mean_over_all_windows() -> None:
-    critic = build("ladagan-discriminator", DataSpec((2, 16, 24)), widths=[4, 8], out_widths=[6, 5], heads=2).eval()
+    critic = build("ladagan-discriminator", image_spec((2, 16, 24)), widths=[4, 8], out_widths=[6, 5], heads=2).eval()
     images = torch.randn(3, 2, 16, 24)
     last = critic.last_map(images)
     assert last.shape == (3, 5, 4, 6)
@@ -98,7 +99,7 @@ def test_the_logit_is_the_mean_over_all_windows() -> None:
 
 @pytest.mark.parametrize(("size", "patch"), [(32, 1), (64, 2), (128, 4), (16, 1)])
 def test_the_first_map_has_8_pixels_and_patches_grow_as_published(size: int, patch: int) -> None:
-    net = build("ladagan-generator", DataSpec((3, size, size)), widths=[64, 32, 16], mlp_width=8, z_dim=4)
+    net = build("ladagan-generator", image_spec((3, size, size)), widths=[64, 32, 16], mlp_width=8, z_dim=4)
     assert net.patch == patch
     assert net.sizes[0] == (min(8, size // 4),) * 2
     assert net(torch.randn(2, 4)).shape == (2, 3, size, size)
@@ -107,7 +108,7 @@ def test_the_first_map_has_8_pixels_and_patches_grow_as_published(size: int, pat
 def test_the_published_generator_has_19_9_million_parameters() -> None:
     """The README says 19 M for 32 and 64 pixels."""
     with torch.device("meta"):
-        net = build("ladagan-generator", DataSpec((3, 32, 32)))
+        net = build("ladagan-generator", image_spec((3, 32, 32)))
     assert sum(each.numel() for each in net.parameters()) == 19_901_647
 
 
@@ -126,7 +127,7 @@ def test_the_published_generator_has_19_9_million_parameters() -> None:
 )
 def test_what_cannot_be_is_refused_with_a_hint(use: str, shape: tuple[int, ...], keys: dict[str, object]) -> None:
     with pytest.raises(BadValue) as caught:
-        build(use, DataSpec(shape), **keys)
+        build(use, image_spec(shape), **keys)
     assert caught.value.hint
 
 
@@ -147,7 +148,7 @@ def outputs(net: nn.Module, z: Tensor) -> Tensor:
 
 def test_the_latent_reaches_every_block() -> None:
     """Not only the first map: with the same first map another latent makes another image."""
-    net = build("ladagan-generator", DataSpec((1, 16, 16)), widths=[16, 8], heads=2, mlp_width=8, z_dim=4)
+    net = build("ladagan-generator", image_spec((1, 16, 16)), widths=[16, 8], heads=2, mlp_width=8, z_dim=4)
     nn.init.zeros_(net.project.weight)
     made = outputs(net, torch.randn(2, 4))
     assert (made[0] - made[1]).abs().max() > 1e-3

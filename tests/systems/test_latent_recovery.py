@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from ganvas import parts
 from ganvas.errors import DataError, UsageError
 from ganvas.model import Model
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.shelves.metrics.latent_recovery import LatentRecovery, minimise, recover, recovery_statistics
 from ganvas.types import Batch, DataSpec, Evidence, EvidenceSet
 
 pytestmark = pytest.mark.system("latent-recovery")
 
-SPEC = DataSpec((1, 8, 8), 10)
+SPEC = image_spec((1, 8, 8), 10)
 
 
 def network(name: str, spec: DataSpec = SPEC, **keys: object) -> nn.Module:

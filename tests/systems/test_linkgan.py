@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from ganvas import parts
 from ganvas.errors import BadValue
 from ganvas.model import Model
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
 from ganvas.shelves.regularizers.region_link import Link, RegionLink, axes_of, box_mask, link_changes
 from ganvas.training.train import train
-from ganvas.types import DataSpec, Latent, LatentSpec, Scores, Turn
+from ganvas.types import Latent, LatentSpec, Scores, Turn
 
 pytestmark = pytest.mark.system("linkgan")
 LEFT, RIGHT = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0)
@@ -149,7 +150,7 @@ def test_links_that_cannot_be_are_refused(keys: dict[str, Any], problem: str) ->
 def test_a_style_generator_is_linked_in_w() -> None:
     node = {"use": "stylegan2-generator", "z_dim": 8, "w_dim": 6, "channel_base": 64, "channel_max": 8,
             "mapping": {"layers": 2}}  # fmt: skip
-    net = parts.build("network", check_node("network", node), DataSpec((1, 8, 8)))
+    net = parts.build("network", check_node("network", node), image_spec((1, 8, 8)))
     part = RegionLink(axes=((0.0, 0.5),), boxes=(LEFT,))
     assert part.mapped(turn(net), Latent(torch.randn(4, 8)), None).space == "w"
     with torch.no_grad():  # an image that does not depend on w

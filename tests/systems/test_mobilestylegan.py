@@ -19,6 +19,7 @@ from ganvas.errors import BadValue
 from ganvas.files.files import read_rows
 from ganvas.model import Model
 from ganvas.nn.haar import haar
+from ganvas.parts import image_spec
 from ganvas.recipe import yaml12
 from ganvas.recipe.check import check_node
 from ganvas.recipe.recipe import Recipe
@@ -28,7 +29,7 @@ from ganvas.types import Batch, DataSpec, Latent
 
 pytestmark = pytest.mark.system("mobilestylegan")
 
-SPEC = DataSpec((3, 16, 16))
+SPEC = image_spec((3, 16, 16))
 KEYS = {"z_dim": 8, "w_dim": 8, "channel_base": 256, "channel_max": 16, "mapping": {"layers": 2}}
 
 
@@ -142,7 +143,7 @@ def cost(net: nn.Module, z_dim: int) -> tuple[int, int]:
 def test_student_costs_a_fraction_of_the_teacher() -> None:
     """0.24 of the parameters and 0.069 of the multiplications, mapping included; without it 0.23."""
     keys = {"z_dim": 64, "w_dim": 64, "channel_base": 4096, "channel_max": 128, "mapping": {"layers": 4}}
-    spec = DataSpec((3, 64, 64))
+    spec = image_spec((3, 64, 64))
     small = cost(build("mobilestylegan-generator", spec, **keys).eval().folded(), 64)
     large = cost(build("stylegan2-generator", spec, **keys).eval(), 64)
     assert small[0] <= 0.4 * large[0]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ganvas import parts
 from ganvas.errors import UsageError
 from ganvas.model import Model
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.shelves.metrics import noise_budget
 from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
@@ -27,11 +28,11 @@ from ganvas.shelves.metrics.noise_budget import (
     float32_uniform_entropy_bits,
     latent_bits,
 )
-from ganvas.types import Batch, DataSpec, Evidence, EvidenceSet, LatentSpec
+from ganvas.types import Batch, Evidence, EvidenceSet, LatentSpec
 
 pytestmark = pytest.mark.system("noise-dimension-gan")
 
-SPEC = DataSpec((1, 8, 8), 10)
+SPEC = image_spec((1, 8, 8), 10)
 
 
 def network(name: str, **keys: object) -> nn.Module:

@@ -21,12 +21,13 @@ from ganvas.nn.equalized import EqualizedConv2d, EqualizedLinear
 from ganvas.nn.growing import double, halve
 from ganvas.nn.mapping import pixel_norm
 from ganvas.nn.minibatch import minibatch_std
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.recipe.recipe import Recipe
 from ganvas.shelves.metrics.fine_detail import gaussian_blur
 from ganvas.shelves.metrics.laplacian_swd import doubled, laplacian_swds, pyramid
 from ganvas.training.train import train
-from ganvas.types import Adjustable, DataSpec, Fading, Scores, Turn
+from ganvas.types import Adjustable, Fading, Scores, Turn
 
 pytestmark = pytest.mark.system("progan")
 
@@ -41,7 +42,9 @@ def seed() -> None:
 def network(role: str, size: int | tuple[int, int], **keys: Any) -> Any:
     height, width = (size, size) if isinstance(size, int) else size
     own = {**KEYS, **({"z_dim": 12} if role == "generator" else {}), **keys}
-    return parts.build("network", check_node("network", {"use": f"progan-{role}", **own}), DataSpec((3, height, width)))
+    return parts.build(
+        "network", check_node("network", {"use": f"progan-{role}", **own}), image_spec((3, height, width))
+    )
 
 
 def grown(role: str, size: int, fade: float | None = 0.0, **keys: Any) -> tuple[Any, Any]:

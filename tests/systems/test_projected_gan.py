@@ -17,12 +17,13 @@ from torch.nn import functional as F
 from ganvas import parts
 from ganvas.errors import BadValue, CheckpointError, MissingExtra
 from ganvas.nn.projection import FeatureMixer, Frozen
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.types import Batch, DataSpec
 
 pytestmark = pytest.mark.system("projected-gan")
 
-SPEC = DataSpec((1, 16, 16), num_classes=10)
+SPEC = image_spec((1, 16, 16), num_classes=10)
 TINY = {"width": 8, "critic_widths": (8, 8)}
 OWN = {"use": "sngan-discriminator", "width": 8, "norm": "none"}
 
@@ -181,7 +182,7 @@ def test_what_contradicts_itself_is_refused() -> None:
     with pytest.raises(BadValue, match="no weights to read"):
         critic(weights="somewhere.safetensors")
     with pytest.raises(BadValue, match="widths"):
-        build("projected-gan-discriminator", DataSpec((3, 64, 64)), width=8, critic_widths=(8,))
+        build("projected-gan-discriminator", image_spec((3, 64, 64)), width=8, critic_widths=(8,))
 
 
 def test_without_timm_its_networks_are_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,6 +210,6 @@ def test_classes_reach_all_norms_after_the_first(lite: bool) -> None:
 
 def test_numbers_of_parameters_at_the_published_size() -> None:
     with torch.device("meta"):
-        full, lite = (build("projected-gan-generator", DataSpec((3, 256, 256)), lite=lite) for lite in (False, True))
+        full, lite = (build("projected-gan-generator", image_spec((3, 256, 256)), lite=lite) for lite in (False, True))
     assert sum(each.numel() for each in full.parameters()) == 105_684_175
     assert sum(each.numel() for each in lite.parameters()) == 79_354_307

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from ganvas import parts
 from ganvas.errors import BadValue
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.shelves.networks.gan.r3gan import GAIN, Filter, ResidualBlock
 from ganvas.toys.plane import centres, modes_found
@@ -22,7 +23,7 @@ from ganvas.types import DataSpec, Latent, Scores, Turn
 
 pytestmark = pytest.mark.system("r3gan")
 
-SPEC = DataSpec((3, 32, 32))
+SPEC = image_spec((3, 32, 32))
 PAIR = parts.build("objective", {"use": "relativistic-paired"})
 
 
@@ -78,7 +79,7 @@ def test_one_pixel_spreads_as_the_filter_says() -> None:
 
 
 def test_the_conditional_logit_is_an_inner_product() -> None:
-    spec = DataSpec((3, 16, 16), num_classes=4)
+    spec = image_spec((3, 16, 16), num_classes=4)
     net = build("r3gan-discriminator", spec, width=8, cardinality=2, conditioning={"use": "inner-product", "dim": 5})
     label = torch.tensor([3, 0])
     scores = net(torch.randn(2, 3, 16, 16), label)
@@ -103,7 +104,7 @@ def test_what_does_not_fit_is_refused(keys: dict[str, object], of: str) -> None:
 # Huang et al. 2024, table 2, configuration E: 23.058 M and 23.010 M for faces at 256 pixels
 def test_published_numbers_of_parameters() -> None:
     spec, keys = (
-        DataSpec((3, 256, 256)),
+        image_spec((3, 256, 256)),
         {"width": (768,) * 4 + (384, 192, 96), "cardinality": (96,) * 4 + (48, 24, 12)},
     )
     assert on_meta("r3gan-generator", spec, **keys) == 23_057_952

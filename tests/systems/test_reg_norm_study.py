@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from ganvas import parts
 from ganvas.engine.build import build_networks, build_task
 from ganvas.nn.spectral import spectral
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.recipe.recipe import Recipe
 from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
 from ganvas.training.check import step_once
-from ganvas.types import Batch, DataSpec, Latent, Scores, Turn
+from ganvas.types import Batch, Latent, Scores, Turn
 
 pytestmark = pytest.mark.system("reg-norm-study")
 
@@ -50,7 +51,7 @@ def test_every_cell_is_one_override_each_and_takes_a_step(loss: str, penalty: st
     resolved = cell(loss, penalty, norm).resolve()
     assert resolved["task"]["objective"]["use"] == loss
     assert list(resolved["task"]["regularizers"]) == [penalty] * (penalty != "none")
-    spec = DataSpec((1, 16, 16), 10)
+    spec = image_spec((1, 16, 16), 10)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         nets, _ = build_networks(resolved, spec, pretrained=False)
@@ -66,7 +67,7 @@ def test_every_cell_is_one_override_each_and_takes_a_step(loss: str, penalty: st
 
 def test_layer_norm_normalises_each_map_by_itself() -> None:
     node = check_node("network", {"use": "dcgan-discriminator", "width": 16, "norm": "layer"})
-    critic = parts.build("network", node, DataSpec((1, 16, 16)))
+    critic = parts.build("network", node, image_spec((1, 16, 16)))
     x = torch.randn(3, 16, 4, 4) * 5 + 2
     norm = critic.norms[1]
     expected = nn.functional.layer_norm(x, x.shape[1:]) * norm.weight[:, None, None] + norm.bias[:, None, None]
@@ -117,7 +118,7 @@ CELLS = list(itertools.product(["non-saturating", "wasserstein"], ["none", "grad
 def distance(loss: str, penalty: str, norm: str, seed: int, steps: int = 120) -> float:
     """Of 500 samples to the held-out digits at 8x8, in features of the bundled digit net."""
     torch.manual_seed(seed)
-    spec = DataSpec((1, 8, 8), 10)
+    spec = image_spec((1, 8, 8), 10)
     resolved = cell(loss, penalty, norm).override(
         "data.size=~", "networks.generator.width=64", "networks.discriminator.width=64", f"train.seed={seed}"
     ).resolve()  # fmt: skip

@@ -17,8 +17,9 @@ from ganvas import parts
 from ganvas.nn.attention import SelfAttention
 from ganvas.nn.init import orthogonal, treatment
 from ganvas.nn.spectral import SpectralNorm
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
-from ganvas.types import Batch, DataSpec
+from ganvas.types import Batch
 
 pytestmark = pytest.mark.system("sagan")
 GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden"
@@ -62,7 +63,7 @@ def test_block_is_biggan_s_attention_on_the_same_weights() -> None:
 
 def sagan(width: int = 16) -> dict[str, nn.Module]:
     torch.manual_seed(0)
-    spec = DataSpec((3, 16, 16), 4)
+    spec = image_spec((3, 16, 16), 4)
     generator = {"conditioning": "batch-norm", "spectral_norm": True, "attention": 8, "z_dim": 16}
     nodes = {
         "generator": {"use": "sngan-generator", "width": width, **generator},
@@ -142,7 +143,7 @@ def test_the_measure_of_consistency_knows_the_real_data() -> None:
 def trained(attended: bool, seed: int, steps: int) -> tuple[float, float]:
     """(consistency of samples, the largest |γ| of attention)."""
     torch.manual_seed(seed)
-    spec, place = DataSpec((3, 16, 16)), {"attention": 8} if attended else {}
+    spec, place = image_spec((3, 16, 16)), {"attention": 8} if attended else {}
     nodes = {
         "generator": {"use": "dcgan-deep-generator", "widths": [32, 32, 16], "z_dim": 16, **place},
         "discriminator": {"use": "dcgan-deep-discriminator", "widths": [16, 32, 32], "norm": "spectral", **place},

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from ganvas import parts
 from ganvas.nn.san import SANLinear
-from ganvas.types import DataSpec, Latent, Turn
+from ganvas.parts import image_spec
+from ganvas.types import Latent, Turn
 
 pytestmark = pytest.mark.system("san")
 
@@ -20,7 +21,7 @@ HINGE = parts.build("objective", {"use": "hinge"})
 
 
 def head_of(name: str, features: int = D) -> nn.Module:
-    return parts.build("conditioning", {"use": name}, features, DataSpec((2,)), lambda layer: layer)
+    return parts.build("conditioning", {"use": name}, features, image_spec((2,)), lambda layer: layer)
 
 
 def turn_of(head: nn.Module, real: Tensor, fake: Tensor) -> Turn:

@@ -21,10 +21,10 @@ from ganvas.errors import UsageError
 from ganvas.experiments import scaling
 from ganvas.experiments.scaling import Law, Point
 from ganvas.nn.attention_pooling import AttentionPooling
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.recipe.recipe import Recipe
 from ganvas.training.train import train
-from ganvas.types import DataSpec
 
 pytestmark = pytest.mark.system("scaling-vit")
 
@@ -185,7 +185,7 @@ def test_attention_pooling_is_a_softmax_of_one_query_and_an_mlp_with_a_residual(
 
 def test_a_critic_that_pools_has_no_class_token_and_sees_every_patch() -> None:
     node = check_node("network", {"use": "vitgan-discriminator", "pooling": "map", "width": 24, "heads": 3})
-    critic = parts.build("network", node, DataSpec((3, 16, 16))).eval()
+    critic = parts.build("network", node, image_spec((3, 16, 16))).eval()
     assert not any(name == "token" for name, _ in critic.named_parameters())
     assert critic.positions.shape == (1, 16, 24)
     x = torch.randn(2, 3, 16, 16, requires_grad=True)

@@ -16,10 +16,11 @@ import ganvas
 from ganvas import parts
 from ganvas.errors import BadValue, UsageError
 from ganvas.model import Model
+from ganvas.parts import image_spec
 from ganvas.shelves.analysis.self_filter import best_rebuilt, reconstruction_distances
 from ganvas.shelves.samplers.multimodal import MultimodalTruncated, modes_of
 from ganvas.training.train import train
-from ganvas.types import DataSpec, Latent, LatentSpec
+from ganvas.types import Latent, LatentSpec
 
 pytestmark = pytest.mark.system("self-distilled-stylegan")
 L, W = 3, 4
@@ -64,7 +65,7 @@ class Pixels:
 
 
 def model_of(net: nn.Module, shape: tuple[int, ...] = (1, L, W)) -> Model:
-    return Model({"sampler": {"use": "plain"}}, DataSpec(shape), {"generator": net})
+    return Model({"sampler": {"use": "plain"}}, image_spec(shape), {"generator": net})
 
 
 def truncated(model: Model, part: Any, n: int = 40) -> tuple[Tensor, Tensor]:
@@ -128,7 +129,7 @@ def test_fewer_kinds_of_images_than_clusters_leave_no_empty_one() -> None:
 
 
 def test_a_generator_without_w_is_truncated_where_it_is_drawn() -> None:
-    spec = DataSpec((1, 8, 8))
+    spec = image_spec((1, 8, 8))
     model = model_of(parts.build("network", {"use": "sngan-generator", "width": 8, "z_dim": 8}, spec), spec.shape)
     part = MultimodalTruncated(
         psi=0.0, clusters=3, samples=60, extractor=parts.build("extractor", {"use": "digit-net"})

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from ganvas import parts
 from ganvas.nn.spectrum import radial_profile
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
 from ganvas.shelves.regularizers.spectrum import ROUNDING_POWER, radial_spectrum, relative_spectrum, ring_weights
-from ganvas.types import Batch, DataSpec, Latent, Turn
+from ganvas.types import Batch, Latent, Turn
 
 pytestmark = pytest.mark.system("spectral-upconv")
 
@@ -103,7 +104,7 @@ def test_relative_spectrum_is_that_of_the_brightness_and_its_term_a_mean_absolut
 
 # ------------------------------------------------------------------------------------------- toys
 
-SPEC, STEPS = DataSpec((1, 32, 32), 10), 250
+SPEC, STEPS = image_spec((1, 32, 32), 10), 250
 
 
 def network(name: str, **keys: object) -> nn.Module:

@@ -15,6 +15,7 @@ from ganvas import parts
 from ganvas.errors import BadValue
 from ganvas.model import Model
 from ganvas.nn.growing import double, halve
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.recipe.recipe import Recipe
 from ganvas.shelves.metrics.perceptual_path_length import path_distances, trimmed_mean
@@ -25,7 +26,7 @@ from ganvas.types import Centred, DataSpec, Latent, LatentSpec, Noisy
 
 pytestmark = pytest.mark.system("stylegan")
 
-SPEC = DataSpec((3, 16, 16), 4)
+SPEC = image_spec((3, 16, 16), 4)
 TINY = {"z_dim": 6, "w_dim": 5, "channel_base": 64, "channel_max": 8, "mapping": {"layers": 2}}
 WIDTHS = {"channel_base": 64, "channel_max": 8}
 
@@ -97,7 +98,7 @@ def test_maps_are_doubled_convolved_and_smoothed() -> None:
 def test_parameter_counts_are_the_published_ones() -> None:
     """26.2 M at 1024 pixels, in 18 layers (Karras et al. 2019, section 2); the critic's are those of ProGAN's."""
     with torch.device("meta"):
-        nets = [network(role, DataSpec((3, 1024, 1024))) for role in ("generator", "discriminator")]
+        nets = [network(role, image_spec((3, 1024, 1024))) for role in ("generator", "discriminator")]
     generator, critic = (sum(each.numel() for each in net.parameters()) for net in nets)
     assert generator == 26_212_019 and abs(generator / 26.2e6 - 1) < 0.01
     assert critic == 23_077_137
@@ -163,7 +164,7 @@ def test_labels_reach_w_where_they_are_asked_for() -> None:
     z = torch.randn(2, 6)
     assert not torch.allclose(net(z, torch.tensor([0, 1])), net(z, torch.tensor([1, 0])))
     with pytest.raises(BadValue, match="no classes"):
-        network("generator", DataSpec((3, 16, 16)), conditioning="mapping")
+        network("generator", image_spec((3, 16, 16)), conditioning="mapping")
 
 
 # ------------------------------------------------------------------------------------------- growth
@@ -171,7 +172,7 @@ def test_labels_reach_w_where_they_are_asked_for() -> None:
 
 @pytest.mark.parametrize("size", [4, 8])
 def test_growing_begins_with_the_old_image_and_the_old_score(size: int) -> None:
-    small, large = DataSpec((3, size, size)), DataSpec((3, 2 * size, 2 * size))
+    small, large = image_spec((3, size, size)), image_spec((3, 2 * size, 2 * size))
     old, new = generator(small, noise=0.0), generator(large, noise=0.0, fade=0.0)
     new.load_state_dict(new.adopted(old.state_dict()))
     z, x = torch.randn(4, 6), torch.randn(4, 3, 2 * size, 2 * size)
@@ -190,7 +191,7 @@ def test_growing_begins_with_the_old_image_and_the_old_score(size: int) -> None:
 class Linear:
     """G(w) = A w with w = z³, as a 1 x 1 x D image in float64."""
 
-    spec, num_classes = DataSpec((1, 1, 6)), 0
+    spec, num_classes = image_spec((1, 1, 6)), 0
     latents: ClassVar[Mapping[str, LatentSpec]] = {"z": LatentSpec((6,)), "w": LatentSpec((6,), "none")}
 
     def __init__(self) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ganvas import parts
 from ganvas.errors import BadValue, UsageError
 from ganvas.files.files import read_rows
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.recipe.recipe import Recipe
 from ganvas.shelves.networks.style.stylegan2 import StyleGAN2Generator
@@ -21,7 +22,7 @@ from ganvas.types import DataSpec, Evidence, EvidenceSet, Latent, Movable, Score
 
 pytestmark = pytest.mark.system("stylegan2")
 
-SPEC = DataSpec((3, 16, 16), 4)
+SPEC = image_spec((3, 16, 16), 4)
 TINY = {"z_dim": 6, "w_dim": 5, "channel_base": 64, "channel_max": 8, "mapping": {"layers": 2}}
 
 
@@ -52,7 +53,7 @@ def generator(spec: DataSpec = SPEC, **keys: Any) -> StyleGAN2Generator:
 def test_parameter_counts_are_the_published_ones(
     side: int, generator_keys: dict[str, Any], critic_keys: dict[str, Any], counts: tuple[int, int]
 ) -> None:
-    spec = DataSpec((3, side, side))
+    spec = image_spec((3, side, side))
     with torch.device("meta"):
         nets = (network("generator", spec, **generator_keys), network("discriminator", spec, **critic_keys))
     assert tuple(sum(each.numel() for each in net.parameters()) for net in nets) == counts
@@ -60,7 +61,7 @@ def test_parameter_counts_are_the_published_ones(
 
 @pytest.mark.parametrize("shape", [(3, 16, 24), (1, 12, 12), (5, 64, 8)])
 def test_any_side_that_can_be_halved_to_four_to_seven_pixels(shape: tuple[int, int, int]) -> None:
-    spec = DataSpec(shape)
+    spec = image_spec(shape)
     image = generator(spec)(torch.randn(2, 6))
     assert image.shape == (2, *shape)
     assert network("discriminator", spec, channel_base=64)(image).logits.shape == (2,)
@@ -70,7 +71,7 @@ def test_any_side_that_can_be_halved_to_four_to_seven_pixels(shape: tuple[int, i
 def test_other_sides_are_refused(shape: tuple[int, ...]) -> None:
     for name in ("generator", "discriminator"):
         with pytest.raises(BadValue) as caught:
-            network(name, DataSpec(shape))
+            network(name, image_spec(shape))
         assert caught.value.hint
 
 
@@ -319,7 +320,7 @@ def with_constant(net: StyleGAN2Generator, constant: Tensor, point: Latent) -> T
 
 
 def test_moving_is_that_of_the_constant_as_a_period_of_an_endless_picture() -> None:
-    net = generator(DataSpec((3, 16, 32)), noise=False).eval()
+    net = generator(image_spec((3, 16, 32)), noise=False).eval()
     constant = net.synthesis.blocks[0].const.data  # (C, 4, 8)
     assert isinstance(net, Movable)
     for space in net.latents:
@@ -332,7 +333,7 @@ def test_moving_is_that_of_the_constant_as_a_period_of_an_endless_picture() -> N
 
 
 def test_a_quarter_turn_is_that_of_the_constant() -> None:
-    net, point = generator(DataSpec((1, 16, 16)), noise=False).eval(), Latent(torch.randn(2, 6))
+    net, point = generator(image_spec((1, 16, 16)), noise=False).eval(), Latent(torch.randn(2, 6))
     quarter = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])  # right goes down
     expected = with_constant(net, net.synthesis.blocks[0].const.data.rot90(-1, (1, 2)), point)
     torch.testing.assert_close(net.moved(point, quarter), expected, rtol=1e-4, atol=1e-5)

@@ -16,13 +16,14 @@ from torch import Tensor
 import ganvas
 from ganvas import parts
 from ganvas.engine.ema import Averages
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.recipe.schema import Ema
 from ganvas.shelves.augment import ada
 from ganvas.shelves.augment.ada import Ada
 from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
 from ganvas.training.train import train
-from ganvas.types import Batch, DataSpec, Latent, Scores, Turn
+from ganvas.types import Batch, Latent, Scores, Turn
 
 pytestmark = pytest.mark.system("stylegan2-ada")
 GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden" / "ada_augment" / "a.safetensors"
@@ -126,7 +127,7 @@ def digits(split: str, limit: int | None = None) -> Tensor:
 
 def on_200_digits(seed: int, augment: dict[str, object] | None, steps: int = 1000) -> tuple[float, float]:
     """(Fréchet distance to held-out digits, r_t of the 200 as the critic sees them, over the last quarter)."""
-    few, spec = digits("train", 200), DataSpec((1, 8, 8))
+    few, spec = digits("train", 200), image_spec((1, 8, 8))
     torch.manual_seed(seed)
     nodes = {
         "generator": {"use": "sngan-generator", "width": 24, "z_dim": 16},

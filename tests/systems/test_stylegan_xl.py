@@ -21,10 +21,11 @@ from ganvas import parts
 from ganvas.errors import BadValue, CheckpointError
 from ganvas.files.files import read_rows
 from ganvas.interop.registry import NoImporter, OfficialCase, import_network
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.shelves.networks.style.stylegan_xl import StyleGANXLGenerator
 from ganvas.training.train import train
-from ganvas.types import DataSpec, Latent, Movable, SpacedGenerator
+from ganvas.types import Latent, Movable, SpacedGenerator
 
 pytestmark = pytest.mark.system("stylegan-xl")
 
@@ -42,7 +43,7 @@ def seed() -> None:
 
 def generator(side: int = 16, **keys: Any) -> StyleGANXLGenerator:
     node = check_node("network", {"use": "stylegan-xl-generator", **TINY, **keys})
-    return parts.build("network", node, DataSpec((3, side, side), 4))  # type: ignore[no-any-return]
+    return parts.build("network", node, image_spec((3, side, side), 4))  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="module")

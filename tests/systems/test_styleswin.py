@@ -17,6 +17,7 @@ from ganvas import parts
 from ganvas.engine.build import build_networks, build_task
 from ganvas.errors import BadValue, UsageError
 from ganvas.nn.haar import haar, inverse_haar
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.recipe.recipe import Recipe
 from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
@@ -56,7 +57,7 @@ def test_inverse_haar_undoes_haar_and_both_keep_the_energy() -> None:
 
 def test_the_critic_reads_the_bands_of_the_image_at_each_size() -> None:
     """At half the size it is what SWAGAN computes: back to pixels, smoothed and halved, and into bands again."""
-    critic = build("styleswin-discriminator", DataSpec((3, 32, 32)), widths=[8, 8, 8]).eval()
+    critic = build("styleswin-discriminator", image_spec((3, 32, 32)), widths=[8, 8, 8]).eval()
     seen: list[Tensor] = []
     for reader in critic.from_wavelets:
         reader.haar.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
@@ -181,7 +182,7 @@ def test_position_code_tells_every_place_and_each_axis_by_its_own_half() -> None
 
 
 def test_position_code_is_off_at_the_start_and_learns_its_strength() -> None:
-    net = small(DataSpec((1, 8, 16)))
+    net = small(image_spec((1, 8, 16)))
     (upsample,) = [stage.upsample for stage in net.stages if stage.upsample is not None]
     tokens = torch.randn(2, 4 * 8, 16)
     before = upsample(tokens)
@@ -190,7 +191,7 @@ def test_position_code_is_off_at_the_start_and_learns_its_strength() -> None:
 
 
 def test_w_enters_by_the_norms_alone() -> None:
-    net = small(DataSpec((3, 16, 16))).eval()
+    net = small(image_spec((3, 16, 16))).eval()
     for layer in net.to_images:
         nn.init.normal_(layer.conv.weight)
     z = torch.randn(3, 8)
@@ -204,7 +205,7 @@ def test_w_enters_by_the_norms_alone() -> None:
 
 
 def test_normalised_channels_get_the_gain_and_bias_of_w() -> None:
-    norm = small(DataSpec((1, 8, 8))).stages[0].blocks[0].norm1
+    norm = small(image_spec((1, 8, 8))).stages[0].blocks[0].norm1
     x, w = 5 + 3 * torch.randn(2, 50, 16), torch.randn(2, 6)
     gamma, beta = norm.style(w).chunk(2, 1)
     out = norm(x, w)
@@ -213,7 +214,7 @@ def test_normalised_channels_get_the_gain_and_bias_of_w() -> None:
 
 
 def test_every_block_has_a_w_and_spaces_lead_to_the_same_image() -> None:
-    net = small(DataSpec((3, 16, 16))).eval()
+    net = small(image_spec((3, 16, 16))).eval()
     for layer in net.to_images:
         nn.init.normal_(layer.conv.weight)
     assert net.latents["w+"].shape == (6, 6)  # two blocks at 4, 8 and 16 pixels
@@ -234,9 +235,9 @@ def test_every_block_has_a_w_and_spaces_lead_to_the_same_image() -> None:
 def test_parameters_are_as_many_as_published() -> None:
     """40.86 million at 1024 pixels (Zhang et al. 2022, section 4); 48.93 at 256 with twice the widths."""
     with torch.device("meta"):
-        at_256 = build("styleswin-generator", DataSpec((3, 256, 256)))
+        at_256 = build("styleswin-generator", image_spec((3, 256, 256)))
         at_1024 = build(
-            "styleswin-generator", DataSpec((3, 1024, 1024)), widths=[512, 512, 512, 512, 256, 128, 64, 32, 16]
+            "styleswin-generator", image_spec((3, 1024, 1024)), widths=[512, 512, 512, 512, 256, 128, 64, 32, 16]
         )
     assert sum(each.numel() for each in at_256.parameters()) == 48_929_491
     assert sum(each.numel() for each in at_1024.parameters()) == 40_862_963
@@ -257,7 +258,7 @@ def test_parameters_are_as_many_as_published() -> None:
 )
 def test_what_cannot_be_is_refused_with_a_hint(use: str, shape: tuple[int, ...], keys: dict[str, object]) -> None:
     with pytest.raises(BadValue) as caught:
-        build(use, DataSpec(shape), **keys)
+        build(use, image_spec(shape), **keys)
     assert caught.value.hint
 
 

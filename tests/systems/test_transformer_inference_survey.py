@@ -18,9 +18,9 @@ from ganvas.errors import MissingCapability
 from ganvas.nn import variants
 from ganvas.nn.multi_head import MultiHeadAttention, TiedL2Attention
 from ganvas.nn.plain import with_linears
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.shelves.networks.transformer.vitgan import CriticBlock, gelu_mlp
-from ganvas.types import DataSpec
 
 pytestmark = pytest.mark.system("transformer-inference-survey")
 
@@ -52,7 +52,7 @@ def generator() -> nn.Module:
     """A small ViTGAN generator, with what training would have left: weights that are not those of the start."""
     torch.manual_seed(1)
     node = {"use": "vitgan-generator", "width": 64, "layers": 3, "heads": 4, "patch": 4, "z_dim": 32}
-    net: nn.Module = parts.build("network", check_node("network", node), DataSpec((3, 16, 16)))
+    net: nn.Module = parts.build("network", check_node("network", node), image_spec((3, 16, 16)))
     return net.eval()
 
 

@@ -22,6 +22,7 @@ from ganvas.nn.multi_head import MultiHeadAttention, TiedL2Attention
 from ganvas.nn.pinned_spectral import PinnedSpectralNorm
 from ganvas.nn.self_modulation import SelfModulatedLayerNorm
 from ganvas.nn.spectral import SpectralNorm
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.shelves.networks.transformer.vitgan import ImplicitDecoder
 from ganvas.shelves.networks.transformer.vitgan_released import ReleasedL2Attention
@@ -35,7 +36,7 @@ def build(use: str, spec: DataSpec, **keys: object) -> nn.Module:
 
 
 def critic(**keys: object) -> nn.Module:
-    return build("vitgan-discriminator", DataSpec((3, 16, 16), 4), width=24, layers=2, heads=3, **keys)
+    return build("vitgan-discriminator", image_spec((3, 16, 16), 4), width=24, layers=2, heads=3, **keys)
 
 
 def normed(net: nn.Module) -> list[tuple[nn.Module, SpectralNorm]]:
@@ -202,7 +203,7 @@ def test_each_pixel_comes_from_its_place_and_its_own_token() -> None:
 
 @pytest.mark.parametrize("decoder", ["implicit", "conv"])
 def test_the_latent_enters_by_the_norms_alone(decoder: str) -> None:
-    net = build("vitgan-generator", DataSpec((1, 8, 8)), width=16, layers=1, heads=2, z_dim=4, decoder=decoder)
+    net = build("vitgan-generator", image_spec((1, 8, 8)), width=16, layers=1, heads=2, z_dim=4, decoder=decoder)
     z = torch.randn(3, 4)
     assert net(z).std(0).max() > 1e-3
     for module in net.modules():
@@ -227,7 +228,7 @@ def test_the_latent_enters_by_the_norms_alone(decoder: str) -> None:
 )
 def test_what_cannot_be_is_refused_with_a_hint(use: str, shape: tuple[int, ...], keys: dict[str, object]) -> None:
     with pytest.raises(BadValue) as caught:
-        build(use, DataSpec(shape), **keys)
+        build(use, image_spec(shape), **keys)
     assert caught.value.hint
 
 

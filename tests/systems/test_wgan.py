@@ -14,8 +14,9 @@ from scipy.stats import pearsonr, spearmanr
 from torch import Tensor, nn
 
 from ganvas import parts
+from ganvas.parts import data_spec
 from ganvas.recipe.check import check_node
-from ganvas.types import Batch, DataSpec
+from ganvas.types import Batch
 
 pytestmark = pytest.mark.system("wgan")
 
@@ -37,7 +38,7 @@ def test_weights_lie_within_the_limit_after_every_critic_step() -> None:
         "use": "adversarial", "objective": "wasserstein", "critic_steps": 3,
         "regularizers": {"weight-clipping": {"limit": limit}},
     }  # fmt: skip
-    task = parts.build("task", check_node("task", node), nets, DataSpec((2,), modality="points"))
+    task = parts.build("task", check_node("task", node), nets, data_spec("plane", (2,)))
     critic, generator = task.updates()
     assert critic.nets == ("discriminator",)
     assert critic.repeat == 3
@@ -95,7 +96,7 @@ def test_parallel_lines_are_theta_apart_for_w_and_log_2_for_js(theta: float) -> 
 def clipped_estimate(shift: float, seed: int) -> float:
     """−L_D of a clipped critic trained between N(0, 1) and N(shift, 1), whose W₁ is |shift|."""
     torch.manual_seed(seed)
-    critic = network("mlp-discriminator", DataSpec((1,), modality="points"), width=32, depth=2)
+    critic = network("mlp-discriminator", data_spec("plane", (1,)), width=32, depth=2)
     clip, optim = parts.build("regularizer", {"use": "weight-clipping", "limit": 0.1}), None
     optim = torch.optim.RMSprop(critic.parameters(), lr=2e-3)
     last = []

@@ -14,8 +14,9 @@ from plane_toys import modes_of, network, points, swiss_roll, train_pair
 from torch import Tensor, nn
 
 from ganvas import parts
+from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
-from ganvas.types import DataSpec, Latent, Scores, Turn
+from ganvas.types import Latent, Scores, Turn
 
 pytestmark = pytest.mark.system("wgan-gp")
 
@@ -66,7 +67,7 @@ def test_double_backward_by_gradcheck_in_float64(monkeypatch: pytest.MonkeyPatch
 
 
 def task_of(norm: str, regularizers: dict[str, object]) -> None:
-    spec = DataSpec((1, 16, 16))
+    spec = image_spec((1, 16, 16))
     nets = {
         "generator": parts.build("network", check_node("network", {"use": "dcgan-generator", "width": 8}), spec),
         "discriminator": parts.build(
@@ -91,7 +92,7 @@ def test_batch_norm_in_the_critic_is_warned_of() -> None:
 def test_slope_at_a_datum_does_not_see_the_others(norm: str, alone: bool) -> None:
     torch.manual_seed(0)
     node = check_node("network", {"use": "dcgan-discriminator", "width": 16, "norm": norm})
-    critic: nn.Module = parts.build("network", node, DataSpec((1, 16, 16)))
+    critic: nn.Module = parts.build("network", node, image_spec((1, 16, 16)))
     if norm == "spectral":
         critic.eval()  # its power iteration goes on with each pass
     data = torch.randn(6, 1, 16, 16)

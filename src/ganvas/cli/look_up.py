@@ -98,12 +98,14 @@ def show(kind: str, name: str | None, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("words", nargs=-1, required=True, metavar="RECIPE... [KEY=VALUE]...")
+@click.option("--without-data", is_flag=True, help="Random data stand in for those that are not at hand.")
 @parts_option
 @json_option
-def check(words: tuple[str, ...], as_json: bool) -> None:
+def check(words: tuple[str, ...], without_data: bool, as_json: bool) -> None:
     """Find every mistake in recipes, without training.
 
-    Builds each at tiny size and takes one step; no file is written. KEY=VALUE changes all of them.
+    Walks training's road at tiny size: data, every update, samples, scores, files, resume. Nothing is left behind.
+    KEY=VALUE changes all of them.
     """
     from ganvas.recipe.recipe import DEFAULT, Recipe
 
@@ -118,7 +120,7 @@ def check(words: tuple[str, ...], as_json: bool) -> None:
             recipe.resolve()
             from ganvas.training import check as checking
 
-            checking.check(recipe, notes.append)
+            checking.check(recipe, notes.append, data=not without_data)
         except RecipeError as error:
             problems = [str(each) for each in error.problems]
         except GanvasError as error:

@@ -20,11 +20,12 @@ from ganvas.engine.precision import make_deterministic, seed_from
 from ganvas.engine.trainer import Hooks, Trainer
 from ganvas.errors import BadValue, CheckpointError, GanvasError
 from ganvas.files.files import model_file, read_tensors
+from ganvas.recipe.check import roles_of
 from ganvas.recipe.schema import Course, Ema, Train
 from ganvas.recipe.trained import Weights
 from ganvas.runtime import ranks
 from ganvas.runtime.devices import settle_kernels
-from ganvas.types import Adopting, Batchwise, Dataset, DataSpec
+from ganvas.types import Dataset, DataSpec, Facts, Network, StreamedDataset, Task
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Plan:
     """A resolved recipe together with the data that it will be trained on."""
 
     resolved: Mapping[str, Any]
-    dataset: Dataset
+    dataset: Dataset | StreamedDataset
     device: torch.device
 
     @property
@@ -43,22 +44,44 @@ class Plan:
 
 def build_networks(
     resolved: Mapping[str, Any], spec: DataSpec, *, pretrained: bool
-) -> tuple[dict[str, nn.Module], dict[str, tuple[str, ...]]]:
+) -> tuple[dict[str, Network], dict[str, tuple[str, ...]]]:
     """(networks by role, the beginnings of frozen parameter names by role).
 
     Each role's initial weights depend on (seed, role) alone. With `pretrained`, `from:` is followed.
+
+    Raises
+    ------
+    BadValue : a network reads a condition that the data do not have, or the weights of `from:` are not its own.
     """
-    nets: dict[str, nn.Module] = {}
+    nets: dict[str, Network] = {}
     frozen: dict[str, tuple[str, ...]] = {}
+    given = {role for role, own in roles_of(resolved["task"]).items() if own.frozen}
     for role, node in resolved["networks"].items():
         seed_from(resolved["train"]["seed"], "init", role)
         entry = parts.build_set("network", {role: node}, Weights, spec)[role]
         weights: Weights = entry.extra
         nets[role] = entry.part
-        frozen[role] = frozen_names(entry.part, weights, role)
+        check_conditions(entry.part, spec, role)
+        frozen[role] = ("",) if role in given else frozen_names(entry.part, weights, role)
         if weights.from_ and pretrained:
             load_weights(entry.part, Path(weights.from_), weights.net or role, role)
     return nets, frozen
+
+
+def check_conditions(net: Network, spec: DataSpec, role: str) -> None:
+    """Refuse a network that cannot do without a condition that the data do not have.
+
+    Raises
+    ------
+    BadValue : says which, and which there are.
+    """
+    for name, needed in net.reads().items():
+        if needed and name not in spec.conditions:
+            have = ", ".join(spec.conditions) or "none"
+            raise BadValue(
+                f"{net.called()} reads a condition {name!r}; the data come with {have}", where=f"networks.{role}",
+                hint="ganvas list data (paired, captioned and others make conditions)",
+            )  # fmt: skip
 
 
 def frozen_names(net: nn.Module, weights: Weights, role: str) -> tuple[str, ...]:
@@ -81,7 +104,7 @@ def frozen_names(net: nn.Module, weights: Weights, role: str) -> tuple[str, ...]
     return tuple(weights.freeze or ())
 
 
-def load_weights(net: nn.Module, source: Path, wanted: str, role: str) -> None:
+def load_weights(net: Network, source: Path, wanted: str, role: str) -> None:
     """Fill a network with the weights of another model's network, all of them.
 
     Raises
@@ -104,15 +127,14 @@ def load_weights(net: nn.Module, source: Path, wanted: str, role: str) -> None:
     fill(net, theirs, source=str(source), place=place)
 
 
-def fill(net: nn.Module, theirs: Mapping[str, Tensor], *, source: str, place: str) -> None:
+def fill(net: Network, theirs: Mapping[str, Tensor], *, source: str, place: str) -> None:
     """Give a network the state of another one, or of another form of itself.
 
     Raises
     ------
     BadValue : names or shapes differ; says which.
     """
-    if isinstance(net, Adopting):
-        theirs = net.adopted(theirs)
+    theirs = net.adopted(theirs)
     mine = net.state_dict()
     differing = sorted(
         {*mine} ^ {*theirs} | {name for name in {*mine} & {*theirs} if mine[name].shape != theirs[name].shape}
@@ -138,7 +160,7 @@ def build_trainer(plan: Plan, folder: Path, hooks: Hooks, *, fresh: bool) -> Tra
             net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     # Before anything else sees the networks: a task may keep what it reads of them.
     layout = Sharded(device) if settings.parallel == "sharded" and ranks.world() > 1 else Replicated(device)
-    task = build_task(resolved, nets, plan.dataset.spec)
+    task = build_task(resolved, nets, facts_of(plan.dataset))
     optim, averages = build_learners(resolved, nets, task, frozen, device, layout)
     if not optim.optimizers:
         raise BadValue("nothing is left to learn", where="networks", hint="leave `freeze: all` out of one network")
@@ -155,8 +177,8 @@ def build_trainer(plan: Plan, folder: Path, hooks: Hooks, *, fresh: bool) -> Tra
 
 def build_learners(
     resolved: Mapping[str, Any],
-    nets: Mapping[str, nn.Module],
-    task: Any,
+    nets: Mapping[str, Network],
+    task: Task,
     frozen: Mapping[str, tuple[str, ...]],
     device: torch.device,
     layout: Replicated,
@@ -173,15 +195,20 @@ def build_learners(
 
 
 def build_courses(
-    resolved: Mapping[str, Any], nets: Mapping[str, nn.Module], task: Any, optim: Optim, averages: Averages | None
+    resolved: Mapping[str, Any], nets: Mapping[str, Network], task: Task, optim: Optim, averages: Averages | None
 ) -> Courses:
     entries = parts.build_set("schedule", resolved["courses"], Course)
     return Courses(entries, knobs_of(nets, task, optim, averages), resolved["train"]["steps"])
 
 
-def build_task(resolved: Mapping[str, Any], nets: Mapping[str, nn.Module], spec: DataSpec) -> Any:
+def facts_of(dataset: Dataset | StreamedDataset) -> Facts:
+    """What a task may know of a data set."""
+    return Facts(dataset.spec, len(dataset), dataset.class_names)
+
+
+def build_task(resolved: Mapping[str, Any], nets: Mapping[str, Network], facts: Facts) -> Task:
     try:
-        task = parts.build("task", resolved["task"], nets, spec)
+        task: Task = parts.build("task", resolved["task"], nets, facts)
     except GanvasError as error:
         error.where = error.where or "task"
         raise
@@ -189,14 +216,14 @@ def build_task(resolved: Mapping[str, Any], nets: Mapping[str, nn.Module], spec:
     return task
 
 
-def check_passes(task: Any, train: Mapping[str, Any]) -> None:
+def check_passes(task: Task, train: Mapping[str, Any]) -> None:
     """Refuse passes of fewer data than the task can compare.
 
     Raises
     ------
     BadValue : `accumulate` cuts the batch too small, or it is so from the start.
     """
-    batch, least = train["batch"], task.least_batch if isinstance(task, Batchwise) else 1
+    batch, least = train["batch"], task.least_batch
     if batch % ranks.world():
         raise BadValue(
             f"a batch of {batch} cannot be dealt to {ranks.world()} processes", where="train.batch",

@@ -22,11 +22,12 @@ from torch import Tensor
 from ganvas.engine.distributed import agreed
 from ganvas.engine.layout import local
 from ganvas.errors import CheckpointError
-from ganvas.files.files import full_disk, read_tensors, sweep, write_tensors
+from ganvas.files.files import full_disk, read_tensors, sweep, write_bytes, write_tensors
 from ganvas.runtime import ranks
 
 STATE = "state.safetensors"
 SHARDS = "shards"
+BEST = "best.json"
 FORMAT = "ganvas-state-1"
 
 
@@ -124,6 +125,19 @@ class Checkpoints:
             if old != best:
                 shutil.rmtree(self.path(old), ignore_errors=True)
         return target
+
+    def mark_best(self, step: int, value: float) -> None:
+        """Note that the checkpoint of this step scored best so far; it is then kept."""
+        write_bytes(self.folder / BEST, json.dumps({"step": step, "value": value}).encode())
+
+    def best(self, until: int) -> tuple[int, float] | None:
+        """(step, score) of the best checkpoint, where there is one that was marked at step `until` or before."""
+        try:
+            noted = json.loads((self.folder / BEST).read_text(encoding="utf-8"))
+            step, value = int(noted["step"]), float(noted["value"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return (step, value) if step <= until else None
 
     def load(self, step: int) -> dict[str, Any]:
         """The state of one checkpoint, on the CPU.

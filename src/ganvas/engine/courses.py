@@ -6,34 +6,23 @@ function of the step, so resume needs no state.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
-
-from torch import nn
+from collections.abc import Mapping
 
 from ganvas.engine.ema import Averages
 from ganvas.engine.optim import Optim
 from ganvas.errors import BadValue, nearest
 from ganvas.parts import Entry
-from ganvas.types import Adjustable, Knob
+from ganvas.types import Adjustable, Knob, Network, Task
 
 
-def knobs_of(nets: Mapping[str, nn.Module], task: Any, optim: Optim, averages: Averages | None) -> dict[str, Knob]:
+def knobs_of(nets: Mapping[str, Network], task: Task, optim: Optim, averages: Averages | None) -> dict[str, Knob]:
     """Everything that can be moved, by its path in the recipe."""
 
-    def gather() -> Iterator[tuple[str, Any]]:
-        yield "task", task
-        yield "optim", optim
-        yield "ema", averages
-        for role, net in nets.items():
-            yield f"networks.{role}", net
-
-    return {
-        f"{start}.{name}": knob
-        for start, owner in gather()
-        if isinstance(owner, Adjustable)
-        for name, knob in owner.knobs().items()
-    }
+    owners: dict[str, Adjustable] = {"task": task, "optim": optim}
+    if averages is not None:
+        owners["ema"] = averages
+    owners |= {f"networks.{role}": net for role, net in nets.items()}
+    return {f"{start}.{name}": knob for start, owner in owners.items() for name, knob in owner.knobs().items()}
 
 
 class Courses:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ganvas.engine.layout import local
 from ganvas.recipe.schema import Ema
-from ganvas.types import Knob
+from ganvas.types import Adjustable, Knob
 
 
 def average_decay(ema: Ema, images: int, batch: int) -> float:
@@ -32,7 +32,7 @@ def average_decay(ema: Ema, images: int, batch: int) -> float:
     return decay
 
 
-class Averages:
+class Averages(Adjustable):
     """Averaged copies of some networks, in eval mode; parameters are averaged, buffers are copied."""
 
     def __init__(self, nets: Mapping[str, nn.Module], roles: tuple[str, ...], settings: Ema) -> None:

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ganvas.runtime import ranks
 from ganvas.types import Batch, Dataset, Stream, StreamedDataset
@@ -50,8 +51,7 @@ class Feed:
         self.position = position + self.batch
         # The next one is made while the networks are busy with this one.
         self._ahead = (self.position, self._hand.submit(self.prepare, self.position))
-        data = batch.data.to(self.device, non_blocking=True)
-        return Batch(data, None if batch.label is None else batch.label.to(self.device, non_blocking=True))
+        return batch.to(self.device, non_blocking=True)
 
     def prepare(self, position: int) -> Batch:
         """This rank's share of the batch at a position, as it will lie on the device."""
@@ -59,12 +59,10 @@ class Feed:
         own = [ranks.rank()] if ranks.rank() else []
         rng = np.random.default_rng([self.seed, 1, position, *own])
         batch = self.read(position, rng)
-        data = batch.data
-        if data.dim() == 4:
-            data = data.contiguous(memory_format=self.memory_format)
-        if self.device.type == "cuda":  # so that the copy need not be waited for
-            return Batch(data.pin_memory(), None if batch.label is None else batch.label.pin_memory())
-        return Batch(data, batch.label)
+        if batch.data.dim() == 4:
+            batch = batch.with_data(batch.data.contiguous(memory_format=self.memory_format))
+        # Pinned, so that the copy to a GPU need not be waited for.
+        return batch.map(Tensor.pin_memory) if self.device.type == "cuda" else batch
 
     def read(self, position: int, rng: np.random.Generator) -> Batch:
         rank, world = ranks.rank(), ranks.world()
@@ -92,12 +90,3 @@ class Feed:
         if self._order is None or self._order[0] != epoch:
             self._order = (epoch, np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.dataset)))
         return self._order[1]
-
-
-def micro_batches(batch: Batch, pieces: int) -> list[Batch]:
-    """A batch cut into at most `pieces` parts of nearly equal size, none empty."""
-    if pieces == 1:
-        return [batch]
-    data = batch.data.tensor_split(min(pieces, len(batch)))
-    label = [None] * len(data) if batch.label is None else batch.label.tensor_split(len(data))
-    return [Batch(each, own) for each, own in zip(data, label, strict=True)]

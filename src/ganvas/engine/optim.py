@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from ganvas import parts
 from ganvas.recipe.schema import OptimOptions
-from ganvas.types import Knob
+from ganvas.types import Adjustable, Knob
 
 Place = Callable[[torch.optim.Optimizer, dict[str, Any]], dict[str, Any]]
 
 
-class Optim:
+class Optim(Adjustable):
     """Steps the networks that an update names.
 
     `frozen` holds, per role, the beginnings of the parameter names that never learn ("" for all of them).

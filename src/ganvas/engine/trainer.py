@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from ganvas.engine.checkpoint import Checkpoints, to_device
 from ganvas.engine.courses import Courses
 from ganvas.engine.distributed import agreed
 from ganvas.engine.ema import Averages
-from ganvas.engine.feed import Feed, micro_batches
+from ganvas.engine.feed import Feed
 from ganvas.engine.layout import Replicated, local
 from ganvas.engine.logbook import Logbook
 from ganvas.engine.optim import Optim
@@ -29,8 +29,9 @@ from ganvas.files.files import cut_after, sweep
 from ganvas.nn.precise import precise
 from ganvas.recipe.schema import Train
 from ganvas.runtime import ranks
-from ganvas.types import Batch, Metered, Task, Update
+from ganvas.types import Batch, Network, Task, Update
 
+T = TypeVar("T")
 State = dict[str, dict[str, Tensor]]
 Around = Callable[[int, Callable[[], dict[str, float]]], dict[str, float]]
 
@@ -48,8 +49,9 @@ class Hooks:
     """What happens around the loop; none of it can change what is learnt.
 
     `score` returns a number to keep the best checkpoint by, smaller is better, or None; `saved` is told whether the
-    weights that were just saved are the best so far. `around_step` and `around_update` are given the step and what runs
-    it; they run it once and return the losses that it found.
+    weights that were saved are the best so far. `failed` is told of a picture or score that could not be made;
+    `pictured` says whether that of a step is there, `scored` what `score` gave for it. `around_step` and
+    `around_update` are given the step and what runs it; they run it once and return the losses that it found.
     """
 
     tick: Callable[[int, Mapping[str, float]], None] = lambda step, values: None
@@ -57,6 +59,9 @@ class Hooks:
     picture: Callable[[int, State], None] = lambda step, state: None
     score: Callable[[int, State], float | None] = lambda step, state: None
     saved: Callable[[int, State, bool], None] = lambda step, state, best: None
+    failed: Callable[[int, str, Exception], None] = lambda step, what, error: None
+    pictured: Callable[[int], bool] = lambda step: True
+    scored: Callable[[int], float | None] = lambda step: None
     around_step: Around = lambda step, run: run()
     around_update: Around = lambda step, run: run()
 
@@ -85,7 +90,7 @@ class Trainer:
         self,
         *,
         task: Task,
-        nets: Mapping[str, nn.Module],
+        nets: Mapping[str, Network],
         feed: Feed,
         optim: Optim,
         averages: Averages | None,
@@ -113,6 +118,7 @@ class Trainer:
         self.row_files = (self.logbook.file, folder / "scores.jsonl")
         self.step = 0
         self.best: tuple[int, float] | None = None
+        self.resumed = False
         self.rank = ranks.rank()
 
     # ------------------------------------------------------------------ the loop
@@ -126,6 +132,8 @@ class Trainer:
         Interrupted : a signal came; the state was saved first.
         """
         with _asked_to_stop() as stop:
+            if self.resumed:
+                self.look_again()
             while self.step < self.settings.steps:
                 values = self.hooks.around_step(self.step, self.take_step)
                 self.hooks.tick(self.step, values)
@@ -158,7 +166,7 @@ class Trainer:
 
     def apply(self, update: Update, batch: Batch) -> dict[str, float]:
         """One optimizer step: every micro-batch forward and backward, then the weights."""
-        pieces = micro_batches(batch, self.settings.accumulate)
+        pieces = batch.split(self.settings.accumulate)
         names: list[str] = []
         total: list[float] = []
         with self.layout.whole(self.nets), self.only_learning(update.nets) as mine:
@@ -176,7 +184,7 @@ class Trainer:
         self.optim.step(update.nets)
         if update.after is not None:
             with self.layout.whole(self.nets):
-                update.after()
+                update.after(batch)
         return {f"{update.nets[0]}.{name}": value for name, value in zip(names, total, strict=True)}
 
     @contextlib.contextmanager
@@ -196,30 +204,70 @@ class Trainer:
     # ------------------------------------------------------------------ around a step
 
     def around_the_step(self) -> None:
-        """Rows, pictures, scores and checkpoints that are due after this step, in this order."""
-        settings, last = self.settings, self.step == self.settings.steps
+        """What is due after this step, in this order: the row, the checkpoint, picture and score, the best's mark.
+
+        Nothing after the checkpoint can cost a step: what fails there is told, and training goes on.
+        """
+        settings, last = self.settings, self.last
         if last or self.step % settings.log_every == 0:
             extra = {"images": self.step * settings.batch, **self.optim.rates()}
             extra |= self.courses.values(self.step - 1)
-            if isinstance(self.task, Metered):
-                with self.layout.whole(self.nets):
-                    extra |= self.task.readings()
+            with self.layout.whole(self.nets):
+                extra |= self.task.readings()
             row = self.logbook.row(self.step, extra)
             self.hooks.row(self.step, row)
-        save = last or self.step % settings.checkpoint_every == 0
-        picture = last or self.step % (settings.sample_every or settings.checkpoint_every) == 0
-        score = last or (self.score_every is not None and self.step % self.score_every == 0)
-        if picture or score:
-            self.check_weights()  # nothing is drawn or measured with weights that are no numbers
-        if picture:
-            self.hooks.picture(self.step, self.result())
-        if score:
-            value = self.hooks.score(self.step, self.result())
-            if value is not None and (self.best is None or value < self.best[1]):
-                self.best = (self.step, value)
-                save = True
-        if save:
+        if last or self.step % settings.checkpoint_every == 0:
             self.save()
+        elif self.picture_due or self.score_due:
+            self.check_weights()  # nothing is drawn or measured with weights that are no numbers
+        if self.picture_due:
+            self.attempt("picture", lambda: self.hooks.picture(self.step, self.result()))
+        if self.score_due:
+            self.score()
+
+    @property
+    def last(self) -> bool:
+        return self.step == self.settings.steps
+
+    @property
+    def picture_due(self) -> bool:
+        every = self.settings.sample_every or self.settings.checkpoint_every
+        return self.step > 0 and (self.last or self.step % every == 0)
+
+    @property
+    def score_due(self) -> bool:
+        every = self.score_every
+        return self.step > 0 and (self.last or (every is not None and self.step % every == 0))
+
+    def score(self) -> None:
+        """Score the weights, and keep them where they are the best so far."""
+        self.keep_best(self.attempt("score", lambda: self.hooks.score(self.step, self.result())))
+
+    def keep_best(self, value: float | None) -> None:
+        if value is None or (self.best is not None and value >= self.best[1]):
+            return
+        self.best = (self.step, value)
+        if self.step not in agreed(self.checkpoints.steps):
+            self.save()
+        if self.rank == 0:
+            self.checkpoints.mark_best(*self.best)
+        self.hooks.saved(self.step, self.result(), True)
+
+    def attempt(self, what: str, run: Callable[[], T]) -> T | None:
+        """What `run` gives; None where it fails, which is told and nothing else."""
+        try:
+            return run()
+        except Exception as error:  # whatever it is: a diagnostic never ends a run
+            self.hooks.failed(self.step, what, error)
+            return None
+
+    def look_again(self) -> None:
+        """Make the picture and the score of the step that a resumed run stands at, where a kill came before them."""
+        if self.picture_due and not agreed(lambda: self.hooks.pictured(self.step)):
+            self.attempt("picture", lambda: self.hooks.picture(self.step, self.result()))
+        if self.score_due:
+            value = agreed(lambda: self.hooks.scored(self.step))
+            self.score() if value is None else self.keep_best(value)
 
     def result(self) -> State:
         """The weights that a user of the run gets: averaged where there are averages."""
@@ -265,7 +313,6 @@ class Trainer:
         return {
             "step": self.step,
             "position": self.feed.position,
-            "best": self.best,
             "nets": {role: net.state_dict() for role, net in self.nets.items()},
             "averages": self.averages.state_dict() if self.averages is not None else None,
             "optim": self.optim.state_dict(),
@@ -282,7 +329,8 @@ class Trainer:
         self.optim.load_state_dict(state["optim"], self.layout.place_moments)
         self.task.load_state_dict(state["task"])
         self.logbook.load_state_dict(state["logbook"])
-        self.step, self.feed.position, self.best = state["step"], state["position"], state["best"]
+        self.step, self.feed.position = state["step"], state["position"]
+        self.best = self.checkpoints.best(self.step) or state.get("best")
 
     def resume(self) -> int:
         """Go back to the newest checkpoint, or to the start where there is none; the step that was found.
@@ -310,6 +358,7 @@ class Trainer:
         if self.rank == 0:
             for file in self.row_files:
                 cut_after(file, self.step)
+        self.resumed = True
         return self.step
 
 

@@ -121,7 +121,7 @@ def save_statistics(
         source = evidence.of_dataset(unflipped(node_at(target, size, "ganvas eval")), rules["samples"])
     else:
         n = rules["samples"] or 10_000
-        source = evidence.of_model(model, n, rules["seeds"][0], model.labels(n, seed=0), rules["sampler"])
+        source = evidence.of_model(model, n, rules["seeds"][0], model.conditions(n, seed=0), rules["sampler"])
     found = evidence.gather(source, {"": net}, {"": frozenset({"moments"})}, watch)[""].moments
     assert found is not None
     facts = {"extractor": net.name, **dict(net.provenance)}

@@ -1,4 +1,4 @@
-"""Sets of images as metrics see them: rounded to 8 bits, embedded once for all metrics, kept on disk by content.
+"""Sets of data as metrics see them: rounded as their files are, embedded once for all metrics, kept on disk by content.
 
 `$GANVAS_CACHE/features/<key>.safetensors` (default `~/.cache/ganvas`) holds the features of one set in one extractor.
 The key is made of the set's content and of everything the extractor says of itself, so an entry never goes stale; it
@@ -24,11 +24,10 @@ from torch import Tensor
 
 from ganvas.errors import CheckpointError
 from ganvas.files.files import read_tensors, write_tensors
-from ganvas.model import BLOCK, Model
-from ganvas.nn.eight_bit import eight_bit, from_bytes
+from ganvas.model import BLOCK, Model, Rows, Wish
 from ganvas.runtime import ranks
 from ganvas.stats.moments import moments_of
-from ganvas.types import Dataset, EvidenceSet, Extractor, StreamedDataset
+from ganvas.types import Batch, Condition, Dataset, EvidenceSet, Extractor, Modality, StreamedDataset
 
 BATCH = 256  # images that are sampled, or embedded, at once
 EMBEDDED = frozenset({"features", "logits", "moments"})  # needs that an extractor fills
@@ -42,46 +41,65 @@ def unwatched(done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Source:
-    """Images that can be read from the start as often as wanted, with the labels they were made or asked for."""
+    """Data that can be read from the start as often as wanted, with the conditions they have or were made for."""
 
     count: int
+    modality: Modality
     fingerprint: str | None  # of the content; None where it is not worth keeping features of it
-    batches: Callable[[int, int], Iterator[tuple[Tensor, Tensor | None]]]  # (i, k): batches i, i + k, i + 2k, …
+    batches: Callable[[int, int], Iterator[Batch]]  # (i, k): batches i, i + k, i + 2k, …
 
 
 def of_dataset(dataset: Dataset | StreamedDataset, limit: int | None = None) -> Source:
     """A data set in its own order, without random flips; at most `limit` of it."""
     n = min(len(dataset), limit or len(dataset))
 
-    def batches(first: int, step: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+    def batches(first: int, step: int) -> Iterator[Batch]:
         if isinstance(dataset, StreamedDataset):
             for left, batch in zip(count(n - first * BATCH, -step * BATCH), dataset.walk(BATCH, first, step)):
                 if left <= 0:
                     return
-                yield batch.data[:left], None if batch.label is None else batch.label[:left]
+                yield batch.map(lambda value, left=left: value[:left])  # type: ignore[misc]
             return
         for start in range(first * BATCH, n, step * BATCH):
-            # A fixed generator: whatever a data set does at random, it does the same every time.
-            batch = dataset.batch(np.arange(start, min(start + BATCH, n)), np.random.default_rng(0))
-            yield batch.data, batch.label
+            yield read(dataset, start, min(start + BATCH, n))
 
-    return Source(n, f"{dataset.fingerprint} {n}", batches)
+    return Source(n, dataset.spec.modality, f"{dataset.fingerprint} {n}", batches)
+
+
+def read(dataset: Dataset, start: int, stop: int) -> Batch:
+    """Data `start` to `stop` of a set; whatever it does at random, it does the same every time."""
+    return dataset.batch(np.arange(start, stop), np.random.default_rng(0))
+
+
+def conditions_of(model: Model, dataset: Dataset | StreamedDataset) -> Rows:
+    """What samples are asked for by: the conditions of a data set in its own order, again from its start at its end."""
+    reads = model.reads
+    if isinstance(dataset, StreamedDataset):
+        pieces = [batch.condition.only(reads) for batch in dataset.walk(BATCH)]
+        whole = Condition({name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]})
+        return lambda start, stop: whole.map(lambda value: value[torch.arange(start, stop) % len(dataset)])
+
+    def rows(start: int, stop: int) -> Condition:
+        numbers = np.arange(start, stop) % len(dataset)
+        return dataset.batch(numbers, np.random.default_rng(0)).condition.only(reads)
+
+    return rows
 
 
 def of_model(
-    model: Model, n: int, seed: int, label: Tensor | None, sampler: str | Mapping[str, Any] | None = None
+    model: Model, n: int, seed: int, asked: Wish | Rows = None, sampler: str | Mapping[str, Any] | None = None
 ) -> Source:
-    """n samples; `label` (n,) asks for classes, as the reference has them."""
-
+    """n samples; `asked` says what they are made for, see `Model.stream`."""
+    rows = asked if callable(asked) else model.conditions(n, seed=seed, condition=asked).slices()
     size = BLOCK if model.sampler(sampler).stochastic else BATCH
 
-    def batches(first: int, step: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-        pieces = model.stream(n, seed=seed, label=label, sampler=sampler, batch=BATCH, share=(first, step))
-        for i, images in enumerate(pieces):
+    def batches(first: int, step: int) -> Iterator[Batch]:
+        pieces = model.stream(n, seed=seed, condition=rows, sampler=sampler, batch=BATCH, share=(first, step))
+        for i, data in enumerate(pieces):
             start = (first + i * step) * size
-            yield images, None if label is None else label[start : start + len(images)]
+            yield Batch(data, rows(start, start + len(data)))
 
-    return Source(n, None, batches)
+    return Source(n, model.spec.modality, None, batches)
 
 
 def gather(
@@ -108,10 +126,10 @@ def gather(
     # Labels come with kept features, so a set whose features are all there is not read again.
     if new or pictures or not kept:
         done = 0
-        for data, label in source.batches(ranks.rank(), ranks.world()):
-            data = eight_bit(data)
+        for batch in source.batches(ranks.rank(), ranks.world()):
+            data, label = source.modality.rounded(batch.data), batch.label
             for name, net in new.items():
-                features, logits = net(from_bytes(data))
+                features, logits = net(source.modality.restored(data))
                 embedded[name].append((features.cpu(), None if logits is None else logits.cpu()))
             if pictures:
                 images.append(data.cpu())

@@ -12,15 +12,14 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch import Tensor
 
 from ganvas import parts
 from ganvas.errors import BadValue, DataError, GanvasError
 from ganvas.evaluation import evidence
 from ganvas.evaluation.protocol import Measure, renamed
-from ganvas.model import Model
+from ganvas.model import Model, Rows
 from ganvas.stats.intervals import around, halves
-from ganvas.types import Alarm, Dataset, Evidence, EvidenceSet, Extractor, Metric, Moments
+from ganvas.types import Condition, Dataset, Evidence, EvidenceSet, Extractor, Metric, Moments
 
 
 class Entry(NamedTuple):
@@ -69,7 +68,7 @@ class Judge:
         self.protocol = protocol
         self.reference = reference
         self.training = training
-        self.fingerprint = reference_is or getattr(reference, "fingerprint", "")
+        self.fingerprint = reference_is or ("" if isinstance(reference, Moments) else reference.fingerprint)
         self.watch = watch
         self.extractors: dict[str, Extractor] = {}
         self.entries: dict[str, Entry] = {}
@@ -129,10 +128,10 @@ class Judge:
                 "the reference does not say how many images it was made of, and neither does the protocol",
                 hint="give the protocol `samples`",
             )
-        label = self.asked_labels(model, n)
+        asked = self.asked(model, n)
         found, first = [], None
         for seed in self.protocol["seeds"]:
-            source = evidence.of_model(model, n, seed, label, self.protocol["sampler"])
+            source = evidence.of_model(model, n, seed, asked, self.protocol["sampler"])
             fake = evidence.gather(source, self.extractors, self._needs("fake"), self.watch)
             first = fake if first is None else first
             found.append(self.look(self.real, fake, model, seed))
@@ -148,12 +147,27 @@ class Judge:
         spread = self.spread(fake, None, of_fake=True)
         return self.rows(found, spread, source.count, sampled=False, fake_fingerprint=dataset.fingerprint)
 
-    def asked_labels(self, model: Model, n: int) -> Tensor | None:
-        """The classes that are asked for: in the reference's own proportions and order, repeated to n; or at random."""
-        if not model.num_classes or self.protocol["labels"] == "uniform" or isinstance(self.reference, Moments):
-            return model.labels(n, seed=0)
+    def asked(self, model: Model, n: int) -> Condition | Rows:
+        """What samples are made for: the reference's own conditions in their order, repeated to n; or random classes.
+
+        Raises
+        ------
+        DataError : the model needs conditions, and the reference is a file of statistics.
+        """
+        others = [name for name in model.reads if name != "label"]
+        if isinstance(self.reference, Moments):
+            if others:
+                raise DataError(
+                    f"the model makes its data of {', '.join(others)}, and statistics have none",
+                    hint="score against the data themselves",
+                )
+            return model.conditions(n, seed=0)
+        if others:
+            return evidence.conditions_of(model, self.reference)
+        if not model.num_classes or self.protocol["labels"] == "uniform":
+            return model.conditions(n, seed=0)
         label = next((each.label for each in self.real.values()), None)  # no extractor: nothing is measured
-        return model.labels(n, seed=0) if label is None else label.repeat(-(-n // len(label)))[:n]
+        return model.conditions(n, seed=0) if label is None else Condition(label=label).repeat_to(n)
 
     def seen(self, name: str, real: EvidenceSet, fake: EvidenceSet, model: Model | None, seed: int) -> Evidence:
         """The evidence as one metric sees it."""
@@ -176,7 +190,7 @@ class Judge:
                 result = entry.metric(seen)
             values.update({entry.names[key]: value for key, value in result.items()})
             notes[name] = sorted({str(each.message) for each in caught})
-            alarms[name] = entry.metric.alarm(result) if isinstance(entry.metric, Alarm) else ""
+            alarms[name] = entry.metric.alarm(result)
         return Found(values, notes, alarms)
 
     def spread(self, fake: Sets, model: Model | None, *, of_fake: bool) -> dict[str, float]:
@@ -257,7 +271,7 @@ def _lacking(metric: Metric, seen: Evidence) -> str:
         return "the training data are not at hand"
     for side, whole in (("real", seen.real), ("fake", seen.fake), ("training", seen.training)):
         for need in sorted(_of_side(metric.needs, side)) if whole is not None else ():
-            if getattr(whole, need) is None:
+            if whole is not None and vars(whole)[need] is None:
                 if need == "label":
                     return "these images were not asked for by class" if side == "fake" else "the data have no labels"
                 return f"the {'reference' if side == 'real' else side} is a file of statistics, without {need}"

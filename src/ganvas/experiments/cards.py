@@ -41,8 +41,9 @@ from ganvas.recipe.recipe import Recipe
 from ganvas.report import simple_page
 from ganvas.report.charts import number
 from ganvas.report.markup import table, tag
-from ganvas.training.forecast import amount, data_or_stand_in
-from ganvas.types import DataSpec, Generator
+from ganvas.training.check import data_or_stand_in
+from ganvas.training.forecast import amount
+from ganvas.types import DataSpec, Network
 
 CALLS = 20  # of a single datum, whose median and 95th percentile are told
 BATCH = 16  # of the throughput, and of the outputs that are compared
@@ -207,23 +208,18 @@ def cards_of(
     return _of_network(target, nets, role, spec, variants)
 
 
-def _of_network(name: str, nets: Mapping[str, nn.Module], role: str, spec: DataSpec, variants: bool) -> list[Card]:
+def _of_network(name: str, nets: Mapping[str, Network], role: str, spec: DataSpec, variants: bool) -> list[Card]:
     if role not in nets:
         raise UsageError(
             f"it has no network {role!r}.{nearest(role, nets)}", where=name, hint=f"--net {next(iter(nets))}"
         )
     net = nets[role].cpu().eval().requires_grad_(False)
-    drawn = torch.Generator().manual_seed(0)
-    label = torch.arange(BATCH) % spec.num_classes if spec.num_classes else None
-    if isinstance(net, Generator):
-        enter = torch.randn(BATCH, *next(iter(net.latents.values())).shape, generator=drawn)
-    else:
-        enter = torch.rand(BATCH, *spec.shape, generator=drawn) * 2 - 1
+    example = net.example(spec, BATCH, torch.Generator().manual_seed(0))
 
     def calling(own: nn.Module) -> Call:
         def call(n: int) -> Tensor:
             torch.manual_seed(0)  # noise of style generators
-            out = own(enter[:n], None if label is None else label[:n])
+            out = own(*(each[:n] for each in example.given), **example.condition.rows(slice(n)))
             found: Tensor = out if isinstance(out, Tensor) else out.logits.reshape(n, -1)
             return found
 
@@ -241,17 +237,17 @@ def _of_extractor(target: str, data: str | None, size: int | None) -> list[Card]
         raise UsageError("it has no network to measure", where=target, hint="ganvas list extractors")
     dataset = parts.build("dataset", node_at(data or "digits", size, "--data"))
     source = evidence.of_dataset(dataset, BATCH)
-    images = torch.cat([batch for batch, _ in source.batches(0, 1)])
+    images = torch.cat([batch.data for batch in source.batches(0, 1)])
     if len(images) < BATCH:
         raise UsageError(f"{len(images)} images are too few", where="--data", hint=f"give at least {BATCH}")
     card = measure(target, net, lambda n: extractor(images[:n])[0])
     if data is None or not extractor.classes:
         return [card]
     pieces = list(evidence.of_dataset(dataset).batches(0, 1))
-    labels = [label for _, label in pieces if label is not None]
+    labels = [batch.label for batch in pieces if batch.label is not None]
     if not labels:
         raise UsageError("these images have no classes", where="--data", hint="give a labelled set")
-    worth = of_classifier(lambda own: extractor(own)[1], torch.cat([own for own, _ in pieces]), torch.cat(labels))
+    worth = of_classifier(lambda own: extractor(own)[1], torch.cat([batch.data for batch in pieces]), torch.cat(labels))
     return [replace(card, values={**card.values, **worth})]
 
 

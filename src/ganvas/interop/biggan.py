@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from ganvas.interop.adversarial import call_critic, call_generator
 from ganvas.interop.registry import Imported, NoImporter, OfficialCase, carry_over, importer
+from ganvas.parts import image_spec
 from ganvas.types import DataSpec
 
 REPO = "ajbrock/BigGAN-PyTorch"
@@ -208,12 +209,12 @@ def _made(case: OfficialCase, widths: Sequence[int], classes: int) -> DataSpec:
     """What a generator of these widths makes."""
     bottom = isqrt(len(_weight(case, "linear")) // widths[0])
     size = bottom << (len(widths) - 1)
-    return DataSpec((len(_weight(case, "output_layer.2")), size, size), classes)
+    return image_spec((len(_weight(case, "output_layer.2")), size, size), classes)
 
 
 def _scored(case: OfficialCase, channels: int, classes: int) -> DataSpec:
     size = int(case.kwargs.get("resolution", 128))
-    return DataSpec((channels, size, size), classes)
+    return image_spec((channels, size, size), classes)
 
 
 def _renamer(case: OfficialCase, top: Mapping[str, str]) -> Callable[[str], str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -21,7 +21,7 @@ from ganvas.interop.registry import Imported, NoImporter, OfficialCase, import_n
 from ganvas.interop.torch_files import read_checkpoint, read_tensors
 from ganvas.model import Model, model_header
 from ganvas.recipe.check import check_node
-from ganvas.types import DataSpec, Nets
+from ganvas.types import DataSpec, Network
 
 DEEPEST = 64  # modules within modules
 MOST_TENSORS = 100_000  # and modules, of a network
@@ -75,7 +75,7 @@ class Found:
 
     def model(self) -> Model:
         """The model itself, on the CPU."""
-        nets: Nets = {role: each.net for role, each in self.imported.items()}
+        nets: dict[str, Network] = {role: cast("Network", each.net) for role, each in self.imported.items()}
         return Model(self.recipe(), self.spec, nets, class_names=self.class_names)
 
     @property

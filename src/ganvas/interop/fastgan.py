@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ganvas.interop.registry import Imported, NoImporter, OfficialCase, carry_over, importer
-from ganvas.types import DataSpec
+from ganvas.parts import image_spec
 
 REPO = "odegeasslbc/FastGAN-pytorch"
 FORK = f"{REPO} (via fork with its history)"  # the repository itself keeps its code no longer
@@ -46,7 +46,7 @@ def generator(case: OfficialCase) -> Imported:
     first = case.state["init.init.0.weight_orig"]  # (z_dim, 2 · 16 · width, 4, 4)
     small = case.state["to_128.weight_orig"]  # (C, width, 1, 1)
     node = {"use": "fastgan-generator", "width": small.shape[1], "z_dim": len(first), "small_image": True}
-    return carry_over(case, DataSpec((len(small), size, size)), node, rename=generator_name, call=_call_generator)
+    return carry_over(case, image_spec((len(small), size, size)), node, rename=generator_name, call=_call_generator)
 
 
 @importer("models.Discriminator", repo=FORK)
@@ -59,7 +59,7 @@ def discriminator(case: OfficialCase) -> Imported:
         "width": len(case.state["down_from_small.0.weight_orig"]) * 2,
         "decoder_width": case.state["decoder_big.main.5.weight_orig"].shape[1],
     }
-    spec = DataSpec((case.state["down_from_small.0.weight_orig"].shape[1], size, size))
+    spec = image_spec((case.state["down_from_small.0.weight_orig"].shape[1], size, size))
     told = re.search(r"part=(\d)", str(case.sidecar.get("forward_kwargs", "")))
     call = partial(_call_critic, int(told[1]) if told else 0)
     return carry_over(case, spec, node, rename=_critic_name, call=call)

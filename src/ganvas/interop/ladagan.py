@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ganvas.interop.adversarial import call_generator
 from ganvas.interop.names import Renamer
 from ganvas.interop.registry import Imported, NoImporter, OfficialCase, carry_over, importer
-from ganvas.types import DataSpec
+from ganvas.parts import image_spec
 
 REPO = "milmor/LadaGAN (pytorch/)"
 
@@ -72,7 +72,7 @@ def generator(case: OfficialCase) -> Imported:
     }
     side = isqrt(STAGES[-1]) * patch
     return carry_over(
-        case, DataSpec((channels, side, side)), node, rename=Renamer(GENERATOR, INSIDE), call=call_generator
+        case, image_spec((channels, side, side)), node, rename=Renamer(GENERATOR, INSIDE), call=call_generator
     )
 
 
@@ -93,7 +93,9 @@ def discriminator(case: OfficialCase) -> Imported:
     }
     side = CRITIC_SIZE << len(downs)
     whole = dataclasses.replace(case, state=state)
-    return carry_over(whole, DataSpec((channels, side, side)), node, rename=Renamer(CRITIC, INSIDE), call=_call_critic)
+    return carry_over(
+        whole, image_spec((channels, side, side)), node, rename=Renamer(CRITIC, INSIDE), call=_call_critic
+    )
 
 
 def _call_critic(net: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ganvas.interop.fastgan import generator_name
 from ganvas.interop.registry import Imported, NoImporter, OfficialCase, carry_over, fill, importer
 from ganvas.nn.projection import FeatureMixer, LevelCritic, LevelCritics
-from ganvas.types import DataSpec
+from ganvas.parts import image_spec
 
 REPO = "autonomousvision/projected_gan"
 LABELS = ("c", "y", "label")  # how a case may call them
@@ -61,7 +61,7 @@ def generator(case: OfficialCase) -> Imported:
         "use": "projected-gan-generator", "width": first.shape[1] // 32, "z_dim": len(first),
         "lite": not doubled, "conditioning": None if embedding is None else "batch-norm",
     }  # fmt: skip
-    spec = DataSpec((len(kept["synthesis.to_big.bias"]), size, size), 0 if embedding is None else len(embedding))
+    spec = image_spec((len(kept["synthesis.to_big.bias"]), size, size), 0 if embedding is None else len(embedding))
     return carry_over(dataclasses.replace(case, state=kept), spec, node, rename=rename, call=_call_generator)
 
 
@@ -85,7 +85,7 @@ def critics(case: OfficialCase) -> Imported:
         return name if owner is None else name.replace(owner, judges[owner], 1)
 
     fill(net, case, ours)
-    return Imported(net.eval(), DataSpec(()), {"use": "projected-gan-discriminator"}, ours, _call_critics)
+    return Imported(net.eval(), image_spec(()), {"use": "projected-gan-discriminator"}, ours, _call_critics)
 
 
 @importer("pg_modules.projector.F_RandomProj (CCM + CSM part only)", "pg_modules.projector.F_RandomProj", repo=REPO)
@@ -102,7 +102,7 @@ def mixer(case: OfficialCase) -> Imported:
         scales=any("_csm" in key for key in state),
     )
     fill(net, dataclasses.replace(case, state=state), _mixer_name)
-    return Imported(net.eval(), DataSpec(()), {"use": "projected-gan-discriminator"}, _mixer_name, _call_mixer)
+    return Imported(net.eval(), image_spec(()), {"use": "projected-gan-discriminator"}, _mixer_name, _call_mixer)
 
 
 # ---------------------------------------------------------------------------------------------------- structure

@@ -10,7 +10,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from ganvas import parts
 from ganvas.interop.adversarial import call_critic, call_generator
 from ganvas.interop.registry import Imported, NoImporter, OfficialCase, carry_over, importer
-from ganvas.types import DataSpec, Latent, Turn
+from ganvas.parts import image_spec
+from ganvas.types import Condition, DataSpec, Latent, Network, Turn
 
 REPO = "brownvc/R3GAN"
 FILTER = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
@@ -118,7 +119,7 @@ def _stages(case: OfficialCase) -> dict[str, Any]:
 def _spec(case: OfficialCase, edge: str, axis: int, bottom: torch.Size, embedding: Tensor | None) -> DataSpec:
     n = len({key.split(".")[1] for key in case.state if key.startswith("MainLayers.")}) - 1
     channels = case.state[f"{edge}.Layer.weight"].shape[axis]
-    return DataSpec((channels, bottom[0] << n, bottom[1] << n), 0 if embedding is None else embedding.shape[1])
+    return image_spec((channels, bottom[0] << n, bottom[1] << n), 0 if embedding is None else embedding.shape[1])
 
 
 # ---------------------------------------------------------------------------------------------------- names
@@ -215,10 +216,11 @@ def _call_losses(
     label = _label(inputs)
 
     def turn(at: slice, *, for_generator: bool) -> Turn:
-        own = None if label is None else label[at]
+        own = Condition.labelled(None if label is None else label[at])
+        G, D = cast("Network", net["G"]), cast("Network", net["D"])
         return Turn(
-            nets={"generator": net["G"], "discriminator": net["D"]}, step=0, real=inputs["real"][at], label=own,
-            latent=Latent(inputs["z"][at]), fake_label=own, critic=net["D"],
+            nets={"generator": G, "discriminator": D}, step=0, real=inputs["real"][at], condition=own,
+            latent=Latent(inputs["z"][at]), fake_condition=own, critic=lambda data, asked: D(data, asked.label),
             generate=_generate(net["G"], with_gradient=for_generator),
         )  # fmt: skip
 
@@ -253,9 +255,9 @@ def _call_losses(
 
 
 def _generate(net: nn.Module, *, with_gradient: bool) -> Any:
-    def generate(latent: Latent, label: Tensor | None) -> Tensor:
+    def generate(latent: Latent, condition: Condition) -> Tensor:
         with torch.set_grad_enabled(with_gradient):
-            image: Tensor = net(latent.values, label)
+            image: Tensor = net(latent.values, condition.label)
         return image
 
     return generate

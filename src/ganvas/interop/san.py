@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ganvas.interop.registry import Imported, NoImporter, OfficialCase, carry_over, importer
 from ganvas.nn.san import NormalizedRows, SANConv, SANEmbedding, SANLinear
-from ganvas.types import DataSpec, Scores
+from ganvas.parts import image_spec
+from ganvas.types import Scores
 
 NAMES = {"0": "conv1", "2": "conv2", "4": "conv3"}
 SIZE = 28  # of MNIST, which the official class is written for
@@ -33,7 +34,7 @@ def simple_san(case: OfficialCase) -> Imported:
         "widths": [len(state[f"h_function.{number}.bias"]) for number in NAMES],
         "conditioning": {"use": "san", "head": {"use": "multi-discriminator" if classes > 0 else "plain"}},
     }
-    spec = DataSpec((state["h_function.0.weight"].shape[1], SIZE, SIZE), max(classes, 0))
+    spec = image_spec((state["h_function.0.weight"].shape[1], SIZE, SIZE), max(classes, 0))
     whole = dataclasses.replace(case, state=state)
     return carry_over(whole, spec, node, rename=_ours, call=_call)
 
@@ -63,7 +64,7 @@ def san_modules(case: OfficialCase) -> Imported:
     names = sorted({key.partition(".")[0] for key in case.state})
     net = nn.ModuleDict({name: _layer(case, name) for name in names})
     net.load_state_dict(dict(case.state))
-    return Imported(net, DataSpec(()), {"use": "san"}, lambda name: name, _call_layers)
+    return Imported(net, image_spec(()), {"use": "san"}, lambda name: name, _call_layers)
 
 
 def _layer(case: OfficialCase, name: str) -> NormalizedRows:

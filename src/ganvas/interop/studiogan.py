@@ -15,6 +15,7 @@ from torch import Tensor
 from ganvas.interop.adversarial import call_generator
 from ganvas.interop.registry import Imported, NoImporter, OfficialCase, carry_over, importer
 from ganvas.interop.studiogan_heads import critic_caller, head_names, head_node
+from ganvas.parts import image_spec
 from ganvas.types import DataSpec
 
 REPO = "POSTECH-CVLab/PyTorch-StudioGAN"
@@ -56,7 +57,7 @@ def resnet_generator(case: OfficialCase) -> Imported:
         "attention": _attention(case, "attn_g_loc", [size >> blocks << i for i in range(1, blocks + 1)]),
         "spectral_norm": _spectral(case),
     }
-    spec = DataSpec((len(_weight(case, "conv2d5")), size, size), _classes(case))
+    spec = image_spec((len(_weight(case, "conv2d5")), size, size), _classes(case))
     rename = _renamer(GENERATOR, RESIDUAL)
     return carry_over(case, spec, node, rename=rename, call=call_generator)
 
@@ -91,7 +92,7 @@ def deep_generator(case: OfficialCase) -> Imported:
         "attention": _attention(case, "attn_g_loc", [4 << i for i in range(1, len(convs) + 1)]),
         "spectral_norm": _spectral(case),
     }
-    spec = DataSpec((len(_weight(case, "conv4")), size, size), _classes(case))
+    spec = image_spec((len(_weight(case, "conv4")), size, size), _classes(case))
     rename = _renamer({"linear0": "project", "conv4": "to_image"}, DEEP_GENERATOR)
     return carry_over(case, spec, node, rename=rename, call=call_generator)
 
@@ -108,7 +109,7 @@ def deep_discriminator(case: OfficialCase) -> Imported:
         "conditioning": head_node(case),
         "attention": _attention(case, "attn_d_loc", [size >> i for i in range(1, len(convs) + 1)]),
     }
-    spec = DataSpec((convs[0].shape[1], size, size), _classes(case))
+    spec = image_spec((convs[0].shape[1], size, size), _classes(case))
     rename = _renamer(head_names(case) | {"conv1": "conv", "bn1": "norm"}, DEEP_CRITIC)
     return carry_over(case, spec, node, rename=rename, call=critic_caller(case))
 
@@ -121,7 +122,7 @@ def big_generator(case: OfficialCase) -> Imported:
     widths = [convs[0].shape[1], *(len(each) for each in convs)]
     chunk = _weight(case, "linear0").shape[1]
     node = _big_generator_node(case, "biggan-generator", size, widths) | {"z_dim": chunk * len(widths)}
-    spec = DataSpec((len(_weight(case, "conv2d5")), size, size), _classes(case))
+    spec = image_spec((len(_weight(case, "conv2d5")), size, size), _classes(case))
     return carry_over(case, spec, node, rename=_renamer(GENERATOR, BIG), call=call_generator)
 
 
@@ -133,7 +134,7 @@ def big_deep_generator(case: OfficialCase) -> Imported:
     widths.append(len(_block_weights(case, "conv2d4")[-1]))  # (out, inner, 1, 1)
     node = _big_generator_node(case, "biggan-deep-generator", size, widths)
     z_dim = _weight(case, "linear0").shape[1] - node.get("shared_dim", 0)
-    spec = DataSpec((len(_weight(case, "conv2d5")), size, size), _classes(case))
+    spec = image_spec((len(_weight(case, "conv2d5")), size, size), _classes(case))
     node |= {"z_dim": z_dim, "depth": depth}
     return carry_over(case, spec, node, rename=_renamer(GENERATOR, BIG), call=call_generator)
 
@@ -187,7 +188,7 @@ def big_deep_discriminator(case: OfficialCase) -> Imported:
         "attention": _attention(case, "attn_d_loc", [size >> min(i, halved) for i in range(1, stages + 1)]),
         "skip": "relu",
     }
-    spec = DataSpec((_weight(case, "input_conv").shape[1], size, size), _classes(case))
+    spec = image_spec((_weight(case, "input_conv").shape[1], size, size), _classes(case))
     rename = _renamer(head_names(case) | {"input_conv": "from_image"}, BIG)
     return carry_over(case, spec, node, rename=rename, call=critic_caller(case))
 
@@ -223,7 +224,7 @@ def _critic_renamer(case: OfficialCase, block: Mapping[str, str]) -> Callable[[s
 
 def _scored(case: OfficialCase, size: int) -> DataSpec:
     """What a residual critic scores."""
-    return DataSpec((_weight(case, "blocks.0.0.conv2d1").shape[1], size, size), _classes(case))
+    return image_spec((_weight(case, "blocks.0.0.conv2d1").shape[1], size, size), _classes(case))
 
 
 def _weight(case: OfficialCase, module: str) -> Tensor:

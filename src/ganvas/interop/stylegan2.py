@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ganvas.interop.names import Renamer
 from ganvas.interop.registry import Imported, NoImporter, OfficialCase, carry_over, importer
+from ganvas.parts import image_spec
 from ganvas.types import DataSpec
 
 STYLEGAN3 = "NVlabs/stylegan3"
@@ -117,7 +118,7 @@ def _sizes(case: OfficialCase) -> list[int]:
 
 def _spec(case: OfficialCase) -> DataSpec:
     side = int(case.kwargs["img_resolution"])
-    return DataSpec((int(case.kwargs["img_channels"]), side, side), int(case.kwargs.get("c_dim") or 0))
+    return image_spec((int(case.kwargs["img_channels"]), side, side), int(case.kwargs.get("c_dim") or 0))
 
 
 def _without_filters(case: OfficialCase) -> tuple[dict[str, Tensor], list[float]]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ganvas.interop.names import Renamer
 from ganvas.interop.registry import Imported, NoImporter, OfficialCase, carry_over, importer
+from ganvas.parts import image_spec
 from ganvas.types import DataSpec
 
 REPO = "NVlabs/stylegan3"
@@ -82,7 +83,7 @@ def spec_of(kwargs: Mapping[str, Any], side: int) -> DataSpec:
     """
     if side & (side - 1):
         raise NoImporter(f"no importer for images of {side} pixels, which is no power of two")
-    return DataSpec((int(kwargs["img_channels"]), side, side), int(kwargs.get("c_dim") or 0))
+    return image_spec((int(kwargs["img_channels"]), side, side), int(kwargs.get("c_dim") or 0))
 
 
 def mapping_layers(state: Mapping[str, Tensor]) -> int:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ganvas.interop.names import Renamer
 from ganvas.interop.registry import Imported, NoImporter, OfficialCase, carry_over, importer
-from ganvas.types import DataSpec
+from ganvas.parts import image_spec
 
 REPO = "microsoft/StyleSwin"
 
@@ -76,7 +76,7 @@ def generator(case: OfficialCase) -> Imported:
     top |= {f"style.{i + 1}": f"mapping.layers.{i}" for i in range(len(layers))}
     channels = state["to_rgbs.0.conv.weight"].shape[0]
     imported = carry_over(
-        dataclasses.replace(case, state=state), DataSpec((channels, side, side)), node, rename=Renamer(top, BLOCK),
+        dataclasses.replace(case, state=state), image_spec((channels, side, side)), node, rename=Renamer(top, BLOCK),
         call=partial(_call_generator, dict(case.sidecar.get("forward_kwargs") or {})),
     )  # fmt: skip
     mapping = cast("Any", imported.net).mapping
@@ -120,7 +120,7 @@ def discriminator(case: OfficialCase) -> Imported:
     if not spectral:
         state = {_equalized(key): value for key, value in state.items()}
     return carry_over(
-        dataclasses.replace(case, state=state), DataSpec((own[0].shape[1] // 4, side, side)), node,
+        dataclasses.replace(case, state=state), image_spec((own[0].shape[1] // 4, side, side)), node,
         rename=Renamer(top, {}), call=_call_critic,
     )  # fmt: skip
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ganvas.interop.adversarial import call_critic, call_generator
 from ganvas.interop.names import Renamer
 from ganvas.interop.registry import Imported, NoImporter, OfficialCase, carry_over, importer
-from ganvas.types import DataSpec
+from ganvas.parts import image_spec
 
 REPO = "VITA-Group/TransGAN"
 
@@ -85,7 +85,7 @@ def generator(case: OfficialCase) -> Imported:
         "normalize_latent": bool(args.get("latent_norm", False)),
     }
     side = isqrt(case.state["pos_embed_3"].shape[1])
-    spec = DataSpec((len(case.state["deconv.0.weight"]), side, side))
+    spec = image_spec((len(case.state["deconv.0.weight"]), side, side))
     return carry_over(case, spec, node, rename=Renamer(GENERATOR, _inside(norm)), call=call_generator)
 
 
@@ -117,7 +117,7 @@ def generator_256(case: OfficialCase) -> Imported:
         "normalize_latent": bool(args.get("latent_norm", False)),
     }
     side = isqrt(case.state["pos_embed_6"].shape[1])
-    spec = DataSpec((len(case.state["deconv.0.weight"]), side, side))
+    spec = image_spec((len(case.state["deconv.0.weight"]), side, side))
     return carry_over(case, spec, node, rename=Renamer(GENERATOR_256, _inside(norm)), call=call_generator)
 
 
@@ -142,7 +142,7 @@ def discriminator(case: OfficialCase) -> Imported:
         "conditioning": {"use": "plain"},
     }
     side = isqrt(case.state["pos_embed_1"].shape[1]) * weight.shape[2]
-    spec = DataSpec((weight.shape[1], side, side))
+    spec = image_spec((weight.shape[1], side, side))
     return carry_over(case, spec, node, rename=Renamer(CRITIC, _inside(norm)), call=_call_critic)
 
 

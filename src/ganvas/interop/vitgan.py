@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ganvas.interop.adversarial import call_generator
 from ganvas.interop.names import Renamer
 from ganvas.interop.registry import Imported, NoImporter, OfficialCase, carry_over, importer
-from ganvas.types import DataSpec
+from ganvas.parts import image_spec
 
 REPO = "mlpc-ucsd/ViTGAN (authors' PyTorch reproduction)"
 
@@ -76,7 +76,7 @@ def generator(case: OfficialCase) -> Imported:
         "decoder": "implicit" if implicit else "conv",
         "decoder_width": decoder_width,
     }
-    spec = DataSpec((channels, patch * tokens, patch * tokens))
+    spec = image_spec((channels, patch * tokens, patch * tokens))
     whole = dataclasses.replace(case, state=state)
     return carry_over(whole, spec, node, rename=_ours, call=_call_implicit if implicit else call_generator)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from abc import ABC
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +12,55 @@ import torch
 from torch import Tensor
 
 from ganvas import parts
-from ganvas.errors import DataError, MissingCapability, UsageError
+from ganvas.errors import DataError, MissingCapability, UsageError, nearest
 from ganvas.recipe.check import check_node
-from ganvas.recipe.trained import read_trained
+from ganvas.recipe.trained import read_trained, spec_as_plain
 from ganvas.runtime.devices import derive_seed, settle_kernels
-from ganvas.types import Critic, DataSpec, Encoder, Generator, Latent, LatentSpec, Nets, Sampler, SpacedGenerator
+from ganvas.types import (
+    Condition,
+    Critic,
+    DataSpec,
+    Encoder,
+    Generator,
+    Latent,
+    LatentSpec,
+    Maker,
+    Nets,
+    Network,
+    Predictor,
+    Sampler,
+    SpacedGenerator,
+    Tokenizer,
+)
 
 BLOCK = 64  # latents and labels are drawn in blocks, so that image i is the same whatever n is
 
+Wish = Condition | Mapping[str, Tensor] | Tensor | None
+"""What is asked for: conditions by name; a tensor (N,) stands for class labels."""
+
+Rows = Callable[[int, int], Condition]
+"""The conditions of samples `start` to `stop`, for those who do not want to hold all of them at once."""
+
+
+def condition_of(wish: Wish) -> Condition:
+    """A wish as conditions by name."""
+    if isinstance(wish, Condition):
+        return wish
+    if isinstance(wish, Tensor) or wish is None:
+        return Condition.labelled(wish)
+    return Condition(wish)
+
 
 class Capability(ABC):
-    """Something that a model may or may not be able to do. Subclasses say how to tell."""
+    """Something that a model may or may not be able to do."""
 
     name = ""
+    kind: type[Network]
 
     @classmethod
-    @abstractmethod
     def present(cls, model: Model) -> bool:
         """Whether the model has it."""
+        return any(isinstance(net, cls.kind) for net in model.nets.values())
 
     @classmethod
     def instead(cls, model: Model) -> str:
@@ -39,7 +69,7 @@ class Capability(ABC):
 
 
 class HasLatents(Capability):
-    """A generator with latent spaces to draw from."""
+    """A network with latent spaces to draw from."""
 
     name = "latent spaces"
 
@@ -48,24 +78,34 @@ class HasLatents(Capability):
         return bool(model.latents)
 
 
+class HasMaker(Capability):
+    """A network that data come out of."""
+
+    name, kind = "a network that makes data", Maker
+
+
 class HasCritic(Capability):
     """A network that scores data."""
 
-    name = "a critic"
-
-    @classmethod
-    def present(cls, model: Model) -> bool:
-        return any(isinstance(net, Critic) for net in model.nets.values())
+    name, kind = "a critic", Critic
 
 
 class HasEncoder(Capability):
     """A network that turns data into latents."""
 
-    name = "an encoder"
+    name, kind = "an encoder", Encoder
 
-    @classmethod
-    def present(cls, model: Model) -> bool:
-        return any(isinstance(net, Encoder) for net in model.nets.values())
+
+class HasTokenizer(Capability):
+    """A network that turns data into tokens and back."""
+
+    name, kind = "a tokenizer", Tokenizer
+
+
+class HasPredictor(Capability):
+    """A network that says something of data."""
+
+    name, kind = "a predictor", Predictor
 
 
 class Model:
@@ -74,7 +114,7 @@ class Model:
     Attributes
     ----------
     recipe : the resolved recipe that it was made by.
-    spec : shape (C, H, W) and number of classes of its data.
+    spec : what its data look like, and what they come with.
     nets : its networks by role.
     class_names : as in its data; empty without labels.
     step : the training step of its weights.
@@ -99,43 +139,63 @@ class Model:
 
     # ------------------------------------------------------------------ what it can
 
+    def first(self, capability: type[Capability]) -> Any:
+        """The network behind a capability; of several, as student and teacher are, the role `generator`.
+
+        Raises
+        ------
+        MissingCapability : there is none.
+        """
+        self.require(capability)
+        roles = sorted(self.nets, key=lambda role: role != "generator")
+        return next(net for net in (self.nets[role] for role in roles) if isinstance(net, capability.kind))
+
+    @property
+    def maker(self) -> Maker:
+        """The network that data come out of."""
+        maker: Maker = self.first(HasMaker)
+        return maker
+
     @property
     def generator(self) -> Generator | None:
-        """The network that is driven by latents; of several, as student and teacher are, the role `generator`."""
-        roles = sorted(self.nets, key=lambda role: role != "generator")
-        return next((net for net in (self.nets[role] for role in roles) if isinstance(net, Generator)), None)
+        """The network that is driven by latents; None where it is another kind that makes data."""
+        found = self.first(HasMaker) if HasMaker.present(self) else None
+        return found if isinstance(found, Generator) else None
 
     @property
     def critic(self) -> Critic:
-        """The network that scores data.
-
-        Raises
-        ------
-        MissingCapability : there is none.
-        """
-        self.require(HasCritic)
-        return next(net for net in self.nets.values() if isinstance(net, Critic))
+        """The network that scores data."""
+        critic: Critic = self.first(HasCritic)
+        return critic
 
     @property
     def encoder(self) -> Encoder:
-        """The network that turns data into latents.
+        """The network that turns data into latents."""
+        encoder: Encoder = self.first(HasEncoder)
+        return encoder
 
-        Raises
-        ------
-        MissingCapability : there is none.
-        """
-        self.require(HasEncoder)
-        return next(net for net in self.nets.values() if isinstance(net, Encoder))
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The network that turns data into tokens and back."""
+        tokenizer: Tokenizer = self.first(HasTokenizer)
+        return tokenizer
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The conditions that can be asked for, by name: none where its maker does not look at any."""
+        if not HasMaker.present(self) or not self.maker.conditional:
+            return ()
+        return tuple(name for name in self.maker.reads() if name in self.spec.conditions)
 
     @property
     def num_classes(self) -> int:
-        """How many classes can be asked for: none where the generator does not look at labels."""
-        return self.spec.num_classes if self.generator is not None and self.generator.conditional else 0
+        """How many classes can be asked for: none where the maker does not look at labels."""
+        return self.spec.num_classes if "label" in self.reads else 0
 
     @property
     def latents(self) -> Mapping[str, LatentSpec]:
         """Its latent spaces, the one that is drawn from first."""
-        return self.generator.latents if self.generator is not None else {}
+        return self.maker.latents if HasMaker.present(self) else {}
 
     def require(self, *capabilities: type[Capability]) -> None:
         """Raise MissingCapability unless the model has all of these."""
@@ -143,12 +203,12 @@ class Model:
             if not capability.present(self):
                 raise MissingCapability(
                     f"this needs {capability.name}; the model has {capability.instead(self)}",
-                    hint="ganvas list networks says what other networks bring",
+                    hint="ganvas list networks",
                 )
 
     # ------------------------------------------------------------------ sampling
 
-    def draw(self, n: int, *, seed: int, space: str | None = None, label: Tensor | None = None) -> Latent:
+    def draw(self, n: int, *, seed: int, space: str | None = None, label: Wish = None) -> Latent:
         """n latents of a space: values (n, *shape). Point i depends on (seed, i) alone.
 
         They are drawn from the space's prior; in a space without one, such as w, they are where the generator takes
@@ -168,10 +228,13 @@ class Model:
             )
         if mapped:
             assert isinstance(self.generator, SpacedGenerator)
-            own = self.labels(n, seed=seed) if label is None else label
+            own = self.labels(n, seed=seed) if label is None else condition_of(label).label
             with torch.no_grad():
                 return self.generator.to_space(self.draw(n, seed=seed, space=first), space, own)
-        spec = self.latents[space]
+        return Latent(self.noise(self.latents[space], n, seed=seed), space)
+
+    def noise(self, spec: LatentSpec, n: int, *, seed: int) -> Tensor:
+        """n points (n, *shape) of a prior; point i depends on (seed, i) alone."""
         blocks = []
         for block in range(-(-n // BLOCK)):
             generator = torch.Generator().manual_seed(derive_seed(seed, block))
@@ -180,17 +243,19 @@ class Model:
             else:
                 blocks.append(torch.randn(BLOCK, *spec.shape, generator=generator))
         values = torch.cat(blocks)[:n] if blocks else torch.empty(0, *spec.shape)
-        return Latent(values.to(self.device), space)
+        return values.to(self.device)
 
     def statistics(self, space: str, *, n: int = 10_000, seed: int = 0) -> tuple[Tensor, Tensor]:
         """(mean, standard deviation), (*shape) each, of n points of a space; see `draw`."""
         values = self.draw(n, seed=seed, space=space).values
         return values.mean(0), values.std(0)
 
-    def labels(self, n: int, *, seed: int, label: int | Sequence[int] | Tensor | None = None) -> Tensor | None:
-        """(n,) int64 class labels: the given one or ones, else uniform ones; None for a model without classes.
+    def labels(
+        self, n: int, *, seed: int, label: int | str | Sequence[int | str] | Tensor | None = None
+    ) -> Tensor | None:
+        """(n,) int64 class labels: the given one or ones, by number or name, else uniform ones.
 
-        A uniform label depends on (seed, its number) alone.
+        A uniform label depends on (seed, its number) alone. A model without classes has None.
 
         Raises
         ------
@@ -211,7 +276,7 @@ class Model:
         if not classes:
             raise UsageError(f"label {label!r}: this model knows no classes", hint="leave the label out")
         try:
-            wanted = torch.as_tensor(label).reshape(-1)
+            wanted = torch.as_tensor(self._numbered(label)).reshape(-1)
             if len(wanted) and (wanted.is_floating_point() or wanted.dtype == torch.bool):
                 raise TypeError(wanted.dtype)
             wanted = wanted.long()
@@ -222,65 +287,185 @@ class Model:
         outside = wanted[(wanted < 0) | (wanted >= classes)]
         if len(outside):
             raise UsageError(
-                f"label {int(outside[0])} is outside 0 to {classes - 1}",
-                hint="its classes are " + ", ".join(f"{i} {name}" for i, name in enumerate(self.class_names[:20])),
+                f"label {int(outside[0])} is outside 0 to {classes - 1}", hint=f"its classes are {self._class_list()}"
             )
         return wanted.expand(n).to(self.device)
 
-    def synthesize(self, latent: Latent, label: Tensor | None = None) -> Tensor:
-        """Data (N, C, H, W) in [-1, 1] for these latents; N is not cut into batches.
+    def _numbered(self, label: int | str | Sequence[int | str] | Tensor) -> Any:
+        """Class names as their numbers; a number in text is a number unless a class is called so."""
+        if isinstance(label, Tensor | int):
+            return label
+        names = [label] if isinstance(label, str) else list(label)
+        return [self._number(name) if isinstance(name, str) else name for name in names]
 
-        Differentiable in latents that ask for a gradient; the weights are frozen, so nothing else builds a graph.
-        """
-        self.require(HasLatents)
-        assert self.generator is not None
-        if latent.space not in self.latents:
-            raise MissingCapability(
-                f"there is no latent space {latent.space!r}; the model has {', '.join(self.latents)}"
-            )
-        values = latent.values.to(self.device)
-        if latent.space != next(iter(self.latents)):
-            if not isinstance(self.generator, SpacedGenerator):
-                raise MissingCapability(f"nothing can be made of points of {latent.space!r}")
-            return self.generator.from_space(Latent(values, latent.space), label).float()
-        return self.generator(values, label).float()
+    def _number(self, name: str) -> int:
+        if name in self.class_names:
+            return self.class_names.index(name)
+        if name.lstrip("-").isdigit():
+            return int(name)
+        raise UsageError(
+            f"no class is called {name!r}.{nearest(name, self.class_names)}",
+            hint=f"its classes are {self._class_list()}",
+        )
 
-    def encode(self, data: Tensor) -> Latent:
-        """The latents of data (N, C, H, W) in [-1, 1], such that `synthesize` makes the like of them again.
+    def _class_list(self) -> str:
+        more = len(self.class_names) - 20
+        return ", ".join(f"{i} {name}" for i, name in enumerate(self.class_names[:20])) + (
+            f" and {more} more" if more > 0 else ""
+        )
 
-        They are points of the encoder's space; N is not cut into batches. Differentiable in data that ask for a
-        gradient.
+    def conditions(
+        self,
+        n: int,
+        *,
+        seed: int,
+        label: int | str | Sequence[int | str] | Tensor | None = None,
+        condition: Wish = None,
+    ) -> Condition:
+        """Everything that n samples are made for: (n, ...) each. Labels that are not given are drawn, see `labels`.
 
         Raises
         ------
-        MissingCapability : the model has no encoder.
+        UsageError : a condition is missing that the model cannot do without, or one that it does not read is given, or
+            there are as many values as there are not samples.
+        """
+        given = condition_of(condition)
+        if label is not None and "label" in given:
+            raise UsageError("label and condition's label are both given", hint="leave one of them out")
+        values: dict[str, Tensor] = {}
+        for name, value in given.items():
+            if name == "label":
+                continue
+            if name not in self.reads:
+                reads = f"; it reads {', '.join(self.reads)}" if self.reads else ""
+                raise UsageError(f"this model does not read a condition {name!r}{reads}", hint="leave it out")
+            shape = self.spec.conditions[name].shape
+            if tuple(value.shape[1:]) != shape or len(value) not in (1, n):
+                raise UsageError(
+                    f"condition {name!r} is {tuple(value.shape)} for {n} samples of {shape}",
+                    hint="give one value, or one for each sample",
+                )
+            values[name] = value.expand(n, *shape).to(self.device)
+        own = self.labels(n, seed=seed, label=given.label if label is None else label)
+        if own is not None:
+            values["label"] = own
+        for name, needed in self.maker.reads().items():
+            if needed and name not in values:
+                raise UsageError(
+                    f"this model makes data of a {name!r} {self.spec.conditions[name].shape}, and none is given",
+                    hint="ganvas sample RUN --given FOLDER; in Python: sample(n, condition={name: tensor})",
+                )
+        return Condition(values)
+
+    def synthesize(self, latent: Latent, condition: Wish = None) -> Tensor:
+        """Data (N, ...) for these latents; N is not cut into batches.
+
+        Differentiable in latents that ask for a gradient; the weights are frozen, so nothing else builds a graph.
+        """
+        if latent.space not in self.latents:
+            self.require(HasLatents)
+            raise MissingCapability(
+                f"there is no latent space {latent.space!r}; the model has {', '.join(self.latents)}"
+            )
+        values = Latent(latent.values.to(self.device), latent.space)
+        asked = condition_of(condition)
+        if latent.space != next(iter(self.latents)):
+            if not isinstance(self.generator, SpacedGenerator):
+                raise MissingCapability(f"nothing can be made of points of {latent.space!r}")
+            return self.generator.from_space(values, asked.label).float()
+        return self.maker.make(values, asked).float()
+
+    def score(self, data: Tensor, condition: Wish = None) -> Tensor:
+        """The critic's logits (N,) of data (N, ...).
+
+        Raises
+        ------
+        MissingCapability : the model has no critic.
+        """
+        logits: Tensor = self.critic(data.to(self.device), **condition_of(condition).of(self.critic)).logits
+        return logits
+
+    def encode(self, data: Tensor) -> Latent:
+        """The latents, or the tokens, of data (N, ...), of which `synthesize` or `decode` makes the like again.
+
+        They are points of the encoder's space, or of the space "tokens"; N is not cut into batches. Differentiable in
+        data that ask for a gradient, unless they become tokens.
+
+        Raises
+        ------
+        MissingCapability : the model has neither an encoder nor a tokenizer.
         DataError : the data are not of the model's shape.
         """
-        encoder = self.encoder
         if tuple(data.shape[1:]) != self.spec.shape:
             raise DataError(
                 f"data of {tuple(data.shape)} for a model of (N, {', '.join(map(str, self.spec.shape))})",
                 hint="resize them first",
             )
-        return Latent(encoder(data.to(self.device)).float(), encoder.space)
+        if not HasEncoder.present(self) and HasTokenizer.present(self):
+            return Latent(self.tokenizer.encode(data.to(self.device)), "tokens")
+        return Latent(self.encoder(data.to(self.device)).float(), self.encoder.space)
+
+    def decode(self, tokens: Latent | Tensor) -> Tensor:
+        """The data (N, ...) of tokens (N, *token_shape).
+
+        Raises
+        ------
+        MissingCapability : the model has no tokenizer.
+        """
+        values = tokens.values if isinstance(tokens, Latent) else tokens
+        return self.tokenizer.decode(values.to(self.device)).float()
+
+    def predict(self, data: Tensor) -> Tensor:
+        """What its predictor says of data (N, ...).
+
+        Raises
+        ------
+        MissingCapability : the model has none.
+        """
+        said: Tensor = self.first(HasPredictor)(data.to(self.device))
+        return said
+
+    def transform(
+        self, given: Tensor | Condition | Mapping[str, Tensor], *, seed: int = 0, batch: int = BLOCK
+    ) -> Tensor:
+        """One datum (N, ...) for each of N conditions, on the CPU; a tensor is the one condition that the model needs.
+
+        Raises
+        ------
+        UsageError : the model makes its data of no condition, or of several and only one is given.
+        """
+        if isinstance(given, Tensor):
+            needed = [name for name, must in self.maker.reads().items() if must and name in self.reads]
+            names = needed or [name for name in self.reads if name != "label"]
+            if len(names) != 1:
+                reads = ", ".join(self.reads) or "nothing"
+                raise UsageError(
+                    f"this model reads {reads}, not one thing to transform", hint="give a condition by name"
+                )
+            given = Condition({names[0]: given})
+        asked = condition_of(given)
+        n = len(next(iter(asked.values()))) if len(asked) else 0
+        return self.sample(n, seed=seed, condition=asked, batch=batch)
 
     def sample(
         self,
         n: int,
         *,
         seed: int = 0,
-        label: int | Sequence[int] | Tensor | None = None,
+        label: int | str | Sequence[int | str] | Tensor | None = None,
+        condition: Wish = None,
         truncation: float | None = None,
         sampler: str | Mapping[str, Any] | None = None,
         batch: int = BLOCK,
     ) -> Tensor:
-        """n data, (n, C, H, W) float32 in [-1, 1] on the CPU.
+        """n data, (n, *spec.shape) on the CPU; images are float32 in [-1, 1].
 
         Parameters
         ----------
-        seed : the same seed gives the same images, also within a larger n; `batch` changes nothing beyond the last bits
+        seed : the same seed gives the same data, also within a larger n; `batch` changes nothing beyond the last bits
             of float rounding.
-        label : a class, or one a sample; None draws classes uniformly.
+        label : a class by number or name, or one a sample; None draws classes uniformly.
+        condition : what the samples are made for, by name: (n, ...) or (1, ...) each.
         truncation : short for the sampler `truncated` with this threshold.
         sampler : the name of a sampler, or its recipe node; None takes the recipe's.
         """
@@ -290,7 +475,7 @@ class Model:
             )
         if truncation is not None:
             sampler = {"use": "truncated", "threshold": truncation}
-        done = list(self.stream(n, seed=seed, label=label, sampler=sampler, batch=batch))
+        done = list(self.stream(n, seed=seed, label=label, condition=condition, sampler=sampler, batch=batch))
         return torch.cat(done) if done else torch.empty(0, *self.spec.shape)
 
     def stream(
@@ -298,41 +483,45 @@ class Model:
         n: int,
         *,
         seed: int = 0,
-        label: int | Sequence[int] | Tensor | None = None,
+        label: int | str | Sequence[int | str] | Tensor | None = None,
+        condition: Wish | Rows = None,
         sampler: str | Mapping[str, Any] | None = None,
         batch: int = BLOCK,
         share: tuple[int, int] = (0, 1),
     ) -> Iterator[Tensor]:
-        """What `sample` gives, in pieces of `batch`, so that 50,000 images need not lie in memory at once.
+        """What `sample` gives, in pieces of `batch`, so that 50,000 data need not lie in memory at once.
 
-        `share` (i, k) gives the pieces i, i + k, i + 2k, … alone, so that k processes can divide the work.
+        `condition` may be a function that gives the conditions of samples from one number to another. `share` (i, k)
+        gives the pieces i, i + k, i + 2k, … alone, so that k processes can divide the work.
         """
         if n < 0 or batch < 1:
             raise UsageError(f"{n} samples in batches of {batch}", hint="n is at least 0, batch at least 1")
         draw = self.sampler(sampler)
-        labels = self.labels(n, seed=seed, label=label)
-        if draw.stochastic:  # whole blocks, each with a generator of its own
-            batch, drawn = BLOCK, -(-n // BLOCK) * BLOCK
-            labels = None if labels is None else torch.cat([labels, labels[-1:].expand(drawn - n)])
+        if callable(condition):
+            rows = condition
         else:
-            drawn = n
-        latent = self.draw(drawn, seed=seed)
-        return self._pieces(n, drawn, batch, seed, draw, latent, labels, share)
+            rows = self.conditions(n, seed=seed, label=label, condition=condition).slices()
+
+        begin = draw.start(self)
+        return self._pieces(n, BLOCK if draw.stochastic else batch, seed, draw, begin, rows, share)
 
     def _pieces(
-        self, n: int, drawn: int, batch: int, seed: int, draw: Sampler, latent: Latent, labels: Tensor | None,
-        share: tuple[int, int],
-    ) -> Iterator[Tensor]:  # fmt: skip
+        self, n: int, batch: int, seed: int, draw: Sampler, begin: LatentSpec | None, rows: Rows, share: tuple[int, int]
+    ) -> Iterator[Tensor]:
+        drawn = -(-n // BLOCK) * BLOCK if draw.stochastic else n  # whole blocks, each with a generator of its own
+        space = next((name for name, spec in self.latents.items() if spec is begin), "noise")
+        whole = torch.empty(drawn, 0, device=self.device) if begin is None else self.noise(begin, drawn, seed=seed)
         first, step = share
-        for start in range(first * batch, drawn, step * batch):
-            piece = slice(start, start + batch)
-            generator = torch.Generator(self.device).manual_seed(derive_seed(seed, start, "sampler"))
-            own = None if labels is None else labels[piece]
+        for at in range(first * batch, drawn, step * batch):
+            stop = min(at + batch, drawn)
+            condition = rows(at, min(stop, n)).to(self.device)
+            condition = condition.map(
+                lambda value, many=stop - at: torch.cat([value, value[-1:].expand(many - len(value), *value.shape[1:])])  # type: ignore[misc]
+            )
+            generator = torch.Generator(self.device).manual_seed(derive_seed(seed, at, "sampler"))
             with torch.no_grad():  # not inference mode: a sampler may turn gradients on for its own steps
-                images = draw(self, Latent(latent.values[piece], latent.space), own, generator)
-            if len(self.spec.shape) == 3:
-                images = images.clamp(-1, 1)  # not every generator ends in a tanh
-            yield images.detach().cpu()[: n - start]
+                data = draw(self, Latent(whole[at:stop], space), condition, generator)
+            yield self.spec.modality.limited(data.detach().cpu())[: n - at]
 
     def sampler(self, wish: str | Mapping[str, Any] | None = None) -> Sampler:
         """The sampler part that is wished for, else the recipe's; keys are checked as in a recipe."""
@@ -363,8 +552,8 @@ def model_header(recipe: Mapping[str, Any], spec: DataSpec, class_names: Sequenc
     """The metadata that makes a safetensors file a model that loads alone."""
     networks = {role: {**node, "from": None, "freeze": None} for role, node in recipe["networks"].items()}
     content = {
-        "format": 1, "recipe": {**recipe, "networks": networks}, "class_names": list(class_names), "step": step,
-        "spec": dataclasses.asdict(spec),
+        "format": 2, "recipe": {**recipe, "networks": networks}, "class_names": list(class_names), "step": step,
+        "spec": spec_as_plain(spec),
     }  # fmt: skip
     return {"ganvas": json.dumps(content)}
 

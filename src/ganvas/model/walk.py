@@ -19,7 +19,7 @@ from ganvas.files.files import write_bytes
 from ganvas.model import HasLatents, Model
 from ganvas.nn.paths import lerp, slerp
 from ganvas.runtime.devices import derive_seed
-from ganvas.types import Latent, Noise, Noisy
+from ganvas.types import Latent, Noise, SpacedGenerator
 
 
 def walk(
@@ -28,7 +28,7 @@ def walk(
     stations: int,
     frames: int,
     seed: int,
-    label: int | None = None,
+    label: int | str | None = None,
     space: str | None = None,
     noise: Noise | None = None,
     rows: int = 1,
@@ -41,14 +41,14 @@ def walk(
 
     Parameters
     ----------
-    noise : what layers add, see `Noisy`; None: as the generator usually does.
+    noise : what layers add, see `SpacedGenerator.noised`; None: as the generator usually does.
 
     Raises
     ------
     MissingCapability : no such space, data that are no images, or noise of a generator that adds none.
     """
     model.require(HasLatents)
-    if len(model.spec.shape) != 3:
+    if model.spec.modality.axes != ("channel", "height", "width"):
         raise MissingCapability("a walk is made of images", hint="ganvas sample draws points")
     space = space or next(iter(model.latents))
     draw = images_with(model, noise, seed)
@@ -78,7 +78,7 @@ def images_with(model: Model, noise: Noise | None, seed: int) -> Callable[[Laten
     if noise is None:
         return model.synthesize
     network = model.generator
-    if not isinstance(network, Noisy):
+    if not isinstance(network, SpacedGenerator) or not network.noisy:
         raise MissingCapability("this generator's layers add no noise", hint="leave --noise out")
 
     def draw(latent: Latent, label: Tensor | None) -> Tensor:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ganvas.types import Network
+
 
 def double(x: Tensor) -> Tensor:
     """Every pixel four times: (N, C, H, W) -> (N, C, 2H, 2W)."""
@@ -55,7 +57,7 @@ class Fade(nn.Module):
         self.grown = not self.alpha.is_meta and bool(self.alpha == 1)
 
 
-class Growing(nn.Module):
+class Growing(Network):
     """What networks share that grow by `blocks`, the last of which belongs to the finest resolution.
 
     The layer that makes or reads images is called `image_layer`; that of the resolution before has `_before` behind its

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from ganvas.errors import UsageError
 from ganvas.nn.attention import SelfAttention
-from ganvas.types import Halfway
+from ganvas.types import Halfway, Staged
 
 Told = Sequence[Tensor | None]
 """What each stage is told beside its map: one condition (N, D) or None per stage."""
 
 
-class StagedGenerator(nn.Module, ABC):
+class StagedGenerator(Staged):
     """What generators made of stages share: all of `forward`, and the way in at any stage (`types.Staged`).
 
     The stages are `blocks` unless `stage` and `stages` say otherwise: layers that are handed a map and a condition, or

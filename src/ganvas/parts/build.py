@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ganvas.errors import BadValue
 from ganvas.parts.index import Part, find
 from ganvas.parts.schema import Entry, Factory, Field, Slot, Slots, fields_of, section_of
 from ganvas.parts.values import read_value
+
+if TYPE_CHECKING:
+    from ganvas.types import ConditionSpec, DataSpec, Modality
 
 
 def build(kind: str, node: Mapping[str, Any], *given: Any) -> Any:
@@ -41,6 +44,28 @@ def build_set(kind: str, nodes: Mapping[str, Mapping[str, Any]], extra: type, *g
             error.where = error.where or ".".join(filter(None, (name, error.key)))
             raise
     return built
+
+
+def modality_of(node: str | Mapping[str, Any]) -> Modality:
+    """The modality of a name, or of a recipe node."""
+    modality: Modality = build("modality", {"use": node} if isinstance(node, str) else node)
+    return modality
+
+
+def data_spec(
+    modality: str | Mapping[str, Any], shape: tuple[int, ...], conditions: Mapping[str, ConditionSpec] | None = None
+) -> DataSpec:
+    """What data of a modality, by name or recipe node, look like."""
+    from ganvas.types import DataSpec  # it loads torch, and parts are listed without
+
+    return DataSpec(tuple(shape), modality_of(modality), dict(conditions or {}))
+
+
+def image_spec(shape: tuple[int, ...], num_classes: int = 0) -> DataSpec:
+    """What images (C, H, W) with so many classes look like."""
+    from ganvas.types import label_of
+
+    return data_spec("image", shape, label_of(num_classes))
 
 
 def build_section(section: type, node: Mapping[str, Any]) -> Any:

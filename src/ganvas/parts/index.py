@@ -33,6 +33,7 @@ from ganvas.errors import GanvasError, UnknownPart, UsageError, nearest
 from ganvas.parts.schema import Field, fields_of
 
 SHELVES: dict[str, str] = {
+    "modality": "modalities",
     "dataset": "data",
     "network": "networks",
     "mixer": "mixers",
@@ -40,6 +41,7 @@ SHELVES: dict[str, str] = {
     "objective": "objectives",
     "regularizer": "regularizers",
     "augment": "augment",
+    "path": "paths",
     "task": "tasks",
     "optimizer": "optimizers",
     "schedule": "schedules",
@@ -53,6 +55,24 @@ SHELVES: dict[str, str] = {
     "sink": "sinks",
 }
 """kind -> the package under `ganvas.shelves` that holds its parts."""
+
+BASES: dict[str, tuple[str, ...]] = {
+    "modality": ("Modality",),
+    "dataset": ("Dataset", "StreamedDataset"),
+    "network": ("Network",),
+    "conditioning": ("CriticHead",),
+    "objective": ("Objective",),
+    "regularizer": ("Regularizer", "Constraint", "Gauge"),
+    "augment": ("Augment",),
+    "path": ("Path",),
+    "task": ("Task",),
+    "sampler": ("Sampler",),
+    "extractor": ("Extractor",),
+    "metric": ("Metric",),
+    "analysis": ("Analysis",),
+    "sink": ("Sink",),
+}
+"""kind -> the classes of `ganvas.types` of which a part of this kind is one. The other kinds are plain functions."""
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -85,7 +105,34 @@ class Part:
         """Import the part's module and return the class or function itself."""
         if self.module not in sys.modules and not self.module.startswith("ganvas."):
             _import_file(self.module, self.file)
-        return typing.cast("Callable[..., Any]", getattr(importlib.import_module(self.module), self.symbol))
+        thing = getattr(importlib.import_module(self.module), self.symbol)
+        self._check_base(thing)
+        return typing.cast("Callable[..., Any]", thing)
+
+    def _check_base(self, thing: Any) -> None:
+        """Refuse a class that does not say what it is, or leaves a method of its kind out."""
+        if self.kind not in BASES:
+            return
+        types = importlib.import_module("ganvas.types")
+        bases = tuple(getattr(types, name) for name in BASES[self.kind])
+        words = " or ".join(BASES[self.kind])
+        if not isinstance(thing, type):
+            raise UsageError(
+                f"{self.kind} {self.name!r} is a function, and should be a class", where=self.where,
+                hint=f"derive a class from {words} of ganvas.types",
+            )  # fmt: skip
+        if not issubclass(thing, bases):
+            raise UsageError(
+                f"{thing.__name__} is no {words}", where=self.where,
+                hint=f"write class {thing.__name__}({BASES[self.kind][0]}), after from ganvas.types import "
+                f"{BASES[self.kind][0]}",
+            )  # fmt: skip
+        missing = sorted(thing.__abstractmethods__)  # type: ignore[attr-defined]
+        if missing:
+            raise UsageError(
+                f"{thing.__name__} has no {' and no '.join(missing)}", where=self.where,
+                hint=f"a {self.kind} has to have it; see {words} in ganvas.types",
+            )  # fmt: skip
 
     def fields(self) -> dict[str, Field]:
         """The recipe keys of this part, in the order of its signature."""
@@ -110,6 +157,7 @@ def shelf(kind: str) -> Callable[..., Callable[[T], T]]:
     return decorate
 
 
+modality = shelf("modality")
 dataset = shelf("dataset")
 network = shelf("network")
 mixer = shelf("mixer")
@@ -117,6 +165,7 @@ conditioning = shelf("conditioning")
 objective = shelf("objective")
 regularizer = shelf("regularizer")
 augment = shelf("augment")
+path = shelf("path")
 task = shelf("task")
 optimizer = shelf("optimizer")
 schedule = shelf("schedule")
@@ -150,7 +199,13 @@ def kind_of(word: str) -> str:
 def every(kind: str | None = None) -> list[Part]:
     """All parts, or those of one kind, sorted by kind and name."""
     return sorted(
-        (part for shelf in _index().values() for part in shelf.values() if kind in (None, part.kind)),
+        (
+            part
+            for shelves in (_index(), _added)
+            for shelf in shelves.values()
+            for part in shelf.values()
+            if kind in (None, part.kind)
+        ),
         key=lambda part: (list(SHELVES).index(part.kind), part.name),
     )
 
@@ -162,10 +217,10 @@ def find(kind: str, name: str, *, where: str = "") -> Part:
     ------
     UnknownPart : names the nearest match, and the shelf where the name exists on another one.
     """
-    shelf_ = _index()[kind]
+    shelf_ = {**_index()[kind], **_added[kind]}
     if name in shelf_:
         return shelf_[name]
-    other = [other for other, parts in _index().items() if name in parts]
+    other = [other for other, parts in _index().items() if name in parts or name in _added[other]]
     clue = f" {name!r} is a part of kind {other[0]!r}." if other else nearest(name, shelf_)
     raise UnknownPart(f"no {kind} is called {name!r}.{clue}", where=where, hint=f"ganvas list {SHELVES[kind]}")
 
@@ -201,7 +256,7 @@ def add_file(path: str | Path) -> list[Part]:
             where="--parts",
             hint='a part is a class under a decorator, like @objective("my-loss") from ganvas.parts',
         )
-    taken = {kind: dict(shelf_) for kind, shelf_ in _index().items()}
+    taken = {kind: {**shelf_, **_added[kind]} for kind, shelf_ in _index().items()}
     for part in found:
         present = taken[part.kind].get(part.name)
         if present and (present.file, present.symbol) != (part.file, part.symbol):
@@ -212,11 +267,20 @@ def add_file(path: str | Path) -> list[Part]:
             )
         taken[part.kind][part.name] = part
     for part in found:
-        _index()[part.kind][part.name] = part
+        _added[part.kind][part.name] = part
     return found
 
 
+def drop_added() -> None:
+    """Take every part that `add_file` brought off the shelves again."""
+    for shelf_ in _added.values():
+        shelf_.clear()
+
+
 # ---------------------------------------------------------------------------------------------------- the index
+
+_added: dict[str, dict[str, Part]] = {kind: {} for kind in SHELVES}
+"""kind -> name -> part, for files of the user's."""
 
 _OPTIONS = {"system", "paper", "tiny"}
 _DECORATED = re.compile(r"^@(?:\w+\.)*(" + "|".join(SHELVES) + r")\(", re.MULTILINE)

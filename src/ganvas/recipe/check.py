@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ganvas import parts
 from ganvas.errors import BadValue, CheckpointError, RecipeError, RoleMissing, UnknownKey, UnknownPart, nearest
@@ -15,6 +15,9 @@ from ganvas.parts import Factory, Field, Slot, Slots, values
 from ganvas.recipe.schema import Schema
 from ganvas.recipe.trained import Weights
 from ganvas.recipe.yaml12 import KeyPath, Mark
+
+if TYPE_CHECKING:
+    from ganvas.types import Role
 
 PROTOCOLS = Path(__file__).parents[1] / "protocols"
 
@@ -46,6 +49,31 @@ def check_section(section: type, raw: Any, marks: Mapping[KeyPath, Mark], owner:
     if checker.problems:
         raise RecipeError.of(checker.problems)
     return filled
+
+
+def roles_of(task: Mapping[str, Any]) -> dict[str, Role]:
+    """The roles of a task's resolved node: its own, and those that its terms bring."""
+    part = parts.find("task", task["use"])
+    found: dict[str, Role] = dict(part.load().roles)  # type: ignore[attr-defined]
+    for kind, name in sorted(set(nested_parts(part.fields(), task))):
+        if kind in HOOKS:
+            found |= parts.find(kind, name).load().roles  # type: ignore[attr-defined]
+    return found
+
+
+HOOKS = ("objective", "regularizer", "augment")  # kinds whose parts may bring a network
+
+
+def nested_parts(fields: Mapping[str, Field], node: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(kind, name) of every part below a resolved node."""
+    for key, each in fields.items():
+        below = node.get(key)
+        if not each.marker or not below:
+            continue
+        for own in below.values() if isinstance(each.marker, Slots) else (below,):
+            if own.get("use"):
+                yield each.marker.kind, own["use"]
+                yield from nested_parts(parts.find(each.marker.kind, own["use"]).fields(), own)
 
 
 def shortened(text: str) -> str:
@@ -104,21 +132,28 @@ class Checker:
             raw["networks"][role] = {**own, **node}
 
     def roles(self, task: parts.Part, filled: dict[str, Any]) -> None:
-        wanted: tuple[str, ...] = task.load().roles  # type: ignore[attr-defined]
+        wanted = roles_of(filled["task"])
         present: Mapping[str, Any] = filled.get("networks", {})
-        for role in wanted if "networks" in filled else ():
-            if role not in present:
+        for role, own in wanted.items() if "networks" in filled else ():
+            if role not in present and not own.optional:
                 have = ", ".join(present) or "none"
                 self.tell(
                     RoleMissing, f"task {task.name!r} needs a network {role!r}; the recipe has {have}",
                     ("networks",), f"set networks.{role}=NAME (ganvas list networks {role})",
                 )  # fmt: skip
-        for role in present:
+        for role, node in present.items():
             if role not in wanted:
                 self.tell(
                     UnknownKey, f"task {task.name!r} has no role {role!r}.{nearest(role, wanted)}",
                     ("networks", role), f"its roles are {', '.join(wanted)}",
                 )  # fmt: skip
+            elif node.get("use"):
+                network = parts.find("network", node["use"]).load()
+                if not issubclass(network, wanted[role].kinds):  # type: ignore[arg-type]
+                    self.tell(
+                        BadValue, f"network {node['use']!r} is no {wanted[role].words}", ("networks", role),
+                        f"networks.{role} needs a {wanted[role].words}: ganvas list networks",
+                    )  # fmt: skip
         if "sampler" in filled and filled["sampler"] is None:
             filled["sampler"] = self.node("sampler", task.load().sampler, ("sampler",))  # type: ignore[attr-defined]
 

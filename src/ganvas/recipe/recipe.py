@@ -7,7 +7,7 @@ it names, and filled with every default. Nothing is built here and nothing is wr
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from typing import Any
 from ganvas import parts
 from ganvas.errors import BadValue, RecipeError, UsageError, nearest
 from ganvas.files.files import write_bytes
-from ganvas.parts import Field, Slots, values
+from ganvas.parts import values
 from ganvas.recipe import yaml12
-from ganvas.recipe.check import Checker, shortened
+from ganvas.recipe.check import Checker, nested_parts, shortened
 from ganvas.recipe.layering import assign, merge, merge_marks, without_nulls
 from ganvas.recipe.schema import Schema
 from ganvas.recipe.yaml12 import KeyPath, Mark
@@ -165,17 +165,7 @@ def shipped() -> dict[str, Path]:
 
 def named_parts(resolved: Mapping[str, Any], section: type = Schema) -> set[tuple[str, str]]:
     """(kind, name) of every part in a resolved recipe."""
-    return set(_named(parts.fields_of(section), resolved))
-
-
-def _named(fields: Mapping[str, Field], node: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for key, each in fields.items():
-        below = node.get(key)
-        if not each.marker or not below:
-            continue
-        for own in below.values() if isinstance(each.marker, Slots) else (below,):
-            yield each.marker.kind, own["use"]
-            yield from _named(parts.find(each.marker.kind, own["use"]).fields(), own)
+    return set(nested_parts(parts.fields_of(section), resolved))
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
@@ -194,11 +184,37 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, t
 def made_tiny(resolved: Mapping[str, Any]) -> dict[str, Any]:
     """A resolved recipe with every network at the size that its part declares for checks, one step of four data."""
     small = copy.deepcopy(dict(resolved))
-    for node in small["networks"].values():
-        node |= _laid_over(node, values.plain(dict(parts.find("network", node["use"]).tiny)))
+    sizes = {
+        role: values.plain(dict(parts.find("network", node["use"]).tiny)) for role, node in small["networks"].items()
+    }
+    for role, node in small["networks"].items():
+        node |= _laid_over(node, {**sizes[role], **_shared_sizes(role, resolved["networks"], sizes)})
+    return made_short(small)
+
+
+def made_short(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved recipe that takes one step of four data, from weights of its own."""
+    short = copy.deepcopy(dict(resolved))
+    for node in short["networks"].values():
         node.update({"from": None, "freeze": None})
-    small["train"] = {**small["train"], "steps": 1, "batch": 4, "accumulate": 1, "compile": False}
-    return small
+    short["train"] = {**short["train"], "steps": 1, "batch": 4, "accumulate": 1, "compile": False}
+    return short
+
+
+def _shared_sizes(
+    role: str, networks: Mapping[str, Mapping[str, Any]], sizes: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Keys that several networks of a recipe have with one value keep one value: the largest that their parts declare.
+
+    Else parts that must agree, as on the length of a latent, would be shrunk apart.
+    """
+    shared = {}
+    for key, value in networks[role].items():
+        alike = [other for other, node in networks.items() if node.get(key) == value and isinstance(value, int)]
+        declared = [sizes[other][key] for other in alike if isinstance(sizes[other].get(key), int)]
+        if len(alike) > 1 and declared and not isinstance(value, bool):
+            shared[key] = max(declared)
+    return shared
 
 
 def _laid_over(own: Any, over: Any) -> Any:

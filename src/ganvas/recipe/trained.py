@@ -12,7 +12,7 @@ from ganvas.errors import CheckpointError, GanvasError
 from ganvas.files.files import model_file, model_metadata, read_tensors
 
 if TYPE_CHECKING:
-    from ganvas.types import DataSpec, Nets
+    from ganvas.types import DataSpec, Network
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,9 @@ class Weights:
     freeze: Literal["all"] | tuple[str, ...] | None = None  # or the beginnings of parameter names
 
 
+_OLD_MODALITIES = {"image": "image", "points": "plane"}  # as version 0.1 called them
+
+
 @dataclass(frozen=True)
 class Trained:
     """What a model file holds: the resolved recipe, what its data look like, and its networks by role."""
@@ -31,9 +34,42 @@ class Trained:
     file: Path
     recipe: Mapping[str, Any]
     spec: DataSpec
-    nets: Nets
+    nets: Mapping[str, Network]
     class_names: tuple[str, ...]
     step: int
+
+
+def spec_as_plain(spec: DataSpec) -> dict[str, Any]:
+    """What data look like as JSON holds it."""
+    return {
+        "shape": list(spec.shape),
+        "modality": spec.modality.node(),
+        "conditions": {
+            name: {
+                "shape": list(own.shape), "categories": own.categories,
+                "modality": None if own.modality is None else own.modality.node(),
+            }
+            for name, own in spec.conditions.items()
+        },
+    }  # fmt: skip
+
+
+def spec_from_plain(plain: Mapping[str, Any]) -> DataSpec:
+    """What `spec_as_plain` gave, also in the form of version 0.1, whose data had a number of classes alone."""
+    from ganvas.types import ConditionSpec, label_of  # it loads torch, and recipes are read without
+
+    shape = tuple(plain["shape"])
+    if "conditions" not in plain:
+        return parts.data_spec(_OLD_MODALITIES[plain.get("modality", "image")], shape, label_of(plain["num_classes"]))
+    conditions = {
+        name: ConditionSpec(
+            tuple(own["shape"]),
+            own["categories"],
+            None if own["modality"] is None else parts.modality_of(own["modality"]),
+        )
+        for name, own in plain["conditions"].items()
+    }
+    return parts.data_spec(plain["modality"], shape, conditions)
 
 
 def read_trained(path: Path) -> Trained:
@@ -44,12 +80,10 @@ def read_trained(path: Path) -> Trained:
     CheckpointError : missing, corrupt, or not a model of ours.
     UnknownPart : made with parts that are not on the shelves (give their file with `--parts`).
     """
-    from ganvas.types import DataSpec  # it loads torch, and recipes are read without
-
     file = model_file(path)
     metadata = model_metadata(file)
     try:
-        spec = DataSpec(**{**metadata["spec"], "shape": tuple(metadata["spec"]["shape"])})
+        spec = spec_from_plain(metadata["spec"])
         nodes = metadata["recipe"]["networks"]
         nets = {role: entry.part for role, entry in parts.build_set("network", nodes, Weights, spec).items()}
         class_names, step = tuple(metadata["class_names"]), int(metadata["step"])

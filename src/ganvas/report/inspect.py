@@ -67,10 +67,10 @@ def inspect(
         return evidence.gather(source, {"": net}, {"": needs}, watch)[""]
 
     count = min(SAMPLES, len(reference))
-    label = judge.asked_labels(model, count)
+    asked = judge.asked(model, count)
     looked_at = Evidence(
         real=embedded(evidence.of_dataset(reference, SAMPLES)),
-        fake=embedded(evidence.of_model(model, count, 0, label, rules["sampler"])),
+        fake=embedded(evidence.of_model(model, count, 0, asked, rules["sampler"])),
         training=embedded(evidence.of_dataset(training, TRAINING)),
         model=model,
         extractor=net,

@@ -1,25 +1,42 @@
-"""A recipe tried at tiny size: built, and one step of every update, without a file being written."""
+"""A recipe tried at tiny size: the whole road of training in a folder that is thrown away."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 
 from ganvas import parts
-from ganvas.engine.build import build_courses, build_learners, build_networks, build_task, check_passes, fill
-from ganvas.engine.layout import Replicated
-from ganvas.engine.trainer import stack
-from ganvas.errors import BadValue, GanvasError
+from ganvas.engine.build import (
+    Plan,
+    build_trainer,
+    check_conditions,
+    check_passes,
+    fill,
+    frozen_names,
+    load_weights,
+)
+from ganvas.engine.trainer import Hooks
+from ganvas.errors import BadValue, DataError, GanvasError
+from ganvas.evaluation.judge import Judge
 from ganvas.evaluation.protocol import load_protocol
-from ganvas.recipe.recipe import Recipe, made_tiny
+from ganvas.model import Model
+from ganvas.recipe.recipe import Recipe, made_short, made_tiny
 from ganvas.recipe.stages import Stage, stages_of, tell_stage
 from ganvas.recipe.trained import Weights
-from ganvas.types import Batch, DataSpec
+from ganvas.training.folder import open_data
+from ganvas.training.session import Session, Watcher, first_of
+from ganvas.types import Batch, Dataset, DataSpec, Network, StreamedDataset
+
+_FEW = 8  # data that stand for a set
 
 
 @contextlib.contextmanager
@@ -37,53 +54,127 @@ def placed(recipe: Recipe) -> Iterator[None]:
         raise
 
 
-def check(recipe: Recipe, say: Callable[[str], None] = lambda text: None) -> None:
-    """Build a recipe at tiny size and take one step of every update, without a file being written.
+def check(recipe: Recipe, say: Callable[[str], None] = lambda text: None, *, data: bool = True) -> None:
+    """Walk the road of training with a recipe at tiny size, in a folder that is thrown away.
 
-    Where its data are not at hand, random data of the shape that they promise stand in, and `say` is told. Of a recipe
-    with stages each one is built, and has to be able to start from the one before.
+    A batch of its own data, every update once, checkpoint, samples by its own sampler, their picture, their features in
+    the extractors of its protocol, the model file loaded again, and a resume. Of a recipe with stages each one is
+    tried, and has to be able to start from the one before.
+
+    Parameters
+    ----------
+    say : told what stands in for something that is not at hand.
+    data : without, random data of the shape that the recipe's data promise stand in for those that are not there.
 
     Raises
     ------
-    GanvasError : whatever training would have raised before its second step.
+    GanvasError : whatever training would raise for it.
     """
-    built: dict[str, nn.Module] = {}
+    built: dict[str, Network] = {}
     for stage in stages_of(recipe, Path()):
         with of_stage(stage):
-            now = check_stage(stage, say)
+            now = check_stage(stage, say, data=data)
             for role, net in now.items() if stage.before else ():
                 if role in built and stage.resolved["networks"][role]["from"] is None:
                     fill(net, built[role].state_dict(), source="the stage before", place=f"networks.{role}")
         built = now
 
 
-def check_stage(stage: Stage, say: Callable[[str], None]) -> dict[str, nn.Module]:
+def check_stage(stage: Stage, say: Callable[[str], None], *, data: bool) -> dict[str, Network]:
     """See `check`; its networks at their real size, without values."""
     recipe, resolved = stage.recipe, stage.resolved
-    node = {key: value for key, value in resolved["data"].items() if key != "use"}
-    part = parts.find("dataset", resolved["data"]["use"])
-    place = node.get("path")
-    if place is not None and not any(sign in str(place) for sign in ("{", "*", "://")) and not Path(place).exists():
-        say(f"there is nothing at data.path={place} (checked with random data instead)")
-        spec = parts.preview(part, node)
-    else:
-        spec = parts.build("dataset", resolved["data"]).spec
-    small = made_tiny(resolved)
-    if resolved["eval"]:
-        load_protocol(resolved["eval"]["protocol"])
-    real: dict[str, nn.Module] = {}
+    whole = open_data(resolved) if data else data_or_stand_in(resolved, say, count=_FEW)
+    dataset = Few(first_of(whole, _FEW), whole.spec, whole.class_names, len(whole))
+    real: dict[str, Network] = {}
     with placed(recipe):
         for role, own in resolved["networks"].items():  # the real sizes must be possible, too
             with torch.device("meta"):
-                real[role] = parts.build_set("network", {role: own}, Weights, spec)[role].part
-        nets, frozen = build_networks(small, spec, pretrained=False)
-        task = build_task(small, nets, spec)
-        check_passes(task, resolved["train"])
-    step_once(task, spec)
-    with placed(recipe):
-        cpu = torch.device("cpu")
-        build_courses(small, nets, task, *build_learners(small, nets, task, frozen, cpu, Replicated(cpu)))
+                entry = parts.build_set("network", {role: own}, Weights, dataset.spec)[role]
+            real[role] = entry.part
+            check_conditions(entry.part, dataset.spec, role)
+            frozen_names(entry.part, entry.extra, role)
+            if entry.extra.from_ and not stage.before:
+                load_weights(entry.part, Path(entry.extra.from_), entry.extra.net or role, role)
+        try:
+            walk(recipe, made_tiny(resolved), dataset, resolved["train"])
+        except GanvasError:
+            raise
+        except Exception:
+            # Sizes that were shrunk may not agree where the recipe's own do: they alone condemn it.
+            walk(recipe, made_short(resolved), dataset, resolved["train"])
     return real
+
+
+class Few(Dataset):
+    """A few data of a set, or random ones that look like it, over and over."""
+
+    def __init__(self, batch: Batch, spec: DataSpec, class_names: tuple[str, ...], count: int) -> None:
+        self.data = batch
+        self.spec = spec
+        self.class_names = class_names
+        self.count = count  # of the whole set: a task may have a row for each datum
+        self.fingerprint = hashlib.sha256(repr((spec, count)).encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def batch(self, indices: np.ndarray, rng: np.random.Generator) -> Batch:
+        rows = torch.as_tensor(indices % len(self.data))
+        return replace(self.data.map(lambda value: value[rows]), index=torch.as_tensor(indices))
+
+
+def data_or_stand_in(
+    resolved: Mapping[str, Any], say: Callable[[str], None], *, count: int = 256
+) -> Dataset | StreamedDataset:
+    """A recipe's data, or `count` random data of the shape that they promise where they are not at hand."""
+    try:
+        return open_data(resolved)
+    except DataError as error:
+        node = {key: value for key, value in resolved["data"].items() if key != "use"}
+        spec = parts.preview(parts.find("dataset", resolved["data"]["use"]), node)
+        if spec is None:
+            raise
+        say(f"random data stand in: {error.problem}")
+        return random_set(spec, count)
+
+
+def random_set(spec: DataSpec, count: int = 256) -> Few:
+    """Random data that look like these, always the same."""
+    names = tuple(str(each) for each in range(spec.num_classes))
+    return Few(spec.stand_in(count, torch.Generator().manual_seed(0)), spec, names, count)
+
+
+def walk(recipe: Recipe, small: dict[str, Any], dataset: Dataset, train: Mapping[str, Any]) -> None:
+    """All that a run does, once, in a temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="ganvas-check-") as place:
+        folder, cpu = Path(place), torch.device("cpu")
+        plan = Plan({**small, "eval": None, "sinks": {}}, dataset, cpu)
+        session = Session(plan, folder, Watcher())
+        failures: list[Exception] = []
+        hooks = replace(session.hooks(), failed=lambda step, what, error: failures.append(error))
+        trainer = build_trainer(plan, folder, hooks, fresh=False)
+        check_passes(trainer.task, train)
+        session.open_folder(recipe, None)
+        trainer.run()
+        for failure in failures:
+            raise failure
+        model = Model.load(folder)
+        if small["eval"]:
+            look_at(model, Judge(load_protocol(small["eval"]["protocol"]), dataset, dataset), dataset)
+        build_trainer(plan, folder, Hooks(), fresh=False).resume()
+
+
+def look_at(model: Model, judge: Judge, dataset: Dataset) -> None:
+    """Embed two samples and two of the data in every extractor of a protocol."""
+    for data in (sample_like(model, dataset, 2), dataset.batch(np.arange(2), np.random.default_rng(0)).data):
+        for extractor in judge.extractors.values():
+            extractor(model.spec.modality.restored(model.spec.modality.rounded(data)))
+
+
+def sample_like(model: Model, dataset: Dataset, n: int) -> Tensor:
+    """n samples, made for the conditions of the first n data."""
+    batch = dataset.batch(np.arange(n), np.random.default_rng(0))
+    return model.sample(n, condition=batch.condition.only(model.reads))
 
 
 @contextlib.contextmanager
@@ -95,12 +186,3 @@ def of_stage(stage: Stage) -> Iterator[None]:
         if stage.name:
             tell_stage(error, stage.name)
         raise
-
-
-def step_once(task: Any, spec: DataSpec) -> None:
-    label = torch.arange(4) % spec.num_classes if spec.num_classes else None
-    batch = Batch(torch.rand(4, *spec.shape) * 2 - 1, label)
-    for update in task.updates():
-        stack(update, update.losses(batch, 0)).sum().backward()  # type: ignore[no-untyped-call]
-        if update.after is not None:
-            update.after()

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 import ganvas
+from ganvas import parts
 from ganvas.engine.build import Plan
-from ganvas.errors import ResumeMismatch
+from ganvas.errors import DataError, ResumeMismatch
 from ganvas.files.files import claimed, write_bytes
 from ganvas.recipe import yaml12
 from ganvas.recipe.layering import without_nulls
@@ -104,3 +105,10 @@ def provenance(plan: Plan) -> dict[str, Any]:
         "processes": ranks.world(), "seed": plan.settings.seed, "data": plan.dataset.fingerprint,
         "data_count": len(plan.dataset),
     }  # fmt: skip
+
+
+def open_data(resolved: Mapping[str, Any]) -> Dataset:
+    dataset: Dataset = parts.build("dataset", resolved["data"])
+    if len(dataset) < 2:
+        raise DataError("there is one datum; training needs at least 2", where="data")
+    return dataset

@@ -3,7 +3,6 @@ away (`ganvas train --dry-run`)."""
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,10 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from ganvas import parts
 from ganvas.cost.clock import Stopwatch, Times, peak_resident_bytes, resident_bytes
 from ganvas.cost.flops import FlopCounter, SavedForBackward, bytes_of, optimizer_bytes, parameter_count
 from ganvas.engine.build import Plan, build_trainer
@@ -23,31 +20,13 @@ from ganvas.engine.precision import seed_from
 from ganvas.engine.trainer import Hooks, Trainer
 from ganvas.recipe.recipe import Recipe
 from ganvas.runtime.devices import pick_device
-from ganvas.training.check import placed
-from ganvas.training.train import as_recipe, open_data
-from ganvas.types import Batch, Dataset, DataSpec, Update
+from ganvas.training.check import data_or_stand_in, placed
+from ganvas.training.train import as_recipe
+from ganvas.types import Dataset, Update
 
 MEASURED_STEPS = 3  # after one that warms up
 
 _KINDS = ("parameters", "averages", "optimizer state", "a copy to draw with", "gradients", "saved for backward")
-
-
-class StandIn:
-    """Random data of the shape that absent data would have, always the same."""
-
-    def __init__(self, spec: DataSpec) -> None:
-        self.spec = spec
-        self.fingerprint = hashlib.sha256(repr(spec).encode()).hexdigest()
-        self.class_names = tuple(str(each) for each in range(spec.num_classes))
-        noise = torch.Generator().manual_seed(0)
-        self.data = torch.rand(256, *spec.shape, generator=noise) * 2 - 1
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def batch(self, indices: np.ndarray, rng: np.random.Generator) -> Batch:
-        own = torch.from_numpy(indices)
-        return Batch(self.data[own], own % self.spec.num_classes if self.spec.num_classes else None)
 
 
 # --------------------------------------------------------------------------------------------------- what is found
@@ -158,16 +137,6 @@ def forecast(
     for _ in range(MEASURED_STEPS):
         rehearsal.step()
     return rehearsal.forecast()
-
-
-def data_or_stand_in(resolved: Mapping[str, Any], say: Callable[[str], None]) -> Dataset:
-    """The recipe's data, or random data of their shape where there is nothing at `data.path`."""
-    node = {key: value for key, value in resolved["data"].items() if key != "use"}
-    place = node.get("path")
-    if place is None or Path(place).exists():
-        return open_data(resolved)
-    say(f"there is nothing at data.path={place} (random data stand in)")
-    return StandIn(parts.preview(parts.find("dataset", resolved["data"]["use"]), node))
 
 
 def due_updates(trainer: Trainer) -> list[Update]:

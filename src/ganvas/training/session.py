@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from ganvas import parts, report
 from ganvas.engine.build import Plan, build_networks
 from ganvas.engine.distributed import agreed
 from ganvas.engine.trainer import Hooks, State, Trainer
-from ganvas.errors import CheckpointError
+from ganvas.errors import CheckpointError, GanvasError
 from ganvas.evaluation.judge import Judge, judge_for
 from ganvas.evaluation.protocol import load_protocol
 from ganvas.files import pictures
-from ganvas.files.files import append_rows, full_disk, write_bytes, write_tensors
+from ganvas.files.files import append_rows, full_disk, read_rows, write_bytes, write_tensors
 from ganvas.model import Model, model_header
 from ganvas.recipe.recipe import Recipe
 from ganvas.runtime import ranks
 from ganvas.training.folder import provenance, write_recipe
 from ganvas.training.trace import StepProfile, first_step
-from ganvas.types import Sink
+from ganvas.types import Batch, Dataset, Sink, StreamedDataset
 
-_GRID_ROWS, _GRID_COLUMNS = 8, 10
-_POINTS = 5000  # for a scatter plot
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+_GRID_COLUMNS = 10
 
 
 class Watcher:
@@ -61,6 +65,7 @@ class Session:
         self.model = Model(plan.resolved, self.spec, nets, class_names=plan.dataset.class_names, device=plan.device)
         # Built before anything is written, because a sink's package may be missing.
         self.lead = ranks.rank() == 0  # the one that writes
+        self.told: set[tuple[str, str]] = set()
         sinks = plan.resolved["sinks"] if self.lead else {}
         self.sinks: dict[str, Sink] = {name: parts.build("sink", node, folder) for name, node in sinks.items()}
         self.judge: Judge | None = None
@@ -98,8 +103,7 @@ class Session:
             if seen is not None:
                 seen.finish()
             self.watcher.end()
-            for sink in self.sinks.values():
-                sink.close()
+            self.to_sinks(trainer.step, lambda sink: sink.close())
             with contextlib.suppress(CheckpointError):  # a full disk has been told already, or the report can wait
                 if self.lead:
                     report.write(self.folder)
@@ -112,7 +116,10 @@ class Session:
         return seen
 
     def hooks(self) -> Hooks:
-        return Hooks(tick=self.watcher.tick, row=self.row, picture=self.picture, score=self.score, saved=self.saved)
+        return Hooks(
+            tick=self.watcher.tick, row=self.row, picture=self.picture, score=self.score, saved=self.saved,
+            failed=self.failed, pictured=lambda step: self.picture_file(step).is_file(), scored=self.scored,
+        )  # fmt: skip
 
     def load(self, step: int, state: State) -> None:
         for role, net in self.model.nets.items():
@@ -121,17 +128,44 @@ class Session:
 
     def row(self, step: int, values: Mapping[str, float]) -> None:
         self.watcher.row(step, values)
-        for sink in self.sinks.values():
-            sink.row(step, values)
+        self.to_sinks(step, lambda sink: sink.row(step, values))
+
+    def to_sinks(self, step: int, hand: Callable[[Sink], None]) -> None:
+        """Hand something to every sink; one that fails is told and keeps nothing else from happening."""
+        for name, sink in self.sinks.items():
+            try:
+                hand(sink)
+            except Exception as error:  # whatever it is: training does not depend on it
+                self.failed(step, f"sink {name}", error)
+
+    def failed(self, step: int, what: str, error: Exception) -> None:
+        """Say once that something beside training did not work, and why."""
+        reason = str(error) if isinstance(error, GanvasError) else f"{type(error).__name__}: {error}"
+        if (what, reason) not in self.told:
+            self.told.add((what, reason))
+            self.watcher.say(f"step {step}: the {what} failed and training goes on: {reason}")
+
+    def picture_file(self, step: int) -> Path:
+        return self.folder / "samples" / f"step-{step:07d}.png"
 
     def picture(self, step: int, state: State) -> None:
         self.load(step, state)
-        file = self.folder / "samples" / f"step-{step:07d}.png"
-        grid = sample_grid(self.model, seed=self.plan.settings.seed)
+        file = self.picture_file(step)
+        sheet = sample_grid(self.model, seed=self.plan.settings.seed, like=self.shown)
         if self.lead:
-            pictures.save(grid, file)
-        for sink in self.sinks.values():
-            sink.images(step, str(file))
+            pictures.save(sheet, file)
+            self.to_sinks(step, lambda sink: sink.images(step, str(file)))
+
+    @cached_property
+    def shown(self) -> Batch:
+        """The data whose conditions pictures are made for: the first of the training set."""
+        return first_of(self.plan.dataset, _GRID_COLUMNS * self.spec.modality.rows)
+
+    def scored(self, step: int) -> float | None:
+        """What `score` gave for a step, read from the rows that it wrote."""
+        rows = [row for row in read_rows(self.folder / "scores.jsonl") if row.get("step") == step]
+        rows = [row for row in rows if row.get("selection") is None]
+        return kept_by(rows[0]) if rows else None
 
     def score(self, step: int, state: State) -> float | None:
         if self.judge is None:
@@ -143,12 +177,9 @@ class Session:
         if self.lead:
             append_rows(self.folder / "scores.jsonl", rows)
         shown = {f"score.{row['metric']}": row["value"] for row in rows}
-        for sink in self.sinks.values():
-            sink.row(step, shown)
+        self.to_sinks(step, lambda sink: sink.row(step, shown))
         self.watcher.row(step, shown)
-        first = rows[0]
-        value = float(first["value"] if first["lower_is_better"] else -first["value"])
-        return agreed(lambda: value)
+        return agreed(lambda: kept_by(rows[0]))
 
     def saved(self, step: int, state: State, best: bool) -> None:
         if not self.lead:
@@ -160,14 +191,36 @@ class Session:
             write_tensors(self.folder / "model-best.safetensors", tensors, header)
 
 
-def sample_grid(model: Model, *, seed: int, rows: int = _GRID_ROWS, **options: Any) -> Any:
-    """A sheet of samples; with classes, each column is one class, in order."""
+def kept_by(row: Mapping[str, Any]) -> float:
+    """The number that the best checkpoint is kept by, smaller is better: the first value of a protocol."""
+    return float(row["value"] if row["lower_is_better"] else -row["value"])
+
+
+def first_of(dataset: Dataset | StreamedDataset, n: int) -> Batch:
+    """The first n data of a set in its own order, or all of a smaller one."""
+    n = min(n, len(dataset))
+    if isinstance(dataset, StreamedDataset):
+        return next(dataset.walk(n))
+    return dataset.batch(np.arange(n), np.random.default_rng(0))
+
+
+def sample_grid(model: Model, *, seed: int, like: Batch | None = None, **options: Any) -> Picture:
+    """A sheet of samples; with classes, each column is one class, in order.
+
+    Parameters
+    ----------
+    like : data whose other conditions the samples are made for; needed where the model makes its data of them.
+    options : see `Model.stream`.
+    """
     classes = model.num_classes
     columns = min(classes, 20) or _GRID_COLUMNS
-    if model.spec.modality == "points":
-        rows = _POINTS // columns
-    label = [i % columns for i in range(rows * columns)] if classes else None
-    return pictures.sheet(sample_together(model, rows * columns, seed=seed, label=label, **options), columns)
+    n = columns * model.spec.modality.rows
+    label = [i % columns for i in range(n)] if classes else None
+    others = [name for name in model.reads if name != "label"]
+    if others and like is not None:
+        n = min(n, len(like))
+        label, options = None, {**options, "condition": like.condition.only(model.reads).rows(slice(n))}
+    return model.spec.modality.show(sample_together(model, n, seed=seed, label=label, **options), columns)
 
 
 def sample_together(model: Model, n: int, **options: Any) -> torch.Tensor:

@@ -7,19 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ganvas import parts
 from ganvas.engine.build import Plan, build_trainer
 from ganvas.engine.distributed import agreed, joined
-from ganvas.errors import DataError
 from ganvas.model import Model
 from ganvas.recipe.recipe import Recipe
 from ganvas.recipe.stages import Stage, stages_of
 from ganvas.runtime import ranks
 from ganvas.runtime.devices import pick_device
 from ganvas.training.check import check, of_stage, placed
-from ganvas.training.folder import check_same_data, check_same_recipe, held, run_folder, write_recipe
+from ganvas.training.folder import check_same_data, check_same_recipe, held, open_data, run_folder, write_recipe
 from ganvas.training.session import Session, Watcher
-from ganvas.types import Dataset
 
 
 def train(
@@ -106,10 +103,3 @@ def as_recipe(recipe: Recipe | str | Path | Mapping[str, Any]) -> Recipe:
     if isinstance(recipe, Recipe):
         return recipe
     return Recipe(recipe) if isinstance(recipe, Mapping) else Recipe.load(recipe)
-
-
-def open_data(resolved: Mapping[str, Any]) -> Dataset:
-    dataset: Dataset = parts.build("dataset", resolved["data"])
-    if len(dataset) < 2:
-        raise DataError("there is one datum; training needs at least 2", where="data")
-    return dataset

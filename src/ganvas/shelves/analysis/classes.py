@@ -9,11 +9,11 @@ from annotated_types import Gt
 
 from ganvas.nn.eight_bit import eight_bit
 from ganvas.parts import analysis
-from ganvas.types import Evidence, Panel, Sheet
+from ganvas.types import Analysis, Condition, Evidence, Panel, Sheet
 
 
 @analysis("classes")
-class Classes:
+class Classes(Analysis):
     """Samples asked for by class, each row one class, each column the same latent.
 
     Where columns look alike in all rows, the model has told what a class is from how it is drawn.
@@ -39,7 +39,9 @@ class Classes:
         latent = model.draw(self.columns, seed=evidence.seed)
         with torch.inference_mode():
             rows = [
-                model.synthesize(latent, torch.full((self.columns,), k, device=latent.values.device)).cpu()
+                model.synthesize(
+                    latent, Condition(label=torch.full((self.columns,), k, device=latent.values.device))
+                ).cpu()
                 for k in range(classes)
             ]
         images = eight_bit(torch.cat(rows))

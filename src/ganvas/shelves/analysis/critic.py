@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from ganvas.parts import analysis
-from ganvas.types import Chart, Critic, Evidence, EvidenceSet, Panel, Subject
+from ganvas.types import Analysis, Chart, Condition, Critic, Evidence, EvidenceSet, Panel, Subject
 
 
 @analysis("critic")
-class CriticScores:
+class CriticScores(Analysis):
     """The critic's logits of training images, unseen real ones and samples.
 
     Where unseen images score like samples and unlike training images, the critic has learnt the training set by heart.
@@ -45,12 +45,12 @@ class CriticScores:
 def critic_logits(model: Subject, images: EvidenceSet, block: int = 256) -> np.ndarray:
     """Logits (N,) of the critic's own view, without augmentation."""
     assert images.images is not None
-    device = next(iter(model.critic.parameters())).device if isinstance(model.critic, torch.nn.Module) else "cpu"
+    device = next(iter(model.critic.parameters())).device
     found: list[Tensor] = []
     with torch.inference_mode():
         for start in range(0, len(images.images), block):
-            piece = images.images[start : start + block].to(device).float() / 127.5 - 1
+            piece = model.spec.modality.restored(images.images[start : start + block].to(device))
             label = None if images.label is None else images.label[start : start + block].to(device)
-            found.append(model.critic(piece, label).logits.float().cpu())
+            found.append(model.score(piece, Condition.labelled(label)).float().cpu())
     result: np.ndarray = torch.cat(found).numpy()
     return result

@@ -8,14 +8,14 @@ import numpy as np
 from annotated_types import Gt
 
 from ganvas.parts import analysis
-from ganvas.types import Chart, Evidence, Panel
+from ganvas.types import Analysis, Chart, Evidence, Panel
 
 _LEAST = 8  # points that a map can be made of
 _PCA = 50  # dimensions that t-SNE is given, as van der Maaten and Hinton did
 
 
 @analysis("embedding", paper="van der Maaten and Hinton 2008")
-class Embedding:
+class Embedding(Analysis):
     """t-SNE of the features of real and generated images: islands of one colour are what one side has alone.
 
     Distances between islands and their sizes mean nothing; what lies together does.

@@ -10,11 +10,11 @@ from annotated_types import Gt
 
 from ganvas.parts import analysis
 from ganvas.shelves.metrics.neighbourhoods import realism
-from ganvas.types import Chart, Evidence, Panel, Sheet
+from ganvas.types import Analysis, Chart, Evidence, Panel, Sheet
 
 
 @analysis("extremes", paper="Kynkäänniemi et al. 2019, eq. 3 (realism)")
-class Extremes:
+class Extremes(Analysis):
     """The samples of highest and lowest realism: how deep they lie within the neighbourhoods of real images.
 
     realism(x) = max over real r of radius_k(r) / |x - r|; at least 1 inside the estimated manifold. As in the paper,

@@ -10,11 +10,11 @@ from annotated_types import Gt
 from ganvas.nn.eight_bit import eight_bit
 from ganvas.nn.paths import lerp, slerp
 from ganvas.parts import analysis
-from ganvas.types import Evidence, Latent, Panel, Sheet
+from ganvas.types import Analysis, Condition, Evidence, Latent, Panel, Sheet
 
 
 @analysis("interpolation", paper="White 2016, section 2.1 (spherical interpolation)")
-class Interpolation:
+class Interpolation(Analysis):
     """Samples on the way between pairs of latents: on the sphere for normal ones, straight for others.
 
     Parameters
@@ -44,7 +44,7 @@ class Interpolation:
         way = between(starts, stops, share.repeat(self.rows))
         label = None if labels is None else labels.repeat_interleave(self.columns)
         with torch.inference_mode():
-            data = model.synthesize(Latent(way, space), label).cpu()
+            data = model.synthesize(Latent(way, space), Condition.labelled(label)).cpu()
         images = eight_bit(data)
         kept = " The class stays the same within a row." if labels is not None else ""
         return Panel(

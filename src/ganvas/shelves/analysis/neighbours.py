@@ -10,11 +10,11 @@ from annotated_types import Gt
 
 from ganvas.parts import analysis
 from ganvas.shelves.metrics.nearest_neighbours import nearest_neighbours
-from ganvas.types import Evidence, Panel, Sheet
+from ganvas.types import Analysis, Evidence, Panel, Sheet
 
 
 @analysis("neighbours")
-class Neighbours:
+class Neighbours(Analysis):
     """Samples, each beside the training images whose features are nearest to it.
 
     Distances say more when one knows how near unseen real images come to the training images; the text says both.

@@ -15,7 +15,7 @@ from torch import Tensor
 from ganvas.errors import UsageError
 from ganvas.shelves.metrics.latent_recovery import BATCH, recover
 from ganvas.stats.moments import Double
-from ganvas.types import Extractor, Latent, Subject
+from ganvas.types import Condition, Extractor, Latent, Subject
 
 
 def reconstruction_distances(
@@ -51,7 +51,7 @@ def reconstruction_distances(
         piece = slice(start, start + BATCH)
         with torch.no_grad():
             own = None if label is None else label[piece]
-            rebuilt = model.synthesize(Latent(found.latent[piece], space), own).clamp(-1, 1)
+            rebuilt = model.synthesize(Latent(found.latent[piece], space), Condition.labelled(own)).clamp(-1, 1)
             difference = extractor(rebuilt.to(images.device))[0] - extractor(images[piece])[0]
         distances.append(difference.double().square().sum(1).cpu())
     return torch.cat(distances).numpy()

@@ -6,11 +6,11 @@ import numpy as np
 
 from ganvas.parts import analysis
 from ganvas.shelves.metrics.power_spectrum import mean_spectrum
-from ganvas.types import Chart, Evidence, Panel
+from ganvas.types import Analysis, Chart, Evidence, Panel
 
 
 @analysis("spectrum", paper="Durall et al. 2020, section 3")
-class Spectrum:
+class Spectrum(Analysis):
     """Mean power over each ring of frequencies, real against generated.
 
     Up-sampling layers leave too much or too little at the highest frequencies, where a detector looks first.

@@ -20,7 +20,7 @@ from ganvas.nn.warp import filter_separable, rotation, scaling, translation, war
 from ganvas.nn.wavelets import band_filters
 from ganvas.parts import augment
 from ganvas.shelves.augment.controller import OverfitController, refuse_idle
-from ganvas.types import Knob, Turn
+from ganvas.types import Augment, Knob, Turn
 
 Transform = Literal[
     "xflip", "rotate90", "xint", "scale", "rotate", "aniso", "xfrac", "brightness", "contrast", "lumaflip", "hue",
@@ -46,7 +46,7 @@ _BANDS = len(_EXPECTED_POWER)
 
 
 @augment("ada", paper="Karras et al. 2020 (ADA), appendix B", system="stylegan2-ada")
-class Ada:
+class Ada(Augment):
     """Up to 18 transformations per image, each with a probability p that adapts to the critic's overfitting.
 
     Where the channels are not three, there is no hue; luma is the mean of the channels everywhere.

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ganvas.parts import augment
 from ganvas.shelves.augment.controller import OverfitController, refuse_idle
-from ganvas.types import Turn
+from ganvas.types import Augment, Turn
 
 
 @augment("apa", paper="Jiang et al. 2021 (APA), section 3")
-class Apa:
+class Apa(Augment):
     """Generated images take the place of real ones with a probability that adapts to the critic's overfitting.
 
     Images themselves are left as they are. Replacements are generated anew, not taken from the fake side of the batch.

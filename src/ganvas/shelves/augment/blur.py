@@ -11,12 +11,12 @@ from torch import Tensor
 
 from ganvas.nn.fir import filter2d
 from ganvas.parts import augment
-from ganvas.types import Turn
+from ganvas.types import Augment, Turn
 
 
 # Karras et al. 2021, appendix G: "we blur all images the discriminator sees ... we gradually ramp sigma to zero"
 @augment("fading-blur", paper="Karras et al. 2021 (StyleGAN3), appendix G")
-class FadingBlur:
+class FadingBlur(Augment):
     """Blur of real and generated images whose width falls linearly to 0, so that the critic sees coarse shapes first.
 
     The filter is 2^−(x / sigma)² out to three sigma, cut off there; beyond the image there are zeros.

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from ganvas.errors import BadValue
 from ganvas.parts import Slots, augment
-from ganvas.types import Augment, LevelAugment, Observer, RealMixer, Stateful, Turn
+from ganvas.types import Augment, Turn
 
 _ADA_THEN_NOISE: Mapping[str, Any] = MappingProxyType({"ada": {}, "diffusion-noise": {}})
 
 
 @augment("chain", paper="Wang et al. 2022 (Diffusion-GAN), beside ADA")
-class Chain:
+class Chain(Augment):
     """Several augmentations in the order of the recipe, each adapting by itself.
 
     What moves pixels belongs before what adds noise: noise that is warped is no longer white.
@@ -31,11 +31,6 @@ class Chain:
     BadValue : none at all, or two that tell the critic how much they did.
     """
 
-    def __new__(cls, *, augments: Annotated[Mapping[str, Augment], Slots("augment")] = _ADA_THEN_NOISE) -> Chain:
-        """A chain is a `LevelAugment` exactly where a link is one: else a critic that cannot be told will do."""
-        levels = any(isinstance(link, LevelAugment) for link in augments.values())
-        return super().__new__(LevelChain if levels else cls)
-
     def __init__(self, *, augments: Annotated[Mapping[str, Augment], Slots("augment")] = _ADA_THEN_NOISE) -> None:
         if not augments:
             raise BadValue(
@@ -43,54 +38,44 @@ class Chain:
                 key="augments",
                 hint="augments: {ada: {}, diffusion-noise: {}}",
             )
-        telling = [name for name, link in augments.items() if isinstance(link, LevelAugment)]
+        telling = [name for name, link in augments.items() if link.tells_level]
         if len(telling) > 1:
             raise BadValue(
                 f"{' and '.join(telling)} both tell the critic a level, and it can be told one",
                 key="augments", hint=f"leave {telling[1]} out",
             )  # fmt: skip
         self.augments = dict(augments)
+        self.tells_level = bool(telling)
 
     def __call__(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
-        for link in self.augments.values():
-            images = link(images)
-        return images
-
-    def mix_real(self, real: Tensor, fake: Callable[[], Tensor]) -> Tensor:
-        """Real images (N, ...) with those in their place that the links put there."""
-        for link in self.augments.values():
-            if isinstance(link, RealMixer):
-                real = link.mix_real(real, fake)
-        return real
-
-    def observe(self, turn: Turn) -> None:
-        """Each link learns from the critic's scores by itself."""
-        for link in self.augments.values():
-            if isinstance(link, Observer):
-                link.observe(turn)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {name: link.state_dict() for name, link in self.augments.items() if isinstance(link, Stateful)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name, link in self.augments.items():
-            if isinstance(link, Stateful):
-                link.load_state_dict(state[name])
-
-
-class LevelChain(Chain):
-    """A chain with one link that says how much it did."""
-
-    def __call__(self, images: Tensor) -> Tensor:
         return self.with_level(images)[0]
 
     def with_level(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images (N, C, H, W) after all links, and the level of each (N,), 0 for nothing."""
         level = images.new_zeros(len(images))
         for link in self.augments.values():
-            if isinstance(link, LevelAugment):
+            if link.tells_level:
                 images, level = link.with_level(images)
             else:
                 images = link(images)
         return images, level
+
+    def mix_real(self, real: Tensor, fake: Callable[[], Tensor]) -> Tensor:
+        """Real images (N, ...) with those in their place that the links put there."""
+        for link in self.augments.values():
+            real = link.mix_real(real, fake)
+        return real
+
+    def observe(self, turn: Turn) -> None:
+        """Each link learns from the critic's scores by itself."""
+        for link in self.augments.values():
+            link.observe(turn)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: state for name, link in self.augments.items() if (state := link.state_dict())}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, link in self.augments.items():
+            if name in state:
+                link.load_state_dict(state[name])

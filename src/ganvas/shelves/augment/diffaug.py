@@ -11,12 +11,13 @@ from torch import Tensor
 
 from ganvas.nn.warp import shift
 from ganvas.parts import augment
+from ganvas.types import Augment
 
 Policy = Literal["color", "translation", "cutout"]
 
 
 @augment("diffaug", paper="Zhao et al. 2020 (DiffAugment)")
-class DiffAugment:
+class DiffAugment(Augment):
     """Colour, translation and cutout, done to real and generated images alike.
 
     Parameters

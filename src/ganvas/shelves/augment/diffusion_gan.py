@@ -15,13 +15,13 @@ from torch import Tensor
 from ganvas.errors import BadValue
 from ganvas.parts import augment
 from ganvas.shelves.augment.controller import OverfitController
-from ganvas.types import Turn
+from ganvas.types import Augment, Turn
 
 _ENTRIES = 64  # of the list that t is drawn from; half of them are 0, clean images (section 3)
 
 
 @augment("diffusion-noise", paper="Wang et al. 2022 (Diffusion-GAN), section 3", system="diffusion-gan")
-class DiffusionNoise:
+class DiffusionNoise(Augment):
     """Noise of a random diffusion step t ≤ T, told to the critic; T adapts to the critic's overfitting.
 
     The critic's head must be able to take t: `conditioning: {use: level, head: <the one it would have>}`.
@@ -42,6 +42,8 @@ class DiffusionNoise:
     ------
     BadValue : t_min is above t_max, or beta_start above beta_end.
     """
+
+    tells_level = True
 
     def __init__(
         self,

@@ -9,11 +9,11 @@ from annotated_types import Gt
 from torch import Tensor
 
 from ganvas.parts import augment
-from ganvas.types import Turn
+from ganvas.types import Augment, Turn
 
 
 @augment("instance-noise", paper="Sønderby et al. 2017; Arjovsky & Bottou 2017, section 3")
-class InstanceNoise:
+class InstanceNoise(Augment):
     """Noise on real and generated images that fades linearly, so that their distributions overlap from the start.
 
     Parameters

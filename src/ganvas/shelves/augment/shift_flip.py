@@ -11,10 +11,11 @@ from torch import Tensor
 
 from ganvas.nn.warp import shift
 from ganvas.parts import augment
+from ganvas.types import Augment
 
 
 @augment("shift-flip", paper="Zhang et al. 2020 (CR-GAN)")
-class ShiftFlip:
+class ShiftFlip(Augment):
     """A horizontal flip for half of the images, and a shift by whole pixels with mirrored borders.
 
     Parameters

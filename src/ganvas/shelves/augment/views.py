@@ -17,13 +17,14 @@ from torch import Tensor
 from ganvas.errors import BadValue
 from ganvas.nn.warp import filter_separable, pixel_grid, sample, scaling, translation
 from ganvas.parts import augment
+from ganvas.types import Augment
 
 Probability = Annotated[float, Ge(0), Le(1)]
 Share = Annotated[float, Gt(0), Le(1)]
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
-class View:
+class View(Augment):
     """Crop and resize, flip, colour jitter, grey, blur, solarisation, in this order; what the two methods share.
 
     `jitter` is how far brightness, contrast, saturation and hue (a part of a full turn) go.

@@ -17,7 +17,7 @@ AnyHead = Annotated[Callable[..., CriticHead] | str, Factory("conditioning")]
 Pairing = Literal["needed", "optional", "own"]
 
 
-class Head(nn.Module):
+class Head(CriticHead):
     """A critic's last layer that leaves the losses to the objective. Heads with terms of their own override these.
 
     The logit is `pick(linear(inputs(features, label)), label)`; `normalised` (see `san`) takes `linear`'s place.
@@ -49,7 +49,7 @@ class Head(nn.Module):
         ------
         BadValue : `by-head` beside a head without a loss, or another one beside a head that brings all of it.
         """
-        name, absent = getattr(type(self), "part_name", type(self).__name__), getattr(objective, "absent", False)
+        name, absent = self.called(), objective.by_head
         if self.pairing == "own" and not absent:
             raise BadValue(
                 f"conditioning {name!r} brings the whole loss, so that no objective can come on top",
@@ -62,17 +62,6 @@ class Head(nn.Module):
                 key="objective",
                 hint="task.objective=hinge",
             )
-
-    def critic_losses(self, turn: Turn, objective: Objective) -> dict[str, Tensor]:
-        """Terms of the critic's update by name, weighted; none here."""
-        return {}
-
-    def generator_losses(self, turn: Turn, objective: Objective) -> dict[str, Tensor]:
-        """Terms of the generator's update by name, weighted; none here."""
-        return {}
-
-    def after_step(self) -> None:
-        """What happens to the head's weights after each of the critic's updates; nothing here."""
 
 
 class LinearHead(Head):
@@ -98,7 +87,7 @@ class LinearHead(Head):
         return Scores(self.logit(features, label), features)
 
 
-class HeadAround(nn.Module):
+class HeadAround(CriticHead):
     """A head around another one: what is not said here is the other's.
 
     Parameters
@@ -112,6 +101,8 @@ class HeadAround(nn.Module):
     ) -> None:
         super().__init__()
         self.inner = build_inner(head, features, spec, wrap, bias)
+        self.least_batch = self.inner.least_batch
+        self.reads_level = self.inner.reads_level
 
     def check(self, objective: Objective) -> None:
         self.inner.check(objective)
@@ -124,6 +115,9 @@ class HeadAround(nn.Module):
 
     def after_step(self) -> None:
         self.inner.after_step()
+
+    def at_level(self, scores: Scores, level: Tensor) -> Scores:
+        return self.inner.at_level(scores, level)
 
 
 def build_inner(

@@ -15,7 +15,7 @@ from ganvas.errors import BadValue
 from ganvas.nn.codes import codes_of
 from ganvas.parts import conditioning
 from ganvas.shelves.conditioning.head import LinearHead
-from ganvas.types import Coded, DataSpec, Generator, Objective, Scores, Turn
+from ganvas.types import DataSpec, Generator, Objective, Scores, Turn
 
 
 # −log N(c; μ, σ²), summed over codes: the continuous part of −L_I
@@ -87,7 +87,7 @@ class InfoHead(LinearHead):
         ------
         BadValue : it does.
         """
-        codes = generator.codes if isinstance(generator, Coded) else None
+        codes = generator.codes
         if codes and (tuple(codes.discrete), codes.continuous) != (self.discrete, self.continuous):
             raise BadValue(
                 f"the generator reads codes {list(codes.discrete)} and {codes.continuous} continuous ones from its"

@@ -17,7 +17,7 @@ from ganvas.errors import BadValue
 from ganvas.nn.san import SANLinear
 from ganvas.parts import conditioning
 from ganvas.shelves.conditioning.head import AnyHead, Head, build_inner
-from ganvas.types import DataSpec, Objective, Scores, Selecting, Turn
+from ganvas.types import DataSpec, Objective, Scores, Turn
 
 
 @conditioning("san", paper="Takida et al. 2024", system="san")
@@ -57,9 +57,8 @@ class SANHead(Head):
         super().__init__()
         inner = build_inner(head, features, spec, wrap, bias)
         if not (isinstance(inner, Head) and inner.linear_logit):
-            name = getattr(type(inner), "part_name", type(inner).__name__)
             raise BadValue(
-                f"the logit of conditioning {name!r} is not one row of a linear layer, which is what SAN normalises",
+                f"the logit of conditioning {inner.called()!r} is not one row of a linear layer, which SAN normalises",
                 key="conditioning.head",
                 hint="networks.discriminator.conditioning="
                 f"{{use: san, head: {'multi-discriminator' if spec.num_classes else 'plain'}}}",
@@ -82,7 +81,7 @@ class SANHead(Head):
         BadValue : it is one of them.
         """
         super().check(objective)
-        if getattr(objective, "reads_real", True):
+        if objective.reads_real:
             raise BadValue(
                 "the direction of SAN learns by the generator's loss of single data, and this objective compares pairs",
                 key="objective",
@@ -97,8 +96,7 @@ class SANHead(Head):
         An objective that leaves generated data out does so in the generator's update alone: every datum of both sides
         teaches the direction, by the loss that is taken of those that are left.
         """
-        if isinstance(objective, Selecting):
-            objective = objective.of
+        objective = objective.selects_of or objective
         real, fake = turn.real_scores.extra["direction"], turn.fake_scores.extra["direction"]
         none = torch.empty_like(real[:0])
         loss = objective.generator(none, real) - objective.generator(none, fake)

@@ -14,7 +14,7 @@ from ganvas.parts import extractor
 from ganvas.recipe.trained import read_trained
 from ganvas.shelves.features.frozen import FrozenNetwork, Intake
 from ganvas.shelves.features.resample import Resizer
-from ganvas.types import Critic
+from ganvas.types import Condition, Critic
 
 _HALF = 127.5  # a critic reads [-1, 1]
 
@@ -67,6 +67,7 @@ class CriticFeatures(FrozenNetwork):
         intake = Intake((size[0], size[1]), resizer, (_HALF,) * channels, (_HALF,) * channels)
         super().__init__("critic", critics[role], intake, classes=0, layer=layer, weights=weights)
         self.layer = layer
+        self.critic = critics[role]
         # Heads that look at labels must be given some. Features come before the label does.
         self._labelled = found.spec.num_classes > 0
         with torch.inference_mode():
@@ -90,5 +91,5 @@ class CriticFeatures(FrozenNetwork):
 
     def _look(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         label = torch.zeros(len(x), dtype=torch.int64, device=x.device) if self._labelled else None
-        scores = self.net(x, label)
+        scores = self.critic(x, **Condition.labelled(label).of(self.critic))
         return scores.features.flatten(1), scores.extra.get("class_logits")

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ganvas.errors import CheckpointError
 from ganvas.parts import extractor
 from ganvas.shelves.features import pixels
+from ganvas.types import Extractor
 
 WEIGHTS: Traversable = importlib.resources.files("ganvas.shelves.features") / "digit_net.safetensors"
 """The weights inside the package."""
@@ -49,7 +50,7 @@ class DigitClassifier(nn.Module):
 
 
 @extractor("digit-net")
-class DigitNet:
+class DigitNet(Extractor):
     """A small classifier of 8 x 8 digits, bundled: 64 features and 10 logits.
 
     Images of any size and channel count are composited on black (2 or 4 channels), turned grey (ITU-R BT.601 luma for
@@ -64,6 +65,8 @@ class DigitNet:
     ------
     CheckpointError : the weights' file is missing, damaged, or holds another network.
     """
+
+    teaches = True
 
     name = "digit-net"
     classes = 10

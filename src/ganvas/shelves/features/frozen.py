@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ganvas.files.published import WeightsFile
 from ganvas.shelves.features import pixels
 from ganvas.shelves.features.resample import NAMES, Resizer, resample
+from ganvas.types import Extractor
 
 _WHITE = 1.0
 _AT_ONCE = 1 << 22  # values of input that go through a network together: 15 images of 299 x 299
@@ -60,7 +61,7 @@ class Intake:
         return f"{NAMES[self.resizer]} to {self.size[0]}x{self.size[1]}, on white, {colours}"
 
 
-class FrozenNetwork(ABC):
+class FrozenNetwork(Extractor):
     """An extractor around a network in eval mode, which goes wherever the images are.
 
     Parameters
@@ -71,6 +72,8 @@ class FrozenNetwork(ABC):
     layer : which activations the features are, in words.
     weights : the file that the network's weights come from.
     """
+
+    teaches = True
 
     def __init__(
         self, name: str, net: nn.Module, intake: Intake, *, classes: int, layer: str, weights: WeightsFile

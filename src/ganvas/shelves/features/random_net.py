@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ganvas.parts import extractor
 from ganvas.shelves.features import pixels
+from ganvas.types import Extractor
 
 _LAYERS = ((3, 32, 1), (32, 32, 2), (32, 64, 2))  # channels in, channels out, stride; all 3 x 3
 _SEED = 0
@@ -21,7 +22,7 @@ _WHITE = 1.0
 
 
 @extractor("random-net")
-class RandomNet:
+class RandomNet(Extractor):
     """An untrained convolutional network of fixed seed: 256 features of texture and colour, no logits.
 
     Random features tell real from generated images apart without any weights to download, but they are not those of

@@ -12,13 +12,13 @@ import scipy.special
 from ganvas.errors import UsageError
 from ganvas.parts import metric
 from ganvas.stats.moments import Double, Features, rows
-from ganvas.types import Evidence
+from ganvas.types import Evidence, Metric
 
 _PER_CLASS = 10  # samples; with fewer, the share of a class is mostly chance
 
 
 @metric("am-score", paper="Zhou et al. 2018")
-class AMScore:
+class AMScore(Metric):
     """How unsure the extractor's classifier is of generated samples, and how far its classes' shares are off.
 
     AM = KL(p̄_real ‖ p̄_fake) + E H(p(y | fake)) in nats, p̄ the mean prediction; from 0, lower is better. Where
@@ -35,7 +35,7 @@ class AMScore:
 
 
 @metric("mode-score", paper="Che et al. 2017; Xu et al. 2018")
-class ModeScore:
+class ModeScore(Metric):
     """The inception score, lowered where generated samples have other shares of the classes than real ones.
 
     exp(E KL(p(y | fake) ‖ p̄_fake) − KL(p̄_fake ‖ p̄_real)), p̄ the mean prediction; above 0, at most K, higher is better.

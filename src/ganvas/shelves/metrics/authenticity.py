@@ -9,13 +9,13 @@ import numpy as np
 from ganvas.parts import metric
 from ganvas.shelves.metrics.arrays import Features
 from ganvas.shelves.metrics.nearest_neighbours import distances_to_nearest, features_of_three, nearest_neighbours
-from ganvas.types import Evidence
+from ganvas.types import Evidence, Metric
 
 _ALARMING = -30.0  # percentage points
 
 
 @metric("authenticity", paper="Alaa et al. 2022")
-class Authenticity:
+class Authenticity(Metric):
     """AuthPct: percentage of generated samples further from their nearest training sample than its own neighbour is.
 
     A sample y is authentic where |y - t| > |t - t'|, with t the training sample nearest to y and t' the other training

@@ -14,13 +14,13 @@ from annotated_types import Ge, Gt, Lt
 from ganvas.parts import metric
 from ganvas.shelves.metrics.arrays import Distances, features_of
 from ganvas.stats.moments import Features, rows
-from ganvas.types import Evidence
+from ganvas.types import Evidence, Metric
 
 _PAIRS = 20_000  # the same in this many pairs of the first samples are enough to go by; more would only take longer
 
 
 @metric("birthday-paradox", paper="Arora et al. 2018")
-class BirthdayParadox:
+class BirthdayParadox(Metric):
     """The size of the set that a model's samples come from, by how many can be drawn before two are the same.
 
     With batch_size the number of samples among which two are the same with probability 1/2, support_size =

@@ -9,11 +9,11 @@ import numpy as np
 from ganvas.errors import DataError, UsageError
 from ganvas.parts import metric
 from ganvas.shelves.metrics.arrays import Features, rows
-from ganvas.types import Evidence
+from ganvas.types import Evidence, Metric
 
 
 @metric("class-agreement", paper="Shmelkov et al. 2018 (GAN-test)")
-class ClassAgreement:
+class ClassAgreement(Metric):
     """Share of generated samples that the extractor's classifier assigns to the class that was asked for.
 
     agreement = mean of [argmax_k logits(y_j)_k = label_j], in [0, 1], higher is better. Its ceiling is the classifier's

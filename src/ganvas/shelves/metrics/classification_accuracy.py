@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ganvas.errors import UsageError
 from ganvas.parts import metric
 from ganvas.shelves.metrics.images import Images, images_of, label_of, stack, stack_labels
-from ganvas.types import Evidence, EvidenceSet
+from ganvas.types import Evidence, EvidenceSet, Metric
 
 _BATCH = 64
 _RATE, _DECAY = 5e-3, 0.05
@@ -30,7 +30,7 @@ _FEW = 20  # images of a class
 
 
 @metric("classification-accuracy-score", paper="Ravuri and Vinyals 2019", tiny={"epochs": 10, "width": 8})
-class ClassificationAccuracyScore:
+class ClassificationAccuracyScore(Metric):
     """Accuracy on real images of a classifier trained on generated ones and the classes they were asked for.
 
     In [0, 1], higher is better; its ceiling is the accuracy of the same classifier trained on real images. It misses
@@ -65,7 +65,7 @@ class ClassificationAccuracyScore:
 
 
 @metric("gan-test", paper="Shmelkov et al. 2018", tiny={"epochs": 10, "width": 8})
-class GANTest:
+class GANTest(Metric):
     """Accuracy on generated images of a classifier trained on the model's training data: the score the other way round.
 
     In [0, 1], higher is better; it says whether images look like their class, not whether the class is covered. Above

@@ -12,13 +12,13 @@ from ganvas.errors import DataError
 from ganvas.parts import metric
 from ganvas.shelves.metrics.arrays import blocks, features_of, same_width
 from ganvas.stats.moments import Features, Rows, rows
-from ganvas.types import Evidence
+from ganvas.types import Evidence, Metric
 
 _SCALE = 1000  # makes readable numbers; the authors' choice
 
 
 @metric("cmmd", paper="Jayasumana et al. 2024; Gretton et al. 2012, eq. 5")
-class CMMD:
+class CMMD(Metric):
     """Squared Gaussian-kernel distance between directions of real and generated features, times 1000 (CMMD with CLIP).
 
     MMD^2 = mean k(x, x') + mean k(y, y') - 2 mean k(x, y) over all pairs, a sample with itself included,

@@ -15,14 +15,14 @@ from ganvas.parts import metric
 from ganvas.shelves.metrics.arrays import Double, Features, Rows, rows, same_width
 from ganvas.shelves.metrics.nearest_neighbours import distances_to_nearest, features_of_three
 from ganvas.shelves.metrics.ordering import in_canonical_order
-from ganvas.types import Evidence
+from ganvas.types import Evidence, Metric
 
 _ALARMING = -4.0  # standard deviations, where a single cell counts; of several, their mean varies less
 LEAST_IN_CELL = 20  # generated samples; a cell with no more says too little (tau = 20 / m in the paper)
 
 
 @metric("data-copying", paper="Meehan, Chaudhuri and Dasgupta 2020")
-class DataCopying:
+class DataCopying(Metric):
     """The data-copying test: are generated samples nearer to the training data than held-out real samples are?
 
     Z_U is the Mann-Whitney statistic, as a z-score, of distances to the nearest training sample: generated against

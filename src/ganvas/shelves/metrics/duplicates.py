@@ -16,14 +16,14 @@ from ganvas.parts import metric
 from ganvas.shelves.metrics.arrays import Features, Rows, rows
 from ganvas.shelves.metrics.nearest_neighbours import distances_to_nearest
 from ganvas.shelves.metrics.ordering import in_canonical_order
-from ganvas.types import Evidence, EvidenceSet
+from ganvas.types import Evidence, EvidenceSet, Metric
 
 _ALARMING = 10  # times the false positive rate
 _REPEATING = 0.5  # of the samples
 
 
 @metric("duplicates")
-class Duplicates:
+class Duplicates(Metric):
     """Shares of generated samples that are copies, exact or nearly, of training samples or of each other.
 
     `duplicates_of_training`: share of samples nearer to some training sample than all but `false_positive_rate` of the

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from ganvas.errors import DataError, UsageError
 from ganvas.nn.fir import upfirdn2d
 from ganvas.parts import metric
-from ganvas.types import Evidence, Latent, Movable
+from ganvas.types import Evidence, Latent, Metric, Movable
 
 Share = Annotated[float, Gt(0), Le(0.5)]
 Samples = Annotated[int, Gt(0)]
@@ -34,7 +34,7 @@ _PERIOD = 64  # pixels on each side within which rotations' filters are made
 
 
 @metric("translation-equivariance", paper="Karras et al. 2021, eq. 22-23 and appendix E.1-E.2", tiny={"samples": 4})
-class TranslationEquivariance:
+class TranslationEquivariance(Metric):
     """How exactly images shift with their source, by whole pixels (EQ-T) and by parts of them: PSNR in dB.
 
     10 log10(4 / E (g(T[z0]; w) − T[g(z0; w)])²), over images, channels and the pixels that are known after the shift.
@@ -71,7 +71,7 @@ class TranslationEquivariance:
 
 
 @metric("rotation-equivariance", paper="Karras et al. 2021, eq. 24-29 and appendix E.3", tiny={"samples": 4})
-class RotationEquivariance:
+class RotationEquivariance(Metric):
     """How exactly images turn with their source, by any angle (EQ-R): PSNR in dB.
 
     As for translations; what a turn of the image does to the corners of its spectrum is done to the other side, too.

@@ -17,7 +17,7 @@ from ganvas.parts import metric
 from ganvas.shelves.metrics.arrays import Double
 from ganvas.shelves.metrics.frechet_distance import frechet_distance, frechet_distance_of_features
 from ganvas.shelves.metrics.images import images_of, stack
-from ganvas.types import Evidence
+from ganvas.types import Evidence, Metric
 
 if TYPE_CHECKING:
     from ganvas.shelves.metrics.images import Images
@@ -26,7 +26,7 @@ CHUNK = 256  # images that are filtered, or cut into patches, at once
 
 
 @metric("high-pass-distance", paper="after Cherti et al. 2023 (solar images)")
-class HighPassDistance:
+class HighPassDistance(Metric):
     """Fréchet distance between extractor features of what a Gaussian blur takes away from real and generated images.
 
     Each image x becomes (x - blur(x)) / 2, grey where it is flat, before the extractor sees it. In the squared unit of
@@ -56,7 +56,7 @@ class HighPassDistance:
 
 
 @metric("patch-distance", paper="after Cherti et al. 2023 (solar images)")
-class PatchDistance:
+class PatchDistance(Metric):
     """Fréchet distance between small patches of real and generated images, as pixels; no extractor.
 
     Gaussians are fitted to all size x size patches of a grid that overlaps by half, in units of [0, 1] pixels squared

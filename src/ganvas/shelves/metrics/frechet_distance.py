@@ -17,7 +17,7 @@ from ganvas.errors import DataError, UsageError
 from ganvas.parts import metric
 from ganvas.shelves.metrics.arrays import same_width
 from ganvas.stats.moments import Double, Features, Rows, checked_moments, moments_of, rows
-from ganvas.types import Evidence, EvidenceSet, Moments
+from ganvas.types import Evidence, EvidenceSet, Metric, Moments
 
 _EPSILON = float(np.finfo(np.float64).eps)
 _TOLERANCE = 5e-9  # of tr S1 + tr S2: the most that the fast way may be off by
@@ -25,7 +25,7 @@ _NEGATIVE = 1e-4  # of the largest eigenvalue: more than rounding makes of a 0
 
 
 @metric("frechet-distance", paper="Heusel et al. 2017, eq. 6; Dowson and Landau 1982")
-class FrechetDistance:
+class FrechetDistance(Metric):
     """Squared Fréchet distance between Gaussians fitted to real and generated features (FID with Inception features).
 
     d^2 = |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), with means m and unbiased covariances S. In the squared unit of
@@ -134,7 +134,7 @@ class Gaussian(ABC):
     def congruence(self, factor: Tensor) -> Tensor:
         """F S F^T (R, R) for another Gaussian's F (R, D); only the lower triangle means something."""
 
-    def refuse_negative(self) -> None:  # noqa: B027  # nothing to refuse where S is F^T F
+    def refuse_negative(self) -> None:  # nothing to refuse where S is F^T F
         """Raise a DataError if S has a negative eigenvalue."""
 
 

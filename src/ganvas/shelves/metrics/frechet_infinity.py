@@ -19,13 +19,13 @@ from ganvas.shelves.metrics.frechet_distance import (
     squared_distance,
 )
 from ganvas.stats.moments import Double, Features, rows
-from ganvas.types import Evidence
+from ganvas.types import Evidence, Metric
 
 _SMALLEST = 10  # the smallest subset is this part of the samples: 5,000 of 50,000 in the paper
 
 
 @metric("frechet-infinity", paper="Chong and Forsyth 2020")
-class FrechetInfinity:
+class FrechetInfinity(Metric):
     """Fréchet distance extrapolated to infinitely many generated samples (FID-infinity with Inception features).
 
     The distance of N samples is biased by about c/N, with another c for each model. It is taken at `points` values of N

@@ -13,11 +13,11 @@ from annotated_types import Ge, Gt
 from ganvas.errors import UsageError
 from ganvas.parts import metric
 from ganvas.stats.moments import Double, Features, rows
-from ganvas.types import Evidence
+from ganvas.types import Evidence, Metric
 
 
 @metric("inception-score", paper="Salimans et al. 2016, section 4", system="improved-techniques-gan")
-class InceptionScore:
+class InceptionScore(Metric):
     """exp E KL(p(y | x) ‖ p(y)) by the extractor's classifier: from 1, the same said of all samples, to K classes.
 
     Higher is better. It never looks at real data: a model that makes one perfect image per class has the best score.

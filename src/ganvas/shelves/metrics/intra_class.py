@@ -13,11 +13,11 @@ from ganvas.parts import metric
 from ganvas.shelves.metrics.arrays import features_of, same_width
 from ganvas.shelves.metrics.frechet_distance import gaussian_of_features, squared_distance
 from ganvas.stats.moments import Features, rows
-from ganvas.types import Evidence
+from ganvas.types import Evidence, Metric
 
 
 @metric("intra-class-frechet-distance", paper="Miyato and Koyama 2018")
-class IntraClassFrechetDistance:
+class IntraClassFrechetDistance(Metric):
     """Mean over classes of the Fréchet distance between real and generated samples of that class (intra-FID).
 
     `intra_class_frechet_distance` is the mean, `worst_class_frechet_distance` the largest; `distances_by_class` tells

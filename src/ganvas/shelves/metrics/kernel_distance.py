@@ -14,7 +14,7 @@ from ganvas.errors import UsageError
 from ganvas.parts import metric
 from ganvas.shelves.metrics.arrays import blocks, features_of, same_width
 from ganvas.stats.moments import Double, Features, Rows, rows
-from ganvas.types import Evidence
+from ganvas.types import Evidence, Metric
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ CUBIC = Polynomial()  # of the published kernel inception distance
 
 
 @metric("kernel-distance", paper="Bińkowski et al. 2018, sec. 4; Gretton et al. 2012, eq. 3")
-class KernelDistance:
+class KernelDistance(Metric):
     """Unbiased squared kernel distance between real and generated features (KID with Inception features).
 
     MMD^2 = mean k(x, x') + mean k(y, y') - 2 mean k(x, y) over pairs of two samples, with the polynomial kernel

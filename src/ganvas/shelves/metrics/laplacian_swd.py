@@ -15,7 +15,7 @@ from ganvas.errors import UsageError
 from ganvas.nn.fir import filter_taps
 from ganvas.parts import metric
 from ganvas.shelves.metrics.images import images_of, stack
-from ganvas.types import Evidence
+from ganvas.types import Evidence, Metric
 
 if TYPE_CHECKING:
     from ganvas.shelves.metrics.images import Images
@@ -27,7 +27,7 @@ _SCALE = 1000.0  # published values are thousands
 
 
 @metric("laplacian-swd", paper="Karras et al. 2018 (ProGAN), section 5", tiny={"patches": 8, "projections": 32})
-class LaplacianSWD:
+class LaplacianSWD(Metric):
     """Sliced Wasserstein distance between small patches of real and generated images, at each scale by itself.
 
     Images are split into a Laplacian pyramid: differences of neighbouring resolutions, each half as large as the one

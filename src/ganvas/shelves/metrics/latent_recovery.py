@@ -18,7 +18,7 @@ from ganvas.errors import DataError, UsageError
 from ganvas.parts import metric
 from ganvas.shelves.metrics.arrays import Double
 from ganvas.shelves.metrics.images import images_of, stack
-from ganvas.types import Evidence, EvidenceSet, Latent, Subject
+from ganvas.types import Condition, Evidence, EvidenceSet, Latent, Metric, Subject
 
 BATCH = 64  # images that are recovered at once
 MEMORY = 10  # steps whose curvature is remembered
@@ -27,7 +27,7 @@ ARMIJO = 1e-4  # share of the promised decrease that a step must keep
 
 
 @metric("latent-recovery", system="latent-recovery", paper="Webster et al. 2019")
-class LatentRecovery:
+class LatentRecovery(Metric):
     """Webster's test for overfitting: the generator is inverted on training and on held-out images.
 
     For each image y a latent z with least mean squared error |G(z) - y|^2 is searched by L-BFGS from a random start.
@@ -193,7 +193,7 @@ def _errors_of(
     look = phi or (lambda each: each)
 
     def error_of(z: Tensor) -> Tensor:
-        made = model.synthesize(Latent(z, space), label)  # (N, C, h, w)
+        made = model.synthesize(Latent(z, space), Condition.labelled(label))  # (N, C, h, w)
         if made.shape[2:] != images.shape[2:]:
             made = F.adaptive_avg_pool2d(made, (images.shape[2], images.shape[3]))
         return (look(made) - look(images.to(made.device))).square().flatten(1).mean(1)

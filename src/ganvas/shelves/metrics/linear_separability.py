@@ -17,14 +17,14 @@ from ganvas.errors import DataError, UsageError
 from ganvas.parts import metric
 from ganvas.shelves.metrics.latents import space_of
 from ganvas.stats.moments import Double, Features, rows
-from ganvas.types import Evidence, Latent
+from ganvas.types import Condition, Evidence, Latent, Metric
 
 _BATCH = 256
 _PER_DIMENSION = 10  # samples; a plane parts any few points of a space of many dimensions
 
 
 @metric("linear-separability", paper="Karras et al. 2019, section 4.2", tiny={"samples": 60})
-class LinearSeparability:
+class LinearSeparability(Metric):
     """exp H(Y | X): how unsure the class Y of an image is, given the class X that a linear SVM reads off its latent.
 
     From 1, planes in latent space part the classes, to the number of classes K; lower is better. Y is the answer of the
@@ -62,7 +62,7 @@ class LinearSeparability:
             for start in range(0, self.samples, _BATCH):
                 here = slice(start, start + _BATCH)
                 own = None if label is None else label[here]
-                images = model.synthesize(Latent(latent[here], name), own).clamp(-1, 1)
+                images = model.synthesize(Latent(latent[here], name), Condition.labelled(own)).clamp(-1, 1)
                 logits = extractor(images)[1]
                 assert logits is not None  # as it has classes
                 found.append(logits.cpu())

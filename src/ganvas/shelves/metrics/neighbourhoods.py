@@ -15,14 +15,14 @@ from ganvas.parts import metric
 from ganvas.shelves.metrics.arrays import features_of
 from ganvas.shelves.metrics.balls import Balls, Rim
 from ganvas.stats.moments import Double, Features, rows
-from ganvas.types import Evidence
+from ganvas.types import Evidence, Metric
 
 _NOISE, _FAITHFUL, _FEW_MODES = 0.2, 0.5, 0.3  # precision, precision, recall
 _MOST_REALISTIC = 100  # times nearer to a real sample than that one's neighbours are: as good as a copy
 
 
 @metric("precision-recall", paper="Kynkäänniemi et al. 2019, eq. 1-2")
-class PrecisionRecall:
+class PrecisionRecall(Metric):
     """Improved precision and recall: shares of generated samples in the real manifold and the other way round.
 
     The manifold of a set is the union of balls around its samples that reach to their k-th nearest neighbour.
@@ -68,7 +68,7 @@ class PrecisionRecall:
 
 
 @metric("density-coverage", paper="Naeem et al. 2020")
-class DensityCoverage:
+class DensityCoverage(Metric):
     """Density and coverage: how crowded the real neighbourhoods are with generated samples, and how many are visited.
 
     With the open ball B_i around real sample i that reaches to its k-th nearest real neighbour and M generated samples,
@@ -94,7 +94,7 @@ class DensityCoverage:
 
 
 @metric("realism", paper="Kynkäänniemi et al. 2019, eq. 3")
-class Realism:
+class Realism(Metric):
     """Mean over generated samples of how far inside the real manifold they lie; at least 1 means inside.
 
     R(y) = max over real samples x_i of (radius of x_i's ball) / |y - x_i|, where the ball reaches to the k-th nearest
@@ -126,7 +126,7 @@ class Realism:
 
 
 @metric("rarity", paper="Han et al. 2023")
-class Rarity:
+class Rarity(Metric):
     """Mean over the generated samples in the real manifold of how empty the real neighbourhood around them is.
 
     rarity(y) = smallest radius of a real sample's ball that holds y, where balls reach to the k-th nearest real

@@ -16,7 +16,7 @@ from ganvas.parts import metric
 from ganvas.shelves.metrics.arrays import Double
 from ganvas.shelves.metrics.images import images_of, stack
 from ganvas.shelves.metrics.ordering import in_canonical_order
-from ganvas.types import Evidence, LatentSpec
+from ganvas.types import Evidence, LatentSpec, Metric
 
 if TYPE_CHECKING:
     from ganvas.shelves.metrics.images import Images
@@ -26,7 +26,7 @@ CODED_BYTES = 2**21  # as many pixels are coded; more would hardly shorten the c
 
 
 @metric("noise-budget", system="noise-dimension-gan", paper="Zhu et al. 2024")
-class NoiseBudget:
+class NoiseBudget(Metric):
     """Bits of randomness that a model's latent holds over the bits that a lossless codec needs for a real image.
 
     A generator is a decoder: to draw images of entropy H(X) exactly, n random numbers of b bits need n b >= H(X). A

@@ -19,11 +19,11 @@ from ganvas.shelves.metrics.arrays import blocks
 from ganvas.shelves.metrics.images import Images, images_of, label_of, stack, stack_labels
 from ganvas.shelves.metrics.paired import ms_ssim_of_pairs
 from ganvas.stats.moments import Features, rows
-from ganvas.types import Evidence
+from ganvas.types import Evidence, Metric
 
 
 @metric("ms-ssim-diversity", paper="Odena et al. 2017, section 4.2")
-class MSSSIMDiversity:
+class MSSSIMDiversity(Metric):
     """Mean MS-SSIM of random pairs of generated images of the same class: 1 where a class is one image.
 
     In [0, 1]; lower means more diverse, and is lowest for noise: it is to be read beside the same number of real
@@ -61,7 +61,7 @@ class MSSSIMDiversity:
 
 
 @metric("perceptual-diversity", paper="Zhu et al. 2017 (LPIPS diversity)")
-class PerceptualDiversity:
+class PerceptualDiversity(Metric):
     """Mean squared feature distance of two generated images; with the extractor `lpips` the mean LPIPS of pairs.
 
     The mean is over all pairs, which is twice the trace of the features' covariance; no pairs are drawn. From 0, all

@@ -16,7 +16,7 @@ from ganvas.parts import metric
 from ganvas.shelves.metrics.arrays import blocks, features_of, same_width
 from ganvas.shelves.metrics.images import Images, images_of, stack
 from ganvas.stats.moments import Features, rows
-from ganvas.types import Evidence
+from ganvas.types import Evidence, Metric
 
 _RANGE = 255.0  # of bytes
 _WINDOW = 11
@@ -25,7 +25,7 @@ _BLOCK_VALUES = 2**21  # of a batch of images, made float64 at once
 
 
 @metric("psnr")
-class PSNR:
+class PSNR(Metric):
     """Peak signal-to-noise ratio of each image and its original, in decibels, averaged over the images.
 
     10 log10(255^2 / mean squared error) of bytes; higher is better. An error below that of rounding to 8 bits, 1/12,
@@ -42,7 +42,7 @@ class PSNR:
 
 
 @metric("ssim", paper="Wang et al. 2004, eq. 13")
-class SSIM:
+class SSIM(Metric):
     """Structural similarity of each image and its original, averaged over the images: at most 1, higher is better.
 
     A Gaussian window of 11 pixels and standard deviation 1.5 on each channel of the bytes. Images smaller than the
@@ -60,7 +60,7 @@ class SSIM:
 
 
 @metric("ms-ssim", paper="Wang et al. 2003, eq. 7")
-class MSSSIM:
+class MSSSIM(Metric):
     """Structural similarity at five scales of each image and its original, averaged: in [0, 1], higher is better.
 
     Images too small for five scales of an 11 pixel window (161 pixels) are compared at as many as fit, with the first
@@ -78,7 +78,7 @@ class MSSSIM:
 
 
 @metric("perceptual-distance", paper="Zhang et al. 2018, eq. 1")
-class PerceptualDistance:
+class PerceptualDistance(Metric):
     """Squared feature distance of each image and its original, averaged; with the extractor `lpips` it is LPIPS.
 
     From 0, the same features; lower is better. In the squared unit of the extractor's features.

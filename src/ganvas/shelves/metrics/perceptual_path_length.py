@@ -16,14 +16,14 @@ from ganvas.nn.paths import lerp, slerp
 from ganvas.parts import metric
 from ganvas.shelves.metrics.latents import space_of
 from ganvas.stats.moments import Double
-from ganvas.types import Evidence, Extractor, Latent, Subject
+from ganvas.types import Condition, Evidence, Extractor, Latent, Metric, Subject
 
 _BATCH = 64  # pairs of images at once
 _FEW = 1000  # pairs; the mean of a distribution with so long a tail is unsure with fewer
 
 
 @metric("perceptual-path-length", paper="Karras et al. 2019, section 4.1", tiny={"samples": 20})
-class PerceptualPathLength:
+class PerceptualPathLength(Metric):
     """Mean squared feature distance per squared step between images of two neighbouring points on a path of latents.
 
     E d(G(path(t)), G(path(t + ε))) / ε^2 with d the squared distance of the extractor's features (`lpips` for published
@@ -107,7 +107,7 @@ def path_distances(
         pair = torch.cat([along(a, b, t[here]), along(a, b, t[here] + epsilon)])  # (2 B, *shape)
         own = None if label is None else label[here].repeat(2)
         with torch.inference_mode():
-            images = model.synthesize(Latent(pair.to(ends.values), name), own)
+            images = model.synthesize(Latent(pair.to(ends.values), name), Condition.labelled(own))
             first, second = extractor(images)[0].double().cpu().chunk(2)  # (B, D) each
         found.append((first - second).square().sum(1) / epsilon**2)
     distances: Double = torch.cat(found).numpy()

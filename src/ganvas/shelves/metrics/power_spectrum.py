@@ -16,7 +16,7 @@ from ganvas.parts import metric
 from ganvas.shelves.metrics.arrays import Double
 from ganvas.shelves.metrics.images import images_of, stack
 from ganvas.shelves.metrics.ordering import in_canonical_order
-from ganvas.types import Evidence
+from ganvas.types import Evidence, Metric
 
 if TYPE_CHECKING:
     from ganvas.shelves.metrics.images import Images
@@ -26,7 +26,7 @@ CHUNK_VALUES = 2**24  # pixels that are transformed at once
 
 
 @metric("spectral-distance", paper="Durall et al. 2020, eq. 2")
-class SpectralDistance:
+class SpectralDistance(Metric):
     """Distance in decibel between the mean radial power spectra of real and generated images; no extractor.
 
     spectral_distance = mean over rings k of |10 log10 S_real(k) / S_fake(k)|, with S(k) the mean power of all grey
@@ -52,7 +52,7 @@ class SpectralDistance:
 
 
 @metric("spectral-detectability", paper="Durall et al. 2020")
-class SpectralDetectability:
+class SpectralDetectability(Metric):
     """Accuracy at which a linear classifier tells generated images from real ones by their spectra; no extractor.
 
     Each image is its radial power spectrum, divided by the power of the mean brightness, in decibel. A logistic

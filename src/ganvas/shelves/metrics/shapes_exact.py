@@ -12,14 +12,14 @@ import numpy.typing as npt
 from ganvas.errors import DataError, UsageError
 from ganvas.parts import metric
 from ganvas.toys import shapes
-from ganvas.types import Evidence
+from ganvas.types import Evidence, Metric
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @metric("shapes-exact", paper="Lucic et al. 2018 (precision and recall on a known manifold)")
-class ShapesExact:
+class ShapesExact(Metric):
     """Exact precision and recall on the drawn `shapes` data, read off the images themselves; no extractor.
 
     precision = share of generated images that are one whole shape of a known kind, colour, place and size;

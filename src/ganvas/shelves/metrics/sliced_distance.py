@@ -13,13 +13,13 @@ from ganvas.errors import UsageError
 from ganvas.parts import metric
 from ganvas.shelves.metrics.arrays import features_of, same_width
 from ganvas.stats.moments import Double, Features, rows
-from ganvas.types import Evidence
+from ganvas.types import Evidence, Metric
 
 _LINES = 64  # projected and sorted at once
 
 
 @metric("sliced-distance", paper="Rabin et al. 2011; Bonneel et al. 2015")
-class SlicedDistance:
+class SlicedDistance(Metric):
     """Squared sliced Wasserstein-2 distance between real and generated features, the idea of MIND.
 
     SW^2 = mean over random unit vectors u of W^2(u.x, u.y), where W^2 on a line is the integral of the squared

@@ -14,7 +14,7 @@ import torch
 from ganvas.errors import DataError, UsageError
 from ganvas.parts import metric
 from ganvas.shelves.metrics.images import images_of, stack
-from ganvas.types import Evidence, Extractor
+from ganvas.types import Evidence, Extractor, Metric
 
 if TYPE_CHECKING:
     from ganvas.shelves.metrics.images import Images
@@ -24,7 +24,7 @@ CHUNK = 512  # images whose channels are classified at once
 
 
 @metric("stacked-modes", paper="Metz et al. 2017; Lin et al. 2018")
-class StackedModes:
+class StackedModes(Metric):
     """Modes of stacked digits that samples reach, of 1,000, and the divergence of their shares from equal ones.
 
     Each channel is classified by the extractor, which must know the ten digits (`digit-net`); the three digits are the

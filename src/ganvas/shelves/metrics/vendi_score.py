@@ -16,11 +16,11 @@ from ganvas.errors import DataError, UsageError
 from ganvas.parts import metric
 from ganvas.shelves.metrics.arrays import Distances, blocks
 from ganvas.stats.moments import Double, Features, Rows, rows
-from ganvas.types import Evidence
+from ganvas.types import Evidence, Metric
 
 
 @metric("vendi-score", paper="Friedman and Dieng 2023")
-class VendiScore:
+class VendiScore(Metric):
     """The number of entirely different samples that would be as diverse as the generated ones.
 
     exp of the von Neumann entropy of K / n, where K holds the similarities of n samples: from 1, all alike, to n.

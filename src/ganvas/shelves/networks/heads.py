@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import Tensor, nn
+from torch import nn
 
 from ganvas import parts
-from ganvas.errors import BadValue
-from ganvas.types import CriticHead, DataSpec, Objective, Turn
+from ganvas.types import CriticHead, DataSpec
 
 
 def build_head(
@@ -36,35 +35,3 @@ def build_head(
         head: CriticHead = parts.build("conditioning", {"use": conditioning}, features, spec, wrap, bias)
         return head
     return conditioning(features, spec, wrap, bias)
-
-
-class OwnHead(nn.Module):
-    """The head of a critic whose logits come from its own maps, so that no conditioning part can take their place.
-
-    Terms that such a critic brings override these.
-    """
-
-    def check(self, objective: Objective) -> None:
-        """Refuse `by-head`.
-
-        Raises
-        ------
-        BadValue : it would leave the critic without a loss.
-        """
-        if getattr(objective, "absent", False):
-            raise BadValue(
-                "objective 'by-head' leaves this critic without a loss; it has no conditioning part",
-                key="objective",
-                hint="task.objective=hinge",
-            )
-
-    def critic_losses(self, turn: Turn, objective: Objective) -> dict[str, Tensor]:
-        """Terms of the critic's update by name, weighted; none here."""
-        return {}
-
-    def generator_losses(self, turn: Turn, objective: Objective) -> dict[str, Tensor]:
-        """Terms of the generator's update by name, weighted; none here."""
-        return {}
-
-    def after_step(self) -> None:
-        """What happens to the head's weights after each of the critic's updates; nothing here."""

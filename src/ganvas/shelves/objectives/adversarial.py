@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
 from ganvas.parts import objective
+from ganvas.types import Objective
 
 RealTarget = Annotated[float, Gt(0), Le(1)]
 
@@ -23,7 +24,7 @@ def cross_entropy(logits: Tensor, target: float) -> Tensor:
 
 
 @objective("hinge", paper="Lim & Ye 2017, eq. 9; Zhang et al. 2019, eq. 4", system="sagan")
-class Hinge:
+class Hinge(Objective):
     """Hinge: the critic stops pushing once data are on the right side by a margin of 1.
 
     L_D = E max(0, 1 − D(x)) + E max(0, 1 + D(G(z))),  L_G = −E D(G(z))
@@ -50,7 +51,7 @@ class Hinge:
 
 
 @objective("non-saturating", paper="Goodfellow et al. 2014, section 3", system="dcgan")
-class NonSaturating:
+class NonSaturating(Objective):
     """Logistic critic; the generator maximises log D(G(z)), which has a gradient where it loses.
 
     L_D = E softplus(−D(x)) + E softplus(D(G(z))),  L_G = E softplus(−D(G(z)))
@@ -74,7 +75,7 @@ class NonSaturating:
 
 
 @objective("saturating", paper="Goodfellow et al. 2014, eq. 1")
-class Saturating:
+class Saturating(Objective):
     """Minimax as first written: the generator minimises log(1 − D(G(z))), which goes flat where it loses.
 
     L_D = E softplus(−D(x)) + E softplus(D(G(z))),  L_G = −E softplus(D(G(z)))
@@ -97,7 +98,7 @@ class Saturating:
 
 
 @objective("least-squares", paper="Mao et al. 2017, eq. 9")
-class LeastSquares:
+class LeastSquares(Objective):
     """Least squares with targets 1 for real and 0 for fake; minimises the Pearson χ² divergence.
 
     L_D = ½ E (D(x) − 1)² + ½ E D(G(z))²,  L_G = ½ E (D(G(z)) − 1)²
@@ -113,7 +114,7 @@ class LeastSquares:
 
 
 @objective("wasserstein", paper="Arjovsky et al. 2017, eq. 2", system="wgan")
-class Wasserstein:
+class Wasserstein(Objective):
     """Earth mover's distance by its dual; needs a Lipschitz critic (gradient-penalty, weight-clipping, spectral norm).
 
     L_D = E D(G(z)) − E D(x),  L_G = −E D(G(z));  −L_D estimates W₁ up to the Lipschitz constant

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from ganvas.parts import objective
 from ganvas.runtime import ranks
-from ganvas.types import Turn
+from ganvas.types import Objective, Turn
 
 
 @objective("began", paper="Berthelot et al. 2017, section 3.4", system="gans-created-equal")
-class BEGAN:
+class BEGAN(Objective):
     """The critic rebuilds real images well and generated ones badly, as far as a moving balance k allows.
 
     With l the error of rebuilding, which is minus the logit of `began-discriminator`:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganvas.parts import objective
+from ganvas.types import Objective
 
 
 class Divergence(NamedTuple):
@@ -38,7 +39,7 @@ DIVERGENCES = {
 
 
 @objective("f-gan", paper="Nowozin et al. 2016, table 2 and 6")
-class FGAN:
+class FGAN(Objective):
     """The variational bound of an f-divergence: the critic raises it, the generator lowers it.
 
     L_D = −E g_f(D(x)) + E f*(g_f(D(G(z)))),  L_G = −E f*(g_f(D(G(z)))), or −E g_f(D(G(z))) where that saturates

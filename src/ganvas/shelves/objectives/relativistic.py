@@ -11,10 +11,11 @@ from torch import Tensor
 
 from ganvas.errors import UsageError
 from ganvas.parts import objective
+from ganvas.types import Objective
 
 
 @objective("relativistic-paired", paper="Jolicoeur-Martineau 2019")
-class RelativisticPaired:
+class RelativisticPaired(Objective):
     """RpGAN, logistic: each real datum against one fake; what R3GAN trains with.
 
     L_D = E softplus(−(D(x) − D(G(z)))),  L_G = E softplus(−(D(G(z)) − D(x)))
@@ -30,7 +31,7 @@ class RelativisticPaired:
 
 
 @objective("relativistic-average", paper="Jolicoeur-Martineau 2019")
-class RelativisticAverage:
+class RelativisticAverage(Objective):
     """RaGAN, logistic: each side against the mean of the other.
 
     L_D = E softplus(−(D(x) − E D(G(z)))) + E softplus(D(G(z)) − E D(x)),  L_G the same with the sides swapped
@@ -47,7 +48,7 @@ class RelativisticAverage:
 
 
 @objective("relativistic-average-hinge", paper="Jolicoeur-Martineau 2019")
-class RelativisticAverageHinge:
+class RelativisticAverageHinge(Objective):
     """RaHingeGAN: each side must beat the mean of the other by a margin of 1.
 
     L_D = E max(0, 1 − (D(x) − E D(G(z)))) + E max(0, 1 + (D(G(z)) − E D(x))),  L_G the same with the sides swapped

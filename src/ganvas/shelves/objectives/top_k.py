@@ -16,7 +16,7 @@ Share = Annotated[float, Gt(0), Le(1)]
 
 
 @objective("top-k", paper="Sinha et al. 2020, algorithm 1")
-class TopK:
+class TopK(Objective):
     """The generator's loss of another objective, taken over the k generated samples that the critic likes best.
 
     k = ⌈max(floor, decay^⌊step / every⌋) · N⌉: the whole batch at first, fewer as training goes on. The share is a
@@ -27,8 +27,6 @@ class TopK:
     BadValue : `of` leaves the logits alone, or is another top-k.
     """
 
-    reads_real = True
-
     def __init__(
         self,
         *,
@@ -37,13 +35,14 @@ class TopK:
         decay: Share = 0.99,
         every: Annotated[int, Gt(0)] = 500,
     ) -> None:
-        if isinstance(of, TopK) or getattr(of, "absent", False):
+        if isinstance(of, TopK) or of.by_head:
             raise BadValue(
-                f"there is no loss of single logits in objective {getattr(type(of), 'part_name', type(of).__name__)!r},"
+                f"there is no loss of single logits in objective {of.called()!r},"
                 " of which top-k could leave some out",
                 key="objective.of", hint="task.objective.of=hinge",
             )  # fmt: skip
         self.of = of
+        self.selects_of = of
         self.floor = floor
         self.decay = decay
         self.every = every

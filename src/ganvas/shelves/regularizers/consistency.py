@@ -9,13 +9,13 @@ from annotated_types import Gt
 from torch import Tensor
 
 from ganvas.parts import Slot, regularizer
-from ganvas.types import Augment, Latent, Side, Turn
+from ganvas.types import Augment, Latent, Regularizer, Side, Turn
 
 Transform = Annotated[Augment, Slot("augment")]
 
 
 @regularizer("consistency", paper="Zhang et al. 2020 (CR-GAN), eq. 2")
-class Consistency:
+class Consistency(Regularizer):
     """CR: real data and their transformed selves score alike, E (D(x) − D(T(x)))²; the paper's weight is 10."""
 
     side: Side = "discriminator"
@@ -24,12 +24,12 @@ class Consistency:
         self.transform = transform
 
     def __call__(self, turn: Turn) -> Tensor:
-        changed = turn.critic(self.transform(turn.real), turn.label).logits
+        changed = turn.critic(self.transform(turn.real), turn.condition).logits
         return (turn.real_scores.logits - changed).square().mean()
 
 
 @regularizer("balanced-consistency", paper="Zhao et al. 2021 (ICR-GAN), section 3.1")
-class BalancedConsistency:
+class BalancedConsistency(Regularizer):
     """bCR: consistency on real and on generated data alike; the paper's weights are both 10."""
 
     side: Side = "discriminator"
@@ -38,8 +38,8 @@ class BalancedConsistency:
         self.transform = transform
 
     def __call__(self, turn: Turn) -> Tensor:
-        real = turn.critic(self.transform(turn.real), turn.label).logits
-        fake = turn.critic(self.transform(turn.fake), turn.fake_label).logits
+        real = turn.critic(self.transform(turn.real), turn.condition).logits
+        fake = turn.critic(self.transform(turn.fake), turn.fake_condition).logits
         return (turn.real_scores.logits - real).square().mean() + (turn.fake_scores.logits - fake).square().mean()
 
 
@@ -48,7 +48,7 @@ def _nearby(latent: Latent, std: float) -> Latent:
 
 
 @regularizer("latent-consistency", paper="Zhao et al. 2021 (ICR-GAN), section 3.2")
-class LatentConsistency:
+class LatentConsistency(Regularizer):
     """zCR, critic's half: nearby latents score alike, E (D(G(z)) − D(G(z + δ)))², δ ~ N(0, std²)."""
 
     side: Side = "discriminator"
@@ -57,12 +57,12 @@ class LatentConsistency:
         self.std = std
 
     def __call__(self, turn: Turn) -> Tensor:
-        near = turn.generate(_nearby(turn.latent, self.std), turn.fake_label)
-        return (turn.fake_scores.logits - turn.critic(near, turn.fake_label).logits).square().mean()
+        near = turn.generate(_nearby(turn.latent, self.std), turn.fake_condition)
+        return (turn.fake_scores.logits - turn.critic(near, turn.fake_condition).logits).square().mean()
 
 
 @regularizer("latent-diversity", paper="Zhao et al. 2021 (ICR-GAN), section 3.2")
-class LatentDiversity:
+class LatentDiversity(Regularizer):
     """zCR, generator's half: nearby latents give different images, −E (G(z) − G(z + δ))², δ ~ N(0, std²)."""
 
     side: Side = "generator"
@@ -71,19 +71,19 @@ class LatentDiversity:
         self.std = std
 
     def __call__(self, turn: Turn) -> Tensor:
-        near = turn.generate(_nearby(turn.latent, self.std), turn.fake_label)
+        near = turn.generate(_nearby(turn.latent, self.std), turn.fake_condition)
         return -(turn.fake - near).square().mean()
 
 
 @regularizer("mode-seeking", paper="Mao et al. 2019, eq. 2")
-class ModeSeeking:
+class ModeSeeking(Regularizer):
     """Distant latents give distant images: minimises E d(z₁, z₂) / d(G(z₁), G(z₂)), both mean absolute differences."""
 
     side: Side = "generator"
 
     def __call__(self, turn: Turn) -> Tensor:
         other = Latent(torch.randn_like(turn.latent.values), turn.latent.space)
-        images = (turn.fake - turn.generate(other, turn.fake_label)).abs().flatten(1).mean(1)  # (N,)
+        images = (turn.fake - turn.generate(other, turn.fake_condition)).abs().flatten(1).mean(1)  # (N,)
         latents = (turn.latent.values - other.values).abs().flatten(1).mean(1)  # (N,)
         # The published ratio is turned upside down so that it is minimised; the shift keeps a collapsed G finite.
         return (1 / (images / latents + 1e-5)).mean()

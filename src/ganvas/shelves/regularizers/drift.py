@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from ganvas.parts import regularizer
-from ganvas.types import Side, Turn
+from ganvas.types import Regularizer, Side, Turn
 
 
 @regularizer("drift", paper="Karras et al. 2018 (ProGAN), appendix A.1")
-class Drift:
+class Drift(Regularizer):
     """Squared logits of real data, E D(x)²; the paper's weight is 0.001."""
 
     side: Side = "discriminator"

@@ -14,11 +14,11 @@ from ganvas.errors import BadValue, UsageError
 from ganvas.nn.precise import precise
 from ganvas.parts import Slot, regularizer
 from ganvas.runtime import ranks
-from ganvas.types import Critic, Latent, Objective, Side, SpacedGenerator, Turn
+from ganvas.types import Condition, Critic, Latent, Objective, Regularizer, Side, SpacedGenerator, Turn
 
 
 @regularizer("feature-matching", paper="Salimans et al. 2016, section 3.1", system="improved-techniques-gan")
-class FeatureMatching:
+class FeatureMatching(Regularizer):
     """The generator matches the mean of the critic's features: ‖E f(x) − E f(G(z))‖₂²."""
 
     side: Side = "generator"
@@ -29,7 +29,7 @@ class FeatureMatching:
 
 
 @regularizer("adaptivemix", paper="Liu et al. 2023 (AdaptiveMix)", system="adaptivemix")
-class AdaptiveMix:
+class AdaptiveMix(Regularizer):
     """Features of mixed data are pulled to the mix of their features: dist(F(x_m), sg[λF(x_a) + (1 − λ)F(x_b) + ε]).
 
     λ ~ Beta(1, 1) a pair, pairs are within real and within generated data, ε ~ N(0, noise²), sg is stop-gradient.
@@ -57,7 +57,7 @@ class AdaptiveMix:
         objective: Annotated[Objective, Slot("objective")] | None = None,
         side: Side = "discriminator",
     ) -> None:
-        if getattr(objective, "absent", False):
+        if objective is not None and objective.by_head:
             raise BadValue("objective 'by-head' says nothing of mixed logits", key="objective", hint="objective=hinge")
         self.distance = distance
         self.noise = noise
@@ -68,14 +68,14 @@ class AdaptiveMix:
         judge, for_critic = self.objective, self.side == "discriminator"
         real, real_logits = turn.real.new_zeros(()), turn.real.new_empty(0)
         if for_critic or (judge is not None and judge.reads_real):
-            real, real_logits = self.term(turn, turn.real, turn.real_scores.features, turn.label)
-        fake, fake_logits = self.term(turn, turn.fake, turn.fake_scores.features, turn.fake_label)
+            real, real_logits = self.term(turn, turn.real, turn.real_scores.features, turn.condition)
+        fake, fake_logits = self.term(turn, turn.fake, turn.fake_scores.features, turn.fake_condition)
         total = real + fake if for_critic else fake
         if judge is None:
             return total
         return total + (judge.critic if for_critic else judge.generator)(real_logits, fake_logits)
 
-    def term(self, turn: Turn, data: Tensor, features: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
+    def term(self, turn: Turn, data: Tensor, features: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         """(the distance, logits (N,) of the mixed data as they are judged)."""
         share = torch.rand(len(data), 1, device=data.device)  # λ, Beta(1, 1) is uniform
         data, features = precise(data), precise(features)  # whatever the precision of training
@@ -84,17 +84,17 @@ class AdaptiveMix:
         mix = torch.lerp(features[partner], features, share)  # (N, D)
         target = mix.detach()
         target = target + self.noise * torch.randn_like(target)
-        scores = turn.critic(mixed, label)
+        scores = turn.critic(mixed, condition)
         logits = scores.logits
         if self.objective is not None:
-            logits = logits + precise(cast("Critic", turn.nets["discriminator"]).head(mix, label).logits)
+            logits = logits + precise(cast("Critic", turn.nets["discriminator"]).head(mix, condition.label).logits)
         if self.distance == "cosine":
             return -F.cosine_similarity(scores.features, target).mean(), logits
         return F.mse_loss(scores.features, target), logits
 
 
 @regularizer("lecam", paper="Tseng et al. 2021, eq. 3-4")
-class LeCam:
+class LeCam(Regularizer):
     """Logits kept near moving averages of the other side: E (D(x) − α_F)² + E (D(G(z)) − α_R)².
 
     α_R and α_F are averages of the real and the generated logits with `decay` per update; they are saved for resume.
@@ -129,7 +129,7 @@ class LeCam:
 
 
 @regularizer("path-length", paper="Karras et al. 2020 (StyleGAN2), eq. 4", system="stylegan2")
-class PathLength:
+class PathLength(Regularizer):
     """A step in latent space moves images by a constant length: E (‖Jᵀ y‖₂ − a)², y ~ N(0, I) / √(H·W).
 
     a is a moving average of the lengths; it is saved for resume. Where a point has several rows, as in w+, the squared
@@ -158,9 +158,9 @@ class PathLength:
 
     def __call__(self, turn: Turn) -> Tensor:
         n = max(1, len(turn.latent) // self.batch_shrink)
-        label = None if turn.fake_label is None else turn.fake_label[:n]
-        latent, generate = self.start(turn, Latent(turn.latent.values[:n], turn.latent.space), label)
-        images = generate(latent, label)
+        condition = turn.fake_condition.rows(slice(n))
+        latent, generate = self.start(turn, Latent(turn.latent.values[:n], turn.latent.space), condition)
+        images = generate(latent, condition)
         noise = torch.randn_like(images) / images[0, 0].numel() ** 0.5  # / √(H·W)
         (pulled,) = torch.autograd.grad((images * noise).sum(), latent.values, create_graph=True)  # Jᵀ y, (N, ..., D)
         # The square root has no gradient at zero, where a latent meets dead units alone.
@@ -169,14 +169,16 @@ class PathLength:
         return (lengths - self.mean).square().mean()
 
     def start(
-        self, turn: Turn, latent: Latent, label: Tensor | None
-    ) -> tuple[Latent, Callable[[Latent, Tensor | None], Tensor]]:
+        self, turn: Turn, latent: Latent, condition: Condition
+    ) -> tuple[Latent, Callable[[Latent, Condition], Tensor]]:
         """Where the steps are taken from, with a gradient, and what makes images there."""
         generator = turn.nets["generator"]
         generate = turn.generate
         if isinstance(generator, SpacedGenerator):
             usual = "w+" if "w+" in generator.latents else latent.space
-            latent, generate = generator.to_space(latent, self.space or usual, label), generator.from_space
+            spaced = generator
+            latent = spaced.to_space(latent, self.space or usual, condition.label)
+            generate = lambda at, asked: spaced.from_space(at, asked.label)  # noqa: E731
         elif self.space not in (None, latent.space):
             raise UsageError(
                 f"this generator cannot be driven from {self.space!r}", hint="leave space out of path-length"

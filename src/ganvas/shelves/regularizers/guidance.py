@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, cast
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from ganvas.errors import BadValue
 from ganvas.parts import Slot, regularizer
-from ganvas.types import DifferentiableExtractor, Extractor, Side, Turn
+from ganvas.types import Extractor, Maker, Regularizer, Side, Turn
 
 
 @regularizer("classifier-guidance", paper="Sauer et al. 2022 (StyleGAN-XL), section 3.4")
-class ClassifierGuidance:
+class ClassifierGuidance(Regularizer):
     """Cross-entropy of what a frozen classifier says of generated images, against the classes that were asked for.
 
     The paper's weight is 8, with DeiT-S, and in the super-resolution stages alone.
@@ -35,7 +35,7 @@ class ClassifierGuidance:
         *,
         extractor: Annotated[Extractor, Slot("extractor")] = "digit-net",  # type: ignore[assignment]
     ) -> None:
-        if not isinstance(extractor, DifferentiableExtractor) or not extractor.classes:
+        if not extractor.teaches or not extractor.classes:
             raise BadValue(
                 f"{extractor.name!r} is no classifier that a generator can learn from", key="extractor",
                 hint="such are digit-net, and timm with a model that has a classifier (ganvas show extractor timm)",
@@ -45,7 +45,7 @@ class ClassifierGuidance:
     # Sauer et al. 2022, section 3.4: lambda CE(f(G(z, c)), c)
     def __call__(self, turn: Turn) -> Tensor:
         label = turn.fake_label
-        if label is None or not getattr(turn.nets["generator"], "conditional", False):
+        if label is None or not cast("Maker", turn.nets["generator"]).conditional:
             raise BadValue(
                 "guidance needs a generator that is told the class",
                 hint="leave it out: task.regularizers.classifier-guidance=~",

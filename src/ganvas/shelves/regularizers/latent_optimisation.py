@@ -10,11 +10,11 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from ganvas.parts import regularizer
-from ganvas.types import Latent, Side, Turn
+from ganvas.types import Latent, Regularizer, Side, Turn
 
 
 @regularizer("latent-optimisation", paper="Wu et al. 2019, eq. 7, 11-12")
-class LatentOptimisation:
+class LatentOptimisation(Regularizer):
     """z′ = z + Δz, Δz = rate · g (gradient) or rate · g / (damping + ‖g‖²) (natural gradient), g = ∂D(G(z)) / ∂z.
 
     The generator learns through Δz; the critic takes z′ as given. A share of the latent's dimensions moves, chosen anew
@@ -39,7 +39,7 @@ class LatentOptimisation:
         self.share = share
         self.moved: Tensor | None = None  # Δz of the present update
 
-    def move(self, latent: Latent, score: Callable[[Latent], Tensor], *, differentiable: bool) -> Latent:
+    def move_latent(self, latent: Latent, score: Callable[[Latent], Tensor], *, differentiable: bool) -> Latent:
         z = latent.values
         moving = (torch.rand(z.shape[1:], device=z.device) < self.share).to(z)
         start = z

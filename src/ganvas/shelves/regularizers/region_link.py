@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ganvas.errors import BadValue, UsageError
 from ganvas.parts import regularizer
-from ganvas.types import Generator, Latent, Side, SpacedGenerator, Turn
+from ganvas.types import Generator, Latent, Regularizer, Side, SpacedGenerator, Turn
 
 Share = Annotated[float, Ge(0), Le(1)]
 Axes = tuple[Share, Share]
@@ -30,7 +30,7 @@ class Link:
 
 
 @regularizer("region-link", paper="Zhu et al. 2023 (LinkGAN)", system="linkgan")
-class RegionLink:
+class RegionLink(Regularizer):
     """Chosen axes change their region of the image and nothing else, and all other axes change only the rest.
 
     Each link adds the squared change outside of its box when its own axes are drawn anew, and the squared change inside
@@ -95,8 +95,15 @@ class RegionLink:
         else:
             moved = start.values + self.noise * torch.randn_like(start.values)
         generator = turn.nets["generator"]
-        generate = generator.from_space if isinstance(generator, SpacedGenerator) else turn.generate
-        draw = with_the_same_noise(lambda values: generate(Latent(values, start.space), label))
+        condition = turn.fake_condition.rows(slice(n))
+
+        def made(values: Tensor) -> Tensor:
+            at = Latent(values, start.space)
+            if isinstance(generator, SpacedGenerator):
+                return generator.from_space(at, label)
+            return turn.generate(at, condition)
+
+        draw = with_the_same_noise(made)
         image = draw(start.values)  # (N, C, H, W)
         total = image.new_zeros(())
         for link in self.links:

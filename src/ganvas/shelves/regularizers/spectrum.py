@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganvas.parts import regularizer
-from ganvas.types import Side, Turn
+from ganvas.types import Regularizer, Side, Turn
 
 ROUNDING_POWER = (1 / 255) ** 2 / 12  # of the error of 8-bit images in [0, 1]
 
@@ -61,7 +61,7 @@ def relative_spectrum(images: Tensor) -> Tensor:
 
 
 @regularizer("spectral-distribution", paper="Durall et al. 2020, eq. 9", system="spectral-upconv")
-class SpectralDistribution:
+class SpectralDistribution(Regularizer):
     """Binary cross-entropy between generated radial spectra and the mean real one, with a gradient to the generator.
 
     The published training script takes the term on detached samples, so that nothing is learnt from it.

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from ganvas.nn.spectral import learnt_weight, spectral_values
 from ganvas.parts import regularizer
-from ganvas.types import Side, Turn
+from ganvas.types import Constraint, Gauge, Regularizer, Side, Turn
 
 
 @regularizer("weight-clipping", paper="Arjovsky et al. 2017, algorithm 1", system="wgan")
-class WeightClipping:
+class WeightClipping(Constraint):
     """Every critic parameter is clamped to [−limit, limit] after each critic update."""
 
     side: Side = "discriminator"
@@ -31,7 +31,7 @@ class WeightClipping:
 
 
 @regularizer("orthogonal", paper="Brock et al. 2019, eq. 3", system="biggan")
-class Orthogonal:
+class Orthogonal(Regularizer):
     """Filters of one layer kept at right angles: Σ ‖W Wᵀ ⊙ (1 − I)‖_F² over weight matrices.
 
     W is (C_out, everything else), before spectral normalisation; embeddings are left out, as published. The paper's
@@ -55,7 +55,7 @@ class Orthogonal:
 
 
 @regularizer("weight-decay", paper="Kurach et al. 2019, section 2.2", system="reg-norm-study")
-class WeightDecay:
+class WeightDecay(Regularizer):
     """Squared length of all weight matrices: Σ ‖W‖_F², before spectral normalisation; gains and biases are let be."""
 
     def __init__(self, *, side: Side = "discriminator") -> None:
@@ -67,7 +67,7 @@ class WeightDecay:
 
 
 @regularizer("historical-averaging", paper="Salimans et al. 2016, section 3.3", system="improved-techniques-gan")
-class HistoricalAveraging:
+class HistoricalAveraging(Regularizer):
     """Weights kept near the mean of all their past: ‖θ − (1/t) Σ θ_i‖²; the mean is saved for resume."""
 
     def __init__(self, *, side: Side = "discriminator") -> None:
@@ -91,7 +91,7 @@ class HistoricalAveraging:
 
 
 @regularizer("spectral-values", paper="Miyato et al. 2018, algorithm 1; Brock et al. 2019, section 4.1")
-class SpectralValues:
+class SpectralValues(Gauge):
     """Nothing is penalised: the largest singular value of each layer goes to the log, as it is without spectral norm.
 
     Where it grows without bound, training is about to collapse (Brock et al. 2019, figure 3).

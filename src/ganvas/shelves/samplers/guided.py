@@ -14,15 +14,15 @@ from torch import Tensor
 from ganvas.errors import MissingCapability
 from ganvas.nn.refine import refined
 from ganvas.parts import sampler
-from ganvas.types import Latent, Staged, Synthesizer
+from ganvas.types import Condition, Latent, Sampler, Staged, Synthesizer
 
 Steps = Annotated[int, Ge(0)]
 Rate = Annotated[float, Gt(0)]
 
 
-def _critic_logits(model: Synthesizer, latent: Tensor, space: str, label: Tensor | None) -> Tensor:
+def _critic_logits(model: Synthesizer, latent: Tensor, space: str, condition: Condition) -> Tensor:
     """d(G(z)), (N,)."""
-    return model.critic(model.synthesize(Latent(latent, space), label), label).logits
+    return model.score(model.synthesize(Latent(latent, space), condition), condition)
 
 
 def _gradient(function: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ def _normal(shape: torch.Size, like: Tensor, generator: torch.Generator) -> Tens
 
 
 @sampler("langevin", paper="Che et al. 2020 (DDLS), algorithm 1")
-class Langevin:
+class Langevin(Sampler):
     """Langevin dynamics in latent space towards what the critic takes for real.
 
     z ← z − ½ε ∇E(z) + noise · √ε n,  n ~ N(0, I),  E(z) = ½‖z‖² − d(G(z)); `noise: 1` is the exact dynamics.
@@ -51,21 +51,21 @@ class Langevin:
         self.step_size = step_size
         self.noise = noise
 
-    def __call__(self, model: Synthesizer, latent: Latent, label: Tensor | None, generator: torch.Generator) -> Tensor:
-        z = latent.values
+    def __call__(self, model: Synthesizer, start: Latent, condition: Condition, rng: torch.Generator) -> Tensor:
+        z = start.values
 
         def energy(point: Tensor) -> Tensor:
             prior = 0.5 * point.flatten(1).square().sum(1)
-            return prior - _critic_logits(model, point, latent.space, label)
+            return prior - _critic_logits(model, point, start.space, condition)
 
         for _ in range(self.steps):
             drift = 0.5 * self.step_size * _gradient(energy, z)
-            z = z - drift + self.noise * math.sqrt(self.step_size) * _normal(z.shape, z, generator)
-        return model.synthesize(Latent(z, latent.space), label)
+            z = z - drift + self.noise * math.sqrt(self.step_size) * _normal(z.shape, z, rng)
+        return model.synthesize(Latent(z, start.space), condition)
 
 
 @sampler("latent-optimisation", paper="Wu et al. 2019 (LOGAN), eq. 7")
-class LatentOptimisation:
+class LatentOptimisation(Sampler):
     """Steps uphill on the critic's logit, kept close to the prior by the size of the step: z ← z + rate · ∇ d(G(z))."""
 
     stochastic = False
@@ -74,15 +74,15 @@ class LatentOptimisation:
         self.steps = steps
         self.rate = rate
 
-    def __call__(self, model: Synthesizer, latent: Latent, label: Tensor | None, generator: torch.Generator) -> Tensor:
-        z = latent.values
+    def __call__(self, model: Synthesizer, start: Latent, condition: Condition, rng: torch.Generator) -> Tensor:
+        z = start.values
         for _ in range(self.steps):
-            z = z + self.rate * _gradient(lambda point: _critic_logits(model, point, latent.space, label), z)
-        return model.synthesize(Latent(z, latent.space), label)
+            z = z + self.rate * _gradient(lambda point: _critic_logits(model, point, start.space, condition), z)
+        return model.synthesize(Latent(z, start.space), condition)
 
 
 @sampler("collaborative", paper="Liu et al. 2020, eq. 4", system="collaborative-sampling")
-class Collaborative:
+class Collaborative(Sampler):
     """Gradient steps on what the generator makes: x ← x − rate · ∇ softplus(−D(x)), starting from x = G(z).
 
     Parameters
@@ -103,29 +103,29 @@ class Collaborative:
         self.rate = rate
         self.stage = stage
 
-    def __call__(self, model: Synthesizer, latent: Latent, label: Tensor | None, generator: torch.Generator) -> Tensor:
+    def __call__(self, model: Synthesizer, start: Latent, condition: Condition, rng: torch.Generator) -> Tensor:
         if self.stage is not None:
-            return self.from_stage(model, latent, label, self.stage)
-        x = model.synthesize(latent, label)
+            return self.from_stage(model, start, condition, self.stage)
+        x = model.synthesize(start, condition)
         if not self.steps:
             return x
-        x = refined(x, lambda data: model.critic(data, label).logits, steps=self.steps, rate=self.rate)
+        x = refined(x, lambda data: model.score(data, condition), steps=self.steps, rate=self.rate)
         return x.clamp(-1, 1)
 
-    def from_stage(self, model: Synthesizer, latent: Latent, label: Tensor | None, stage: int) -> Tensor:
+    def from_stage(self, model: Synthesizer, latent: Latent, condition: Condition, stage: int) -> Tensor:
         net = model.generator
         if not isinstance(net, Staged):
             raise MissingCapability(
                 "`stage` needs a generator that is made of stages, and this one is not",
                 hint="refine images instead: leave stage out",
             )
-        half = net.front(latent.values, label, stages=stage)
+        half = net.front(latent.values, condition.label, stages=stage)
 
         def images(h: Tensor) -> Tensor:
             return net.back(dataclasses.replace(half, map=h)).float()
 
         def logits(h: Tensor) -> Tensor:
-            return model.critic(images(h), label).logits
+            return model.score(images(h), condition)
 
         return images(refined(half.map, logits, steps=self.steps, rate=self.rate))
 
@@ -133,24 +133,24 @@ class Collaborative:
 class _Proposals:
     """Fresh latents for samplers that reject: same classes, new noise."""
 
-    def __init__(self, model: Synthesizer, latent: Latent, label: Tensor | None, generator: torch.Generator) -> None:
-        self.model, self.space, self.label, self.generator = model, latent.space, label, generator
-        self.first = latent.values
+    def __init__(self, model: Synthesizer, start: Latent, condition: Condition, rng: torch.Generator) -> None:
+        self.model, self.space, self.condition, self.rng = model, start.space, condition, rng
+        self.first = start.values
 
     def __call__(self) -> tuple[Tensor, Tensor]:
-        """(images, logits) of N new latents."""
-        return self.score(_normal(self.first.shape, self.first, self.generator))
+        """(data, logits) of N new latents."""
+        return self.score(_normal(self.first.shape, self.first, self.rng))
 
     def score(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        images = self.model.synthesize(Latent(values, self.space), self.label)
-        return images, self.model.critic(images, self.label).logits
+        data = self.model.synthesize(Latent(values, self.space), self.condition)
+        return data, self.model.score(data, self.condition)
 
     def uniform(self) -> Tensor:
-        return torch.rand(len(self.first), generator=self.generator, device=self.first.device)
+        return torch.rand(len(self.first), generator=self.rng, device=self.first.device)
 
 
 @sampler("rejection", paper="Azadi et al. 2019 (DRS), eq. 7-8")
-class Rejection:
+class Rejection(Sampler):
     """Discriminator rejection sampling: proposals that the critic takes for real are likelier to be kept.
 
     One is kept with probability σ(F), F = d − d_M − log(1 − e^{d − d_M − ε}) − γ, where d_M is the largest logit seen,
@@ -171,11 +171,11 @@ class Rejection:
         self.burn_in = burn_in
         self.rounds = rounds
 
-    def __call__(self, model: Synthesizer, latent: Latent, label: Tensor | None, generator: torch.Generator) -> Tensor:
-        propose = _Proposals(model, latent, label, generator)
+    def __call__(self, model: Synthesizer, start: Latent, condition: Condition, rng: torch.Generator) -> Tensor:
+        propose = _Proposals(model, start, condition, rng)
         seen = torch.cat([propose()[1] for _ in range(self.burn_in)])
         highest = seen.max()
-        images, logits = propose.score(latent.values)
+        images, logits = propose.score(start.values)
         done = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
         for _ in range(self.rounds):
             highest = torch.maximum(highest, logits.max())
@@ -197,7 +197,7 @@ class Rejection:
 
 
 @sampler("metropolis-hastings", paper="Turner et al. 2019 (MH-GAN), eq. 4")
-class MetropolisHastings:
+class MetropolisHastings(Sampler):
     """A chain over proposals of the generator, accepted with min(1, (D(x)⁻¹ − 1) / (D(x′)⁻¹ − 1)), D = σ(d).
 
     D⁻¹ − 1 = e^{−d}, so the ratio is e^{d(x′) − d(x)}. Chains start from the proposal itself, not from real data.
@@ -208,9 +208,9 @@ class MetropolisHastings:
     def __init__(self, *, steps: Steps = 100) -> None:
         self.steps = steps
 
-    def __call__(self, model: Synthesizer, latent: Latent, label: Tensor | None, generator: torch.Generator) -> Tensor:
-        propose = _Proposals(model, latent, label, generator)
-        images, logits = propose.score(latent.values)
+    def __call__(self, model: Synthesizer, start: Latent, condition: Condition, rng: torch.Generator) -> Tensor:
+        propose = _Proposals(model, start, condition, rng)
+        images, logits = propose.score(start.values)
         for _ in range(self.steps):
             fresh, fresh_logits = propose()
             accept = torch.log(propose.uniform()) < fresh_logits - logits

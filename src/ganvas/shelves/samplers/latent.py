@@ -10,21 +10,21 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from ganvas.parts import sampler
-from ganvas.types import Latent, Synthesizer
+from ganvas.types import Condition, Latent, Sampler, Synthesizer
 
 
 @sampler("plain")
-class Plain:
+class Plain(Sampler):
     """The generator's answer to a latent drawn from its prior."""
 
     stochastic = False
 
-    def __call__(self, model: Synthesizer, latent: Latent, label: Tensor | None, generator: torch.Generator) -> Tensor:
-        return model.synthesize(latent, label)
+    def __call__(self, model: Synthesizer, start: Latent, condition: Condition, rng: torch.Generator) -> Tensor:
+        return model.synthesize(start, condition)
 
 
 @sampler("truncated", paper="Brock et al. 2019, section 3.1")
-class Truncated:
+class Truncated(Sampler):
     """The truncation trick: normal latents limited to [−threshold, threshold]; less variety, more fidelity.
 
     The paper redraws values outside; the same distribution is had without a loop by mapping each normal value through
@@ -36,16 +36,16 @@ class Truncated:
     def __init__(self, *, threshold: Annotated[float, Gt(0)] = 1.0) -> None:
         self.threshold = threshold
 
-    def __call__(self, model: Synthesizer, latent: Latent, label: Tensor | None, generator: torch.Generator) -> Tensor:
-        z = latent.values.double()
+    def __call__(self, model: Synthesizer, start: Latent, condition: Condition, rng: torch.Generator) -> Tensor:
+        z = start.values.double()
         inside = math.erf(self.threshold / math.sqrt(2))  # Φ(t) − Φ(−t)
         share = (1 - inside) / 2 + torch.special.ndtr(z) * inside
         values = torch.special.ndtri(share).clamp(-self.threshold, self.threshold)
-        return model.synthesize(Latent(values.to(latent.values), latent.space), label)
+        return model.synthesize(Latent(values.to(start.values), start.space), condition)
 
 
 @sampler("interpolated", paper="Karras et al. 2019, appendix B")
-class Interpolated:
+class Interpolated(Sampler):
     """Truncation by interpolation: latents are moved towards their prior's mean, z′ = ψ z; less variety at small ψ."""
 
     stochastic = False
@@ -53,5 +53,5 @@ class Interpolated:
     def __init__(self, *, psi: Annotated[float, Ge(0), Le(1)] = 0.7) -> None:
         self.psi = psi
 
-    def __call__(self, model: Synthesizer, latent: Latent, label: Tensor | None, generator: torch.Generator) -> Tensor:
-        return model.synthesize(Latent(self.psi * latent.values, latent.space), label)
+    def __call__(self, model: Synthesizer, start: Latent, condition: Condition, rng: torch.Generator) -> Tensor:
+        return model.synthesize(Latent(self.psi * start.values, start.space), condition)

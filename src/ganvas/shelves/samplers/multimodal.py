@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ganvas.errors import BadValue, UsageError
 from ganvas.parts import Slot, sampler
-from ganvas.types import Extractor, Generator, Latent, SpacedGenerator, Synthesizer
+from ganvas.types import Condition, Extractor, Latent, Sampler, SpacedGenerator, Synthesizer
 
 _MAPPED = "w"
 _BATCH = 64  # images at once
@@ -33,7 +33,7 @@ class Modes:
 
 
 @sampler("multimodal-truncated", paper="Mokady et al. 2022 (Self-Distilled StyleGAN)", system="self-distilled-stylegan")
-class MultimodalTruncated:
+class MultimodalTruncated(Sampler):
     """Truncation towards the centre of the image's own kind, w′ = c_k + ψ (w − c_k), so that small ψ keeps variety.
 
     Kinds are clusters of generated images by k-means on their features; c_k is the mean latent of a cluster, and an
@@ -79,20 +79,20 @@ class MultimodalTruncated:
         self.seed = seed
         self.modes: Modes | None = None  # found once, for all that is sampled together
 
-    def __call__(self, model: Synthesizer, latent: Latent, label: Tensor | None, generator: torch.Generator) -> Tensor:
-        own = self.mapped(model, latent, label)
-        images = model.synthesize(own, label)
+    def __call__(self, model: Synthesizer, start: Latent, condition: Condition, rng: torch.Generator) -> Tensor:
+        own = self.mapped(model, start, condition)
+        images = model.synthesize(own, condition)
         if self.psi == 1:
             return images
         if self.modes is None:
-            self.modes = self.find(model, latent)
+            self.modes = self.find(model, start)
         centres = self.modes.nearest(self.extractor(images.clamp(-1, 1))[0])
-        return model.synthesize(Latent(centres + self.psi * (own.values - centres), own.space), label)
+        return model.synthesize(Latent(centres + self.psi * (own.values - centres), own.space), condition)
 
-    def mapped(self, model: Synthesizer, latent: Latent, label: Tensor | None) -> Latent:
+    def mapped(self, model: Synthesizer, latent: Latent, condition: Condition) -> Latent:
         """The same points in the space where they are truncated."""
         network = model.generator
-        assert isinstance(network, Generator)
+        assert network is not None
         space = self.space or (_MAPPED if _MAPPED in network.latents else latent.space)
         if space == latent.space:
             return latent
@@ -100,12 +100,12 @@ class MultimodalTruncated:
             raise UsageError(
                 f"this generator cannot be driven from {space!r}", hint="leave space out of multimodal-truncated"
             )
-        return network.to_space(latent, space, label)
+        return network.to_space(latent, space, condition.label)
 
     def find(self, model: Synthesizer, like: Latent) -> Modes:
         """Kinds among images of `samples` latents from the space and on the device of `like`, classes uniform."""
         network = model.generator
-        assert isinstance(network, Generator)
+        assert network is not None
         device = like.values.device
         random = torch.Generator(device).manual_seed(self.seed)
         uniform = network.latents[like.space].prior == "uniform"
@@ -118,9 +118,10 @@ class MultimodalTruncated:
                 z = torch.randn(n, *like.values.shape[1:], generator=random, device=device)
             classes = model.num_classes
             label = torch.randint(classes, (n,), generator=random, device=device) if classes else None
-            point = self.mapped(model, Latent(z, like.space), label)
+            condition = Condition.labelled(label)
+            point = self.mapped(model, Latent(z, like.space), condition)
             points.append(point.values)
-            features.append(self.extractor(model.synthesize(point, label).clamp(-1, 1))[0])
+            features.append(self.extractor(model.synthesize(point, condition).clamp(-1, 1))[0])
         return modes_of(torch.cat(points), torch.cat(features), self.clusters, seed=self.seed)
 
 

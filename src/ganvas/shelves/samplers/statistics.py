@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ganvas.errors import MissingCapability
 from ganvas.parts import sampler
-from ganvas.types import Generator, Latent, Synthesizer
+from ganvas.types import Condition, Generator, Latent, Sampler, Synthesizer
 
 Count = Annotated[int, Gt(0)]
 
@@ -32,7 +32,7 @@ def _with_norms(model: Synthesizer) -> tuple[nn.Module, list[_BatchNorm]]:
 
 
 @sampler("standing-statistics", paper="Brock et al. 2019, section 4.1 and appendix C")
-class StandingStatistics:
+class StandingStatistics(Sampler):
     """Batch norm with statistics gathered anew: the mean over many batches of generated data, classes uniform."""
 
     stochastic = False
@@ -45,11 +45,11 @@ class StandingStatistics:
         self.seed = seed
         self.net: nn.Module | None = None  # gathered once, for all that is sampled together
 
-    def __call__(self, model: Synthesizer, latent: Latent, label: Tensor | None, generator: torch.Generator) -> Tensor:
+    def __call__(self, model: Synthesizer, start: Latent, condition: Condition, rng: torch.Generator) -> Tensor:
         if self.net is None:
-            classes = 0 if label is None else model.num_classes
-            self.net = self.gathered(model, latent, classes)
-        images: Tensor = self.net(latent.values, label)
+            classes = 0 if condition.label is None else model.num_classes
+            self.net = self.gathered(model, start, classes)
+        images: Tensor = self.net(start.values, condition.label)
         return images.float()
 
     def gathered(self, model: Synthesizer, latent: Latent, classes: int) -> nn.Module:
@@ -68,14 +68,14 @@ class StandingStatistics:
 
 
 @sampler("batch-statistics", paper="Ioffe & Szegedy 2015, algorithm 1")
-class BatchStatistics:
+class BatchStatistics(Sampler):
     """Batch norm as in training: statistics of the very batch that is drawn, in blocks of a fixed size."""
 
     stochastic = True  # not for its noise: whole blocks, so that an image does not depend on how many are asked for
 
-    def __call__(self, model: Synthesizer, latent: Latent, label: Tensor | None, generator: torch.Generator) -> Tensor:
+    def __call__(self, model: Synthesizer, start: Latent, condition: Condition, rng: torch.Generator) -> Tensor:
         net, norms = _with_norms(model)
         for norm in norms:
             norm.train()
-        images: Tensor = cast("Generator", net)(latent.values, label)
+        images: Tensor = cast("Generator", net).make(start, condition)
         return images.float()

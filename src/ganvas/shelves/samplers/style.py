@@ -10,13 +10,13 @@ from torch import Tensor
 
 from ganvas.errors import UsageError
 from ganvas.parts import sampler
-from ganvas.types import Centred, Latent, Noise, Noisy, SpacedGenerator, Synthesizer
+from ganvas.types import Condition, Latent, Noise, Sampler, SpacedGenerator, Synthesizer
 
 _LAYERS = "w+"  # the space that has a point for every layer
 
 
 @sampler("style", paper="Karras et al. 2019, section 3.1 (mixing) and appendix B (truncation)")
-class Style:
+class Style(Sampler):
     """Truncation in w, w′ = w̄ + ψ (w − w̄), perhaps of the first layers alone, and style mixing.
 
     Parameters
@@ -48,13 +48,13 @@ class Style:
         # Whole blocks, so that who is next, and which noise is whose, does not depend on the batch.
         self.stochastic = mix is not None or noise == "random"
 
-    def __call__(self, model: Synthesizer, latent: Latent, label: Tensor | None, generator: torch.Generator) -> Tensor:
+    def __call__(self, model: Synthesizer, start: Latent, condition: Condition, rng: torch.Generator) -> Tensor:
         network = model.generator
         if not isinstance(network, SpacedGenerator) or _LAYERS not in network.latents:
             raise UsageError(
                 "the sampler 'style' needs a generator with a space w+", hint="take the sampler 'truncated'"
             )
-        ws = network.to_space(latent, _LAYERS, label).values  # (N, L, w_dim)
+        ws = network.to_space(start, _LAYERS, condition.label).values  # (N, L, w_dim)
         if self.psi != 1:
             ws = self.truncated(network, ws)
         if self.mix is not None:
@@ -66,15 +66,16 @@ class Style:
             # The last of a block takes from its first.
             ws = torch.cat([ws[:, :first], ws.roll(-1, 0)[:, first : last + 1], ws[:, last + 1 :]], 1)
         if self.noise is None:
-            return model.synthesize(Latent(ws, _LAYERS), label)
-        if not isinstance(network, Noisy):
+            return model.synthesize(Latent(ws, _LAYERS), condition)
+        if not network.noisy:
             raise UsageError("this generator's layers add no noise", hint="leave noise out")
-        source = generator if self.noise == "random" else self.noise
-        return network.noised(Latent(ws, _LAYERS), label, noise=source).float()
+        source = rng if self.noise == "random" else self.noise
+        return network.noised(Latent(ws, _LAYERS), condition.label, noise=source).float()
 
     def truncated(self, network: SpacedGenerator, ws: Tensor) -> Tensor:
-        if not isinstance(network, Centred):
+        centre = network.centre
+        if centre is None:
             raise UsageError("this generator does not know the mean of its mapped space", hint="leave psi at 1")
-        mean = network.to_space(network.centre, _LAYERS).values  # (1, L, w_dim)
+        mean = network.to_space(centre, _LAYERS).values  # (1, L, w_dim)
         near = mean + self.psi * (ws - mean)
         return near if self.cutoff is None else torch.cat([near[:, : self.cutoff], ws[:, self.cutoff :]], 1)

@@ -11,10 +11,11 @@ from PIL import Image
 
 from ganvas.errors import MissingExtra
 from ganvas.parts import sink
+from ganvas.types import Sink
 
 
 @sink("tensorboard")
-class TensorBoard:
+class TensorBoard(Sink):
     """Event files in `RUN/tensorboard`; look at them with `tensorboard --logdir RUN`.
 
     Nothing is written before the first row. A run that is resumed hides what an earlier one wrote beyond that step.

@@ -9,10 +9,11 @@ from typing import Any, Literal
 from ganvas.errors import MissingExtra
 from ganvas.parts import sink
 from ganvas.recipe import yaml12
+from ganvas.types import Sink
 
 
 @sink("wandb")
-class WandB:
+class WandB(Sink):
     """A Weights & Biases run, kept offline in `RUN/wandb` until `wandb sync` sends it, or sent at once.
 
     Nothing is written or sent before the first row. A run that is resumed goes on as a new one there.

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import torch
 from annotated_types import Gt
@@ -17,72 +17,66 @@ from ganvas.errors import BadValue
 from ganvas.nn.precise import precise
 from ganvas.parts import Entry, Slot, Slots, task
 from ganvas.types import (
-    Adjustable,
     Augment,
     Batch,
-    Batchwise,
+    Condition,
     Constraint,
     Critic,
-    DataSpec,
-    Fading,
+    Facts,
     Gauge,
     Generator,
+    Hook,
     Knob,
     Latent,
-    LatentMover,
-    LevelAugment,
-    LevelHead,
+    LatentSpec,
     Nets,
     Objective,
-    Observer,
-    RealMixer,
     Regularizer,
+    Role,
     Scores,
-    Stateful,
+    Task,
     Term,
+    Translator,
     Turn,
     Update,
 )
 
 
 @task("adversarial", paper="Goodfellow et al. 2014, algorithm 1")
-class Adversarial:
+class Adversarial(Task):
     """A generator and a critic take turns; everything else is a term.
 
     Terms with `every: 1` join the loss of their side; lazy ones are updates of their own, as in StyleGAN2, appendix B.
     Fake data carry the labels of the real batch, so that both sides see the same label distribution.
     """
 
-    roles: tuple[str, ...] = ("generator", "discriminator")
-    averaged: tuple[str, ...] = ("generator",)
+    roles: ClassVar[Mapping[str, Role]] = {
+        "generator": Role((Generator, Translator)),
+        "discriminator": Role((Critic,)),
+    }
+    averaged: ClassVar[tuple[str, ...]] = ("generator",)
     sampler = "plain"
 
     def __init__(
         self,
         nets: Nets,
-        spec: DataSpec,
+        facts: Facts,
         *,
         objective: Annotated[Objective, Slot("objective")] = "non-saturating",  # type: ignore[assignment]
         critic_steps: Annotated[int, Gt(0)] = 1,
         regularizers: Annotated[Mapping[str, Entry], Slots("regularizer", Term)] = MappingProxyType({}),
         augment: Annotated[Augment, Slot("augment")] | None = None,
     ) -> None:
-        for role, protocol in (("generator", Generator), ("discriminator", Critic)):
-            if not isinstance(nets[role], protocol):
-                raise BadValue(
-                    f"{type(nets[role]).__name__} is no {protocol.__name__.lower()}", where=f"networks.{role}",
-                    hint=f"networks.{role} needs a network whose name ends so (ganvas list networks {role})",
-                )  # fmt: skip
         self.nets = nets
         self.objective = objective
         self.critic_steps = critic_steps
         self.augment = augment
         self.regularizers = regularizers
+        self.terms = {name: entry for name, entry in regularizers.items() if isinstance(entry.part, Regularizer)}
         self.constraints = {name: entry for name, entry in regularizers.items() if isinstance(entry.part, Constraint)}
         self.gauges = {name: entry for name, entry in regularizers.items() if isinstance(entry.part, Gauge)}
+        self.weights = {name: entry.extra.weight for name, entry in self.terms.items()}  # a schedule may move them
         beside = {**self.constraints, **self.gauges}
-        self.terms = {name: entry for name, entry in regularizers.items() if name not in beside}
-        self.weights = {name: entry.extra.weight for name, entry in self.terms.items()}  # a course may move them
         for name, entry in beside.items():
             if entry.extra != Term():
                 does = "acts on the weights after every update" if name in self.constraints else "is only read"
@@ -90,23 +84,22 @@ class Adversarial:
                     f"{name!r} {does}; it has no weight and no every",
                     where=f"task.regularizers.{name}", hint=f"ganvas show regularizer {name}",
                 )  # fmt: skip
-        self.generator = cast("Generator", nets["generator"])
+        self.generator = cast("Generator | Translator", nets["generator"])
         self.discriminator = cast("Critic", nets["discriminator"])
-        if isinstance(augment, LevelAugment) and not isinstance(self.discriminator.head, LevelHead):
-            name = getattr(type(augment), "part_name", type(augment).__name__)
+        if augment is not None and augment.tells_level and not self.discriminator.head.reads_level:
             raise BadValue(
-                f"augment {name!r} tells the critic how noisy its images are, and this critic's head cannot be told",
+                f"augment {augment.called()!r} tells the critic how noisy its images are, and this critic's head cannot"
+                " be told",
                 key="augment", hint="wrap the head: networks.discriminator.conditioning={use: level, head: plain}",
             )  # fmt: skip
         self.discriminator.head.check(objective)
         self.warn_of_batch_norm()
-        self.by_head = getattr(objective, "absent", False)  # the head's terms are all there is
-        self.space, self.latent_spec = next(iter(self.generator.latents.items()))
+        self.space, self.latent_spec = next(iter(self.generator.latents.items()), ("none", LatentSpec((0,))))
 
     # Gulrajani et al. 2017, section 4: the penalty is on each datum's slope, which batch norm mixes with its mates'
     def warn_of_batch_norm(self) -> None:
         """Say so where a term reads the slope at single data and the critic's scores depend on whole batches."""
-        slopes = [name for name, entry in self.terms.items() if getattr(entry.part, "per_datum", False)]
+        slopes = [name for name, entry in self.terms.items() if entry.part.per_datum]
         batch_norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
         if slopes and any(isinstance(module, batch_norms) for module in self.nets["discriminator"].modules()):
             warnings.warn(
@@ -130,23 +123,20 @@ class Adversarial:
     def critic_losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         turn = self.turn(batch, step, for_generator=False)
         losses = {}
-        if not self.by_head:
+        if not self.objective.by_head:
             losses["adversarial"] = self.objective.critic(turn.real_scores.judged, turn.fake_scores.judged)
         losses |= self.discriminator.head.critic_losses(turn, self.objective)
         losses |= self.term_losses("discriminator", turn)
-        for part in self.named_parts().values():
-            if isinstance(part, Observer):
-                part.observe(turn)
+        for part in self.hooks().values():
+            part.observe(turn)
         return losses
 
     def generator_losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         turn = self.turn(batch, step, for_generator=True)
         losses = {}
-        if not self.by_head:
+        if not self.objective.by_head:
             fake_logits = turn.fake_scores.judged
-            # An objective that does not say is taken to look at the real side.
-            reads_real = getattr(self.objective, "reads_real", True)
-            real_logits = turn.real_scores.judged if reads_real else fake_logits.new_empty(0)
+            real_logits = turn.real_scores.judged if self.objective.reads_real else fake_logits.new_empty(0)
             losses["adversarial"] = self.objective.generator(real_logits, fake_logits)
         losses |= self.discriminator.head.generator_losses(turn, self.objective)
         losses |= self.term_losses("generator", turn)
@@ -171,12 +161,12 @@ class Adversarial:
         turn = self.turn(batch, step, for_generator=regularizer.side == "generator")
         return {name: self.weights[name] * regularizer(turn)}
 
-    def constrain(self, side: str) -> Callable[[], None] | None:
+    def constrain(self, side: str) -> Callable[[Batch], None] | None:
         acting = [entry.part for entry in self.constraints.values() if entry.part.side == side]
         if not acting and side != "discriminator":
             return None
 
-        def apply() -> None:
+        def apply(batch: Batch) -> None:
             for constraint in acting:
                 constraint.apply(self.nets[side])
             if side == "discriminator":
@@ -199,31 +189,31 @@ class Adversarial:
         found: dict[str, Knob] = {
             f"regularizers.{name}.weight": partial(self.weights.__setitem__, name) for name in self.weights
         }
-        for path, part in self.named_parts().items():
-            if isinstance(part, Adjustable):
-                found |= {f"{path}.{name}": knob for name, knob in part.knobs().items()}
+        for path, part in self.hooks().items():
+            found |= {f"{path}.{name}": knob for name, knob in part.knobs().items()}
         return found
 
     @property
     def least_batch(self) -> int:
         """The fewest data of one pass that every part can work with."""
-        asked = [*self.named_parts().values(), *self.nets["discriminator"].modules()]
-        return max((part.least_batch for part in asked if isinstance(part, Batchwise)), default=1)
+        critic = self.discriminator
+        return max(critic.least_batch, critic.head.least_batch, *(part.least_batch for part in self.hooks().values()))
 
     # ------------------------------------------------------------------ one turn
 
     def turn(self, batch: Batch, step: int, *, for_generator: bool) -> Turn:
         generate = self.generate if for_generator else torch.no_grad()(self.generate)
+        asked = batch.condition
         latent = self.draw(len(batch), batch.data.device)
-        for mover in (entry.part for entry in self.terms.values() if isinstance(entry.part, LatentMover)):
-            latent = mover.move(latent, partial(self.score_latent, label=batch.label), differentiable=for_generator)
-        real = batch.data
-        if isinstance(self.discriminator, Fading):
-            real = self.discriminator.fade_real(real)
-        if isinstance(self.augment, RealMixer) and not for_generator:
-            real = self.augment.mix_real(real, lambda: generate(self.draw(len(batch), real.device), batch.label))
+        for entry in self.terms.values():
+            score = partial(self.score_latent, condition=asked)
+            latent = entry.part.move_latent(latent, score, differentiable=for_generator)
+        real = self.discriminator.fade_real(batch.data)
+        if not for_generator:
+            for part in self.hooks().values():
+                real = part.mix_real(real, lambda: generate(self.draw(len(batch), batch.data.device), asked))
         return Turn(
-            nets=self.nets, step=step, real=real, label=batch.label, latent=latent, fake_label=batch.label,
+            nets=self.nets, step=step, real=real, condition=asked, latent=latent, fake_condition=asked,
             critic=self.critic, generate=generate,
         )  # fmt: skip
 
@@ -233,38 +223,36 @@ class Adversarial:
             values = values.uniform_(-1, 1)
         return Latent(values, self.space)
 
-    def generate(self, latent: Latent, label: Tensor | None) -> Tensor:
-        return self.generator(latent.values, label)
+    def generate(self, latent: Latent, condition: Condition) -> Tensor:
+        return self.generator.make(latent, condition)
 
-    def score_latent(self, latent: Latent, label: Tensor | None) -> Tensor:
-        return self.critic(self.generate(latent, label), label).logits
+    def score_latent(self, latent: Latent, condition: Condition) -> Tensor:
+        return self.critic(self.generate(latent, condition), condition).logits
 
-    def critic(self, data: Tensor, label: Tensor | None) -> Scores:
+    def critic(self, data: Tensor, condition: Condition) -> Scores:
         level = None
-        if isinstance(self.augment, LevelAugment):
-            data, level = self.augment.with_level(data)
-        elif self.augment is not None:
-            data = self.augment(data)
-        scores = self.discriminator(data, label)
+        if self.augment is not None:
+            data, level = self.augment.with_level(data) if self.augment.tells_level else (self.augment(data), None)
+        scores: Scores = self.discriminator(data, **condition.of(self.discriminator))
         if level is not None:
-            scores = cast("LevelHead", self.discriminator.head).at_level(scores, level)
+            scores = self.discriminator.head.at_level(scores, level)
         # Losses are taken in float32, whatever the precision of the passes.
         pieces = None if scores.pieces is None else precise(scores.pieces)
         return dataclasses.replace(scores, logits=precise(scores.logits), pieces=pieces)
 
     # ------------------------------------------------------------------ resume
 
-    def named_parts(self) -> dict[str, Any]:
-        named: dict[str, Any] = {"objective": self.objective, "augment": self.augment}
-        named |= {f"regularizers.{name}": entry.part for name, entry in self.regularizers.items()}
-        return named
-
-    def stateful(self) -> dict[str, Stateful]:
-        return {name: part for name, part in self.named_parts().items() if isinstance(part, Stateful)}
+    def hooks(self) -> dict[str, Hook]:
+        """Every part that takes part, by its path in the recipe from the task on."""
+        found: dict[str, Hook] = {"objective": self.objective}
+        if self.augment is not None:
+            found["augment"] = self.augment
+        return found | {f"regularizers.{name}": entry.part for name, entry in self.regularizers.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: part.state_dict() for name, part in self.stateful().items()}
+        return {name: state for name, part in self.hooks().items() if (state := part.state_dict())}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name, part in self.stateful().items():
-            part.load_state_dict(state[name])
+        for name, part in self.hooks().items():
+            if name in state:
+                part.load_state_dict(state[name])

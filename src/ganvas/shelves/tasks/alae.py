@@ -12,8 +12,9 @@ As there, E has one optimizer for the first and third step, and G one for the se
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
-from typing import Annotated, Any, cast
+from typing import Annotated, ClassVar, cast
 
 import torch
 from annotated_types import Ge, Gt
@@ -24,19 +25,21 @@ from ganvas.nn.gradients import input_gradient
 from ganvas.parts import Slot, task
 from ganvas.types import (
     Batch,
-    DataSpec,
     Encoder,
+    Facts,
     Latent,
     LatentCritic,
     Nets,
     Objective,
+    Role,
     SpacedGenerator,
+    Task,
     Update,
 )
 
 
 @task("alae", paper="Pidhorskyi et al. 2020, algorithm 1", system="alae")
-class ALAE:
+class ALAE(Task):
     """A generator and an encoder that are each other's inverse in latent space, against a critic of latents.
 
     Three updates a step: encoder and critic by L_D, the whole generator by L_G, and encoder and generator, but not its
@@ -60,30 +63,23 @@ class ALAE:
         reads other points.
     """
 
-    roles: tuple[str, ...] = ("generator", "encoder", "latent_critic")
-    averaged: tuple[str, ...] = ("generator", "encoder", "latent_critic")
+    roles: ClassVar[Mapping[str, Role]] = {
+        "generator": Role((SpacedGenerator,)),
+        "encoder": Role((Encoder,)),
+        "latent_critic": Role((LatentCritic,)),
+    }
+    averaged = ("generator", "encoder", "latent_critic")
     sampler = "plain"
 
     def __init__(
         self,
         nets: Nets,
-        spec: DataSpec,
+        facts: Facts,
         *,
         objective: Annotated[Objective, Slot("objective")] = "non-saturating",  # type: ignore[assignment]
         r1_gamma: Annotated[float, Ge(0)] = 10.0,
         latent_weight: Annotated[float, Gt(0)] = 1.0,
     ) -> None:
-        kinds = (
-            ("generator", SpacedGenerator, "stylegan2-generator"),
-            ("encoder", Encoder, "alae-encoder"),
-            ("latent_critic", LatentCritic, "mlp-latent-critic"),
-        )
-        for role, protocol, example in kinds:
-            if not isinstance(nets[role], protocol):
-                raise BadValue(
-                    f"{type(nets[role]).__name__} is no {protocol.__name__}", where=f"networks.{role}",
-                    hint=f"networks.{role}={example}",
-                )  # fmt: skip
         self.generator = cast("SpacedGenerator", nets["generator"])
         self.encoder = cast("Encoder", nets["encoder"])
         self.critic = cast("LatentCritic", nets["latent_critic"])
@@ -131,8 +127,7 @@ class ALAE:
     def generator_losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """L_G."""
         fake_logits = self.score(self.generator(self.draw(batch), batch.label))
-        # An objective that does not say is taken to look at the real side.
-        real_logits = self.score(batch.data) if getattr(self.objective, "reads_real", True) else fake_logits[:0]
+        real_logits = self.score(batch.data) if self.objective.reads_real else fake_logits[:0]
         return {"adversarial": self.objective.generator(real_logits, fake_logits)}
 
     def latent_losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -151,11 +146,3 @@ class ALAE:
         """As many z as the batch has data, (N, *shape)."""
         values = torch.randn(len(batch), *self.prior.shape, device=batch.data.device)
         return values.uniform_(-1, 1) if self.prior.prior == "uniform" else values
-
-    # ------------------------------------------------------------------ resume
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        return

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Any, Protocol, cast, runtime_checkable
+from typing import Annotated, ClassVar, cast
 
 import torch
 from annotated_types import Ge, Gt
@@ -21,18 +21,25 @@ from ganvas.errors import BadValue
 from ganvas.nn.haar import haar
 from ganvas.parts import Entry, Slot, Slots, task
 from ganvas.shelves.tasks.adversarial import Adversarial
-from ganvas.types import Augment, Batch, DataSpec, Generator, Latent, Nets, Objective, Scores, Term, Turn, Update
+from ganvas.types import (
+    Augment,
+    Batch,
+    Condition,
+    DataSpec,
+    Facts,
+    Generator,
+    Latent,
+    Nets,
+    Objective,
+    Role,
+    Scores,
+    Task,
+    Term,
+    Turn,
+    Update,
+)
 
 Weight = Annotated[float, Ge(0)]
-
-
-@runtime_checkable
-class Multiscale(Generator, Protocol):
-    """A generator that also makes its images at smaller sizes, from features on the way."""
-
-    def scales(self, latent: Tensor, label: Tensor | None = None) -> Sequence[Tensor]:
-        """Images (N, C, h, w) from small to whole; the last ones are its output."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -63,12 +70,6 @@ class Lesson:
     def __init__(
         self, nets: Nets, spec: DataSpec, *, share: Sequence[str], pixels: Distances | None, wavelets: Distances | None
     ) -> None:
-        for role in ("generator", "teacher"):
-            if not isinstance(nets[role], Generator):
-                raise BadValue(
-                    f"{type(nets[role]).__name__} is no generator", where=f"networks.{role}",
-                    hint=f"networks.{role} needs a network whose name ends so (ganvas list networks generator)",
-                )  # fmt: skip
         self.student, self.teacher = cast("Generator", nets["generator"]), cast("Generator", nets["teacher"])
         (space, mine), (other, theirs) = (next(iter(net.latents.items())) for net in (self.student, self.teacher))
         if (space, mine) != (other, theirs):
@@ -95,15 +96,14 @@ class Lesson:
             ) from None  # fmt: skip
 
     @torch.no_grad()
-    def answer(self, latent: Tensor, label: Tensor | None) -> Tensor:
+    def answer(self, latent: Tensor, condition: Condition) -> Tensor:
         """What the teacher makes of z (N, z_dim): (N, C, H, W)."""
-        return self.teacher(latent, label)
+        made: Tensor = self.teacher(latent, **condition.of(self.teacher))
+        return made
 
-    def attempt(self, latent: Tensor, label: Tensor | None) -> list[Tensor]:
+    def attempt(self, latent: Tensor, condition: Condition) -> list[Tensor]:
         """What the student makes of it, (N, C, h, w) from small to whole."""
-        if isinstance(self.student, Multiscale):
-            return list(self.student.scales(latent, label))
-        return [self.student(latent, label)]
+        return list(self.student.scales(latent, condition.label))
 
     # Belousov 2021, section 3.5; smaller targets are smoothed before they are sampled
     def losses(self, attempt: Sequence[Tensor], answer: Tensor) -> dict[str, Tensor]:
@@ -129,7 +129,7 @@ def add(losses: dict[str, Tensor], name: str, weights: Distances, made: Tensor, 
 
 
 @task("distill-generator", paper="Belousov 2021 (MobileStyleGAN), section 3.5")
-class DistillGenerator:
+class DistillGenerator(Task):
     """A generator learns the images that a frozen `teacher` makes of the same latents.
 
     Only the number and the labels of the data are used. The teacher is given `from:` a run and `freeze: all`.
@@ -146,20 +146,20 @@ class DistillGenerator:
     BadValue : the two have other latents, or nothing in common to share.
     """
 
-    roles: tuple[str, ...] = ("generator", "teacher")
-    averaged: tuple[str, ...] = ("generator",)
+    roles: ClassVar[Mapping[str, Role]] = {"generator": Role((Generator,)), "teacher": Role((Generator,), frozen=True)}
+    averaged = ("generator",)
     sampler = "plain"
 
     def __init__(
         self,
         nets: Nets,
-        spec: DataSpec,
+        facts: Facts,
         *,
         share: tuple[str, ...] = (),
         pixels: Distances | None = BOTH,
         wavelets: Distances | None = BOTH,
     ) -> None:
-        self.lesson = Lesson(nets, spec, share=share, pixels=pixels, wavelets=wavelets)
+        self.lesson = Lesson(nets, facts.spec, share=share, pixels=pixels, wavelets=wavelets)
         if pixels is None and wavelets is None:
             raise BadValue("nothing is compared", key="pixels", hint="task.pixels={l1: 1, l2: 1}")
         self.latent = next(iter(self.lesson.student.latents.values()))
@@ -171,14 +171,8 @@ class DistillGenerator:
         values = torch.randn(len(batch), *self.latent.shape, device=batch.data.device)
         if self.latent.prior == "uniform":
             values = values.uniform_(-1, 1)
-        answer = self.lesson.answer(values, batch.label)
-        return self.lesson.losses(self.lesson.attempt(values, batch.label), answer)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        return
+        answer = self.lesson.answer(values, batch.condition)
+        return self.lesson.losses(self.lesson.attempt(values, batch.condition), answer)
 
 
 @task("distill-generator-adversarially", paper="Belousov 2021 (MobileStyleGAN), section 3.5")
@@ -199,12 +193,12 @@ class DistillGeneratorAdversarially(Adversarial):
     BadValue : the two have other latents, or nothing in common to share.
     """
 
-    roles: tuple[str, ...] = ("generator", "discriminator", "teacher")
+    roles: ClassVar[Mapping[str, Role]] = {**Adversarial.roles, "teacher": Role((Generator,), frozen=True)}
 
     def __init__(
         self,
         nets: Nets,
-        spec: DataSpec,
+        facts: Facts,
         *,
         share: tuple[str, ...] = (),
         pixels: Distances | None = BOTH,
@@ -217,19 +211,19 @@ class DistillGeneratorAdversarially(Adversarial):
         augment: Annotated[Augment, Slot("augment")] | None = None,
     ) -> None:
         super().__init__(
-            nets, spec, objective=objective, critic_steps=critic_steps, regularizers=regularizers, augment=augment
+            nets, facts, objective=objective, critic_steps=critic_steps, regularizers=regularizers, augment=augment
         )
-        self.lesson = Lesson(nets, spec, share=share, pixels=pixels, wavelets=wavelets)
+        self.lesson = Lesson(nets, facts.spec, share=share, pixels=pixels, wavelets=wavelets)
         self.adversarial_weight = adversarial_weight
         self.feature_weight = feature_weight
         self.attempted: list[Tensor] = []
 
     def turn(self, batch: Batch, step: int, *, for_generator: bool) -> Turn:
         turn = super().turn(batch, step, for_generator=for_generator)
-        return dataclasses.replace(turn, real=self.lesson.answer(turn.latent.values, turn.label))
+        return dataclasses.replace(turn, real=self.lesson.answer(turn.latent.values, turn.condition))
 
-    def generate(self, latent: Latent, label: Tensor | None) -> Tensor:
-        self.attempted = self.lesson.attempt(latent.values, label)
+    def generate(self, latent: Latent, condition: Condition) -> Tensor:
+        self.attempted = self.lesson.attempt(latent.values, condition)
         return self.attempted[-1]
 
     def generator_losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -244,12 +238,12 @@ class DistillGeneratorAdversarially(Adversarial):
         if side == "generator":
             whole = turn.fake
             if not (self.attempted and self.attempted[-1] is whole):  # another latent has been asked for since
-                self.attempted = self.lesson.attempt(turn.latent.values, turn.fake_label)
+                self.attempted = self.lesson.attempt(turn.latent.values, turn.fake_condition)
             losses |= self.lesson.losses(self.attempted, turn.real)
             if self.feature_weight is not None:
                 # Without augmentation, which would change the two in different ways.
                 with torch.no_grad():
-                    wanted: Scores = self.discriminator(turn.real, turn.label)
-                made: Scores = self.discriminator(whole, turn.fake_label)
+                    wanted: Scores = self.discriminator(turn.real, **turn.condition.of(self.discriminator))
+                made: Scores = self.discriminator(whole, **turn.fake_condition.of(self.discriminator))
                 losses["features"] = self.feature_weight * F.l1_loss(made.features.float(), wanted.features.float())
         return losses | super().term_losses(side, turn)

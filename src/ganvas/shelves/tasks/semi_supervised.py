@@ -22,11 +22,11 @@ from ganvas.errors import BadValue
 from ganvas.parts import Entry, Slot, Slots, conditioning, task
 from ganvas.runtime import ranks
 from ganvas.shelves.tasks.adversarial import Adversarial
-from ganvas.types import Augment, Batch, DataSpec, Nets, Objective, Scores, Term, Turn
+from ganvas.types import NO_CONDITION, Augment, Batch, CriticHead, DataSpec, Facts, Nets, Objective, Scores, Term
 
 
 @conditioning("k-plus-one", paper="Salimans et al. 2016, section 5", system="improved-techniques-gan")
-class KPlusOne(nn.Module):
+class KPlusOne(CriticHead):
     """K class logits beside a fixed 0 for "fake": the critic's logit is their log-sum-exp. Labels are not looked at.
 
     The head of the task `semi-supervised`, which teaches it the classes.
@@ -62,20 +62,11 @@ class KPlusOne(nn.Module):
         ------
         BadValue : it is that.
         """
-        if getattr(objective, "absent", False):
+        if objective.by_head:
             raise BadValue(
                 "objective 'by-head' leaves a critic with conditioning 'k-plus-one' without a loss", key="objective",
                 hint="task.objective=non-saturating",
             )  # fmt: skip
-
-    def critic_losses(self, turn: Turn, objective: Objective) -> dict[str, Tensor]:
-        return {}
-
-    def generator_losses(self, turn: Turn, objective: Objective) -> dict[str, Tensor]:
-        return {}
-
-    def after_step(self) -> None:
-        return
 
 
 @task("semi-supervised", paper="Salimans et al. 2016, section 5", system="improved-techniques-gan")
@@ -98,7 +89,7 @@ class SemiSupervised(Adversarial):
     def __init__(
         self,
         nets: Nets,
-        spec: DataSpec,
+        facts: Facts,
         *,
         labelled_per_class: Annotated[int, Gt(0)] = 10,
         labelled_batch: Annotated[int, Gt(0)] = 64,
@@ -109,9 +100,9 @@ class SemiSupervised(Adversarial):
         augment: Annotated[Augment, Slot("augment")] | None = None,
     ) -> None:
         super().__init__(
-            nets, spec, objective=objective, critic_steps=critic_steps, regularizers=regularizers, augment=augment
+            nets, facts, objective=objective, critic_steps=critic_steps, regularizers=regularizers, augment=augment
         )
-        _require_classes(spec, "use", "task=adversarial")
+        _require_classes(facts.spec, "use", "task=adversarial")
         if not isinstance(self.discriminator.head, KPlusOne):
             raise BadValue(
                 "the critic has no class logits beside a fixed one for fakes", where="networks.discriminator",
@@ -120,24 +111,24 @@ class SemiSupervised(Adversarial):
         self.per_class = labelled_per_class
         self.labelled_batch = labelled_batch
         self.labelled_weight = labelled_weight
-        self.counts = [0] * spec.num_classes
+        self.counts = [0] * facts.spec.num_classes
         self.data: Tensor | None = None  # (n, *shape), n <= K · labelled_per_class
         self.label: Tensor | None = None  # (n,)
 
     def critic_losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """The adversarial terms without a label, and "labelled", E −log p(y | x, real) over labelled data."""
         self.meet(batch)
-        losses = super().critic_losses(Batch(batch.data), step)
+        losses = super().critic_losses(batch.with_condition(NO_CONDITION), step)
         if self.data is not None and self.label is not None:
             chosen = torch.randint(len(self.data), (self.labelled_batch,), device=self.data.device)
-            class_logits = self.critic(self.data[chosen], None).extra["class_logits"]
+            class_logits = self.critic(self.data[chosen], NO_CONDITION).extra["class_logits"]
             losses["labelled"] = self.labelled_weight * F.cross_entropy(class_logits, self.label[chosen])
         return losses
 
     # Salimans et al. 2016, section 3.1 and 5: ‖E f(x) − E f(G(z))‖₂² alone; "-log D(G(z))" makes worse classifiers
     def generator_losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """ "features", and terms of the recipe."""
-        turn = self.turn(Batch(batch.data), step, for_generator=True)
+        turn = self.turn(batch.with_condition(NO_CONDITION), step, for_generator=True)
         real = turn.real_scores.features.detach().mean(0)  # (D,)
         gap = (real - turn.fake_scores.features.mean(0)).square().sum()
         return {"features": gap, **self.term_losses("generator", turn)}

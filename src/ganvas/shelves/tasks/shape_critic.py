@@ -15,7 +15,7 @@ from ganvas.errors import BadValue
 from ganvas.nn.refine import refined
 from ganvas.parts import Entry, Slot, Slots, task
 from ganvas.shelves.tasks.adversarial import Adversarial
-from ganvas.types import Augment, DataSpec, Latent, Nets, Objective, Staged, Term, Update
+from ganvas.types import Augment, Condition, Facts, Latent, Nets, Objective, Staged, Term, Update
 
 
 @task("shape-critic", paper="Liu et al. 2020, section 3.3", system="collaborative-sampling")
@@ -39,7 +39,7 @@ class ShapeCritic(Adversarial):
     def __init__(
         self,
         nets: Nets,
-        spec: DataSpec,
+        facts: Facts,
         *,
         steps: Annotated[int, Gt(0)] = 50,
         rate: Annotated[float, Gt(0)] = 0.1,
@@ -48,7 +48,7 @@ class ShapeCritic(Adversarial):
         regularizers: Annotated[Mapping[str, Entry], Slots("regularizer", Term)] = MappingProxyType({}),
         augment: Annotated[Augment, Slot("augment")] | None = None,
     ) -> None:
-        super().__init__(nets, spec, objective=objective, regularizers=regularizers, augment=augment)
+        super().__init__(nets, facts, objective=objective, regularizers=regularizers, augment=augment)
         self.steps = steps
         self.rate = rate
         self.stage = stage
@@ -60,20 +60,21 @@ class ShapeCritic(Adversarial):
     def updates(self) -> list[Update]:
         return [update for update in super().updates() if update.nets == ("discriminator",)]
 
-    def generate(self, latent: Latent, label: Tensor | None) -> Tensor:
+    def generate(self, latent: Latent, condition: Condition) -> Tensor:
         """Samples (N, *shape) as the sampler refines them, each by its own number of steps."""
         steps = torch.randint(self.steps, (len(latent),), device=latent.values.device)  # k of each
         if self.stage is not None and isinstance(self.generator, Staged):
-            net, half = self.generator, self.generator.front(latent.values, label, stages=self.stage)
+            net, half = self.generator, self.generator.front(latent.values, condition.label, stages=self.stage)
 
             def images(h: Tensor) -> Tensor:
                 return net.back(dataclasses.replace(half, map=h))
 
-            h = refined(half.map, lambda at: self.score(images(at), label), steps=steps, rate=self.rate)
+            h = refined(half.map, lambda at: self.score(images(at), condition), steps=steps, rate=self.rate)
             return images(h).detach()
-        x = super().generate(latent, label).detach()
-        moved = refined(x, lambda at: self.score(at, label), steps=steps, rate=self.rate)
+        x = super().generate(latent, condition).detach()
+        moved = refined(x, lambda at: self.score(at, condition), steps=steps, rate=self.rate)
         return torch.where(steps.view(-1, *[1] * (x.dim() - 1)) > 0, moved.clamp(-1, 1), x)
 
-    def score(self, data: Tensor, label: Tensor | None) -> Tensor:
-        return self.discriminator(data, label).logits
+    def score(self, data: Tensor, condition: Condition) -> Tensor:
+        logits: Tensor = self.discriminator(data, **condition.of(self.discriminator)).logits
+        return logits

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from ganvas.parts import image_spec
 from ganvas.shelves.data.reading.encoded import Decoder, Encoded, spread
 from ganvas.shelves.data.reading.options import ImageOptions
 from ganvas.shelves.data.reading.prepare import OnCorrupt
 from ganvas.shelves.data.reading.store import digest_of, require_two, subset
-from ganvas.types import Batch, DataSpec
+from ganvas.types import Batch, Dataset, DataSpec
 
 
-class EncodedImages(ABC):
+class EncodedImages(Dataset):
     """A `types.Dataset` of images that are read and decoded when a batch asks for them.
 
     A part initialises it with what it found and overrides `_encoded`.
@@ -60,7 +62,7 @@ class EncodedImages(ABC):
         self.class_names = class_names
         looked_at = self._encoded(self._rows[spread(len(self._rows))])
         self._decoder = Decoder(looked_at, options, where=where, corrupt=corrupt)
-        self.spec = DataSpec(self._decoder.shape, num_classes=len(class_names))
+        self.spec = image_spec(self._decoder.shape, num_classes=len(class_names))
         self.fingerprint = digest_of({**facts, **dataclasses.asdict(options), "corrupt": corrupt, "decoded": "late"})
 
     @abstractmethod
@@ -76,7 +78,8 @@ class EncodedImages(ABC):
         def instead(number: int, tries: int) -> Encoded:
             return self._encoded(self._rows[[(int(indices[number]) + tries) % len(self._rows)]])[0]
 
-        return self._decoder.batch(self._encoded(self._rows[indices]), instead, rng, flip=self._flip)
+        batch = self._decoder.batch(self._encoded(self._rows[indices]), instead, rng, flip=self._flip)
+        return dataclasses.replace(batch, index=torch.as_tensor(indices))
 
     def _label(self, row: int) -> int | None:
         return None if self._labels is None else int(self._labels[row])

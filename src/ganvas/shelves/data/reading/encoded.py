@@ -121,7 +121,7 @@ class Decoder:
             pixels[mirrored] = pixels[mirrored][..., ::-1]
         labels = [image.label for image in chosen if image.label is not None]
         data = torch.from_numpy(pixels).to(torch.float32).div_(127.5).sub_(1.0)
-        return Batch(data, torch.tensor(labels, dtype=torch.int64) if labels else None)
+        return Batch.labelled(data, torch.tensor(labels, dtype=torch.int64) if labels else None)
 
     def picture(self, image: Encoded) -> NDArray[np.uint8]:
         """One image (C, H, W).

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganvas.errors import DataError
-from ganvas.types import Batch, DataSpec
+from ganvas.parts import image_spec
+from ganvas.types import Batch, Dataset, DataSpec
 
 MAX_CLASSES = 100_000  # far beyond any labelled image set; a label like 10^9 is a wrong column, not a class
 
@@ -28,7 +29,7 @@ class Prepared:
     ignored: int = 0  # files that are no images
 
 
-class StoredImages:
+class StoredImages(Dataset):
     """What every image data set is: a `types.Dataset` over one uint8 array.
 
     Attributes
@@ -44,7 +45,7 @@ class StoredImages:
 
     def __init__(self, prepared: Prepared, fingerprint: str, *, flip: bool) -> None:
         shape = prepared.pixels.shape[1:]
-        self.spec = DataSpec(shape=shape, num_classes=len(prepared.class_names))
+        self.spec = image_spec(shape, num_classes=len(prepared.class_names))
         self.fingerprint = fingerprint
         self.class_names = prepared.class_names
         self.skipped = prepared.skipped
@@ -68,7 +69,8 @@ class StoredImages:
             mirrored = rng.random(len(chosen)) < 0.5
             chosen[mirrored] = chosen[mirrored][..., ::-1]
         data = torch.from_numpy(np.ascontiguousarray(chosen)).to(torch.float32).div_(127.5).sub_(1.0)
-        return Batch(data, None if self._labels is None else torch.from_numpy(self._labels[indices]))
+        label = None if self._labels is None else torch.from_numpy(self._labels[indices])
+        return Batch.labelled(data, label, indices)
 
 
 def subset(count: int, labels: NDArray[np.int64] | None, limit: int | None) -> NDArray[np.int64]:

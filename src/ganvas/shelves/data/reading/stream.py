@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganvas.errors import DataError
+from ganvas.parts import image_spec
 from ganvas.shelves.data.reading.encoded import LOOKED_AT, Decoder, Encoded
 from ganvas.shelves.data.reading.options import PixelOptions
 from ganvas.shelves.data.reading.prepare import OnCorrupt
 from ganvas.shelves.data.reading.store import require_two
-from ganvas.types import Batch, DataSpec
+from ganvas.types import Batch, DataSpec, Stream, StreamedDataset
 
 Block = list[Encoded]
 
@@ -41,7 +42,7 @@ class Shards(Protocol):
         ...
 
 
-class StreamedImages:
+class StreamedImages(StreamedDataset):
     """A `types.StreamedDataset` over shards.
 
     Parameters
@@ -77,7 +78,7 @@ class StreamedImages:
         self.fingerprint = fingerprint
         first = list(islice(self._read(range(len(self._counts)), 0), LOOKED_AT))
         self._decoder = Decoder(first, options, where=where, corrupt=corrupt)
-        self.spec = DataSpec(self._decoder.shape, num_classes=len(class_names))
+        self.spec = image_spec(self._decoder.shape, num_classes=len(class_names))
 
     def __len__(self) -> int:
         return int(self._counts.sum())
@@ -149,7 +150,7 @@ class StreamedImages:
             start = 0
 
 
-class ImageStream:
+class ImageStream(Stream):
     """A `types.Stream`; one block is at hand, the next is read ahead."""
 
     def __init__(self, blocks: Iterator[tuple[Block, int]], decoder: Decoder, *, flip: bool) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganvas.errors import BadValue, DataError
-from ganvas.parts import Flat, dataset
+from ganvas.parts import Flat, dataset, image_spec
 from ganvas.shelves.data.reading.cache import IN_MEMORY
 from ganvas.shelves.data.reading.options import AS_THEY_ARE, ImageOptions
 from ganvas.shelves.data.reading.pixels import Picture
@@ -85,7 +85,7 @@ class Arrays(StoredImages):
     @classmethod
     def preview(cls, *, labels: Path | None = None, images: ImageOptions = AS_THEY_ARE, **_: object) -> DataSpec:
         """What these keys promise without a look at any file; two classes stand for an unknown number."""
-        return DataSpec(images.promised(3, 32, 32), num_classes=0 if labels is None else 2)
+        return image_spec(images.promised(3, 32, 32), num_classes=0 if labels is None else 2)
 
 
 def read_arrays(file: Path, where: str) -> dict[str, NDArray[Any]]:

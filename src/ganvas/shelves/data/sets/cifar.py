@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganvas.errors import DataError
-from ganvas.parts import Flat, dataset
+from ganvas.parts import Flat, dataset, image_spec
 from ganvas.shelves.data.reading.options import AS_THEY_ARE, ImageOptions
 from ganvas.shelves.data.reading.prepare import store_array
 from ganvas.shelves.data.reading.store import StoredImages, checked_labels, numbered
@@ -100,9 +100,9 @@ class Cifar(StoredImages):
         store_array(self, pixels, labels, names, images, where=where)
 
     @classmethod
-    def preview(cls, *, path: Path, images: ImageOptions = AS_THEY_ARE, **_: object) -> DataSpec:
+    def preview(cls, *, path: Path = Path(), images: ImageOptions = AS_THEY_ARE, **_: object) -> DataSpec:
         """What these keys promise without a look at any file: the path's name tells 10 from 100 classes."""
-        return DataSpec(images.promised(3, 32, 32), num_classes=100 if "100" in Path(path).name else 10)
+        return image_spec(images.promised(3, 32, 32), num_classes=100 if "100" in Path(path).name else 10)
 
 
 def _half(found: Collection[str], split: str) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ganvas.parts import Flat, dataset
+from ganvas.parts import Flat, dataset, image_spec
 from ganvas.shelves.data.reading.options import AS_THEY_ARE, ImageOptions
 from ganvas.shelves.data.reading.prepare import store_array
 from ganvas.shelves.data.reading.store import StoredImages, numbered
@@ -47,7 +47,7 @@ class Digits(StoredImages):
     @classmethod
     def preview(cls, *, images: ImageOptions = AS_THEY_ARE, **_: object) -> DataSpec:
         """What these keys promise."""
-        return DataSpec(images.promised(1, 8, 8), num_classes=10)
+        return image_spec(images.promised(1, 8, 8), num_classes=10)
 
 
 def _load() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -20,7 +20,7 @@ from annotated_types import Ge
 from numpy.typing import NDArray
 
 from ganvas.errors import BadValue, DataError, MissingExtra, nearest
-from ganvas.parts import Flat, dataset
+from ganvas.parts import Flat, dataset, image_spec
 from ganvas.shelves.data.reading import remote
 from ganvas.shelves.data.reading.by_index import EncodedImages
 from ganvas.shelves.data.reading.encoded import Encoded, spread
@@ -96,7 +96,7 @@ class HuggingFace(EncodedImages):
     @classmethod
     def preview(cls, *, labels: str = "auto", images: ImageOptions = AS_THEY_ARE, **_: object) -> DataSpec:
         """What these keys promise without a look at any file; two classes stand for an unknown number."""
-        return DataSpec(images.promised(3, 32, 32), num_classes=0 if labels == "none" else 2)
+        return image_spec(images.promised(3, 32, 32), num_classes=0 if labels == "none" else 2)
 
     def _encoded(self, rows: NDArray[np.int64]) -> Sequence[Encoded]:
         return self._encoded_of(rows, self._labels)
@@ -178,7 +178,7 @@ class HuggingFaceStream(StreamedImages):
         **_: object,
     ) -> DataSpec:
         """What these keys promise without a look at any file; two classes stand for an unknown number."""
-        return DataSpec(images.promised(3, 32, 32), num_classes=0 if labels == "none" else classes or 2)
+        return image_spec(images.promised(3, 32, 32), num_classes=0 if labels == "none" else classes or 2)
 
 
 # --------------------------------------------------------------------------------------------------- columns

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganvas.errors import DataError
-from ganvas.parts import Flat, dataset
+from ganvas.parts import Flat, dataset, image_spec
 from ganvas.shelves.data.reading.options import AS_THEY_ARE, ImageOptions
 from ganvas.shelves.data.reading.prepare import store_array
 from ganvas.shelves.data.reading.store import StoredImages, checked_labels, numbered
@@ -63,7 +63,7 @@ class Idx(StoredImages):
     @classmethod
     def preview(cls, *, labels: Path | None = None, images: ImageOptions = AS_THEY_ARE, **_: object) -> DataSpec:
         """What these keys promise without a look at any file: MNIST's form."""
-        return DataSpec(images.promised(1, 28, 28), num_classes=0 if labels is None else 10)
+        return image_spec(images.promised(1, 28, 28), num_classes=0 if labels is None else 10)
 
 
 def read_idx(file: Path, where: str) -> NDArray[np.uint8]:

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from annotated_types import Ge, Gt
 
-from ganvas.parts import dataset
+from ganvas.parts import data_spec, dataset
 from ganvas.toys.plane import centres
-from ganvas.types import Batch, DataSpec
+from ganvas.types import Batch, Dataset, DataSpec, label_of
 
 
 @dataset("gaussians", tiny={"count": 64})
-class Gaussians:
+class Gaussians(Dataset):
     """A mixture of equal Gaussians in the plane, on a ring or a grid within [-1, 1]²; the mode is the label.
 
     Data are (N, 2) float32. `ganvas.toys.plane.centres` gives the modes, so that coverage can be counted exactly.
@@ -42,18 +42,18 @@ class Gaussians:
         where = centres(modes, layout)
         self.labels = np.arange(count) % modes
         self.points = (where[self.labels] + std * rng.standard_normal((count, 2))).astype(np.float32)
-        self.spec = DataSpec((2,), num_classes=modes, modality="points")
+        self.spec = data_spec("plane", (2,), label_of(modes))
         self.class_names = tuple(str(mode) for mode in range(modes))
         self.fingerprint = hashlib.sha256(self.points.tobytes() + self.labels.tobytes()).hexdigest()
 
     @classmethod
     def preview(cls, *, modes: int = 8, **_: object) -> DataSpec:
         """What these keys promise."""
-        return DataSpec((2,), num_classes=modes, modality="points")
+        return data_spec("plane", (2,), label_of(modes))
 
     def __len__(self) -> int:
         return len(self.points)
 
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> Batch:
         """Points (N, 2) and their modes (N,)."""
-        return Batch(torch.from_numpy(self.points[indices]), torch.from_numpy(self.labels[indices]))
+        return Batch.labelled(torch.from_numpy(self.points[indices]), torch.from_numpy(self.labels[indices]), indices)

@@ -8,7 +8,7 @@ import numpy as np
 from annotated_types import Ge
 from numpy.typing import NDArray
 
-from ganvas.parts import dataset
+from ganvas.parts import dataset, image_spec
 from ganvas.shelves.data.reading.store import Prepared, StoredImages, digest_array, digest_of
 from ganvas.types import DataSpec
 
@@ -149,4 +149,4 @@ class Motifs(StoredImages):
     @classmethod
     def preview(cls, *, size: int = 32, **_: object) -> DataSpec:
         """What these keys promise."""
-        return DataSpec((3, size, size), num_classes=len(KINDS))
+        return image_spec((3, size, size), num_classes=len(KINDS))

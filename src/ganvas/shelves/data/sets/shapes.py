@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge
 
-from ganvas.parts import dataset
+from ganvas.parts import dataset, image_spec
 from ganvas.shelves.data.reading.store import Prepared, StoredImages, digest_array, digest_of
 from ganvas.toys.shapes import KINDS, MIN_SIDE, draw, random_factors
 from ganvas.types import DataSpec
@@ -49,4 +49,4 @@ class Shapes(StoredImages):
     @classmethod
     def preview(cls, *, size: int = 32, **_: object) -> DataSpec:
         """What these keys promise."""
-        return DataSpec((3, size, size), num_classes=len(KINDS))
+        return image_spec((3, size, size), num_classes=len(KINDS))

@@ -8,7 +8,7 @@ import numpy as np
 from annotated_types import Ge
 from numpy.typing import NDArray
 
-from ganvas.parts import dataset
+from ganvas.parts import dataset, image_spec
 from ganvas.shelves.data.reading.options import ImageOptions, Pixels
 from ganvas.shelves.data.reading.store import Prepared, StoredImages, digest_array, digest_of
 from ganvas.shelves.data.sets.digits import Digits
@@ -58,7 +58,7 @@ class StackedDigits(StoredImages):
     @classmethod
     def preview(cls, *, size: int = 8, **_: object) -> DataSpec:
         """What these keys promise."""
-        return DataSpec((3, size, size), num_classes=MODES)
+        return image_spec((3, size, size), num_classes=MODES)
 
 
 def _names() -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from annotated_types import Ge
 from numpy.typing import NDArray
 
 from ganvas.errors import BadValue, DataError
-from ganvas.parts import Flat, dataset
+from ganvas.parts import Flat, dataset, image_spec
 from ganvas.shelves.data.reading import cache, remote
 from ganvas.shelves.data.reading.by_index import EncodedImages
 from ganvas.shelves.data.reading.encoded import Encoded
@@ -73,7 +73,7 @@ class WebDataset(EncodedImages):
     @classmethod
     def preview(cls, *, labels: str = "auto", images: ImageOptions = AS_THEY_ARE, **_: object) -> DataSpec:
         """What these keys promise without a look at any file; two classes stand for an unknown number."""
-        return DataSpec(images.promised(3, 32, 32), num_classes=0 if labels == "none" else 2)
+        return image_spec(images.promised(3, 32, 32), num_classes=0 if labels == "none" else 2)
 
     def _encoded(self, rows: NDArray[np.int64]) -> list[Encoded]:
         return [self._one(row) for row in rows.tolist()]
@@ -142,7 +142,7 @@ class WebDatasetStream(StreamedImages):
     @classmethod
     def preview(cls, *, classes: int | None = None, images: PixelOptions = PIXELS_AS_THEY_ARE, **_: object) -> DataSpec:
         """What these keys promise without a look at any file."""
-        return DataSpec(images.promised(3, 32, 32), num_classes=classes or 0)
+        return image_spec(images.promised(3, 32, 32), num_classes=classes or 0)
 
 
 class _TarShards:

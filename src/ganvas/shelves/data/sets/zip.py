@@ -13,7 +13,7 @@ from typing import Annotated
 import numpy as np
 
 from ganvas.errors import DataError
-from ganvas.parts import Flat, dataset
+from ganvas.parts import Flat, dataset, image_spec
 from ganvas.shelves.data.reading.listing import LABEL_FILE, LabelMode, list_images, refuse_escape
 from ganvas.shelves.data.reading.options import AS_THEY_ARE, ImageOptions
 from ganvas.shelves.data.reading.pixels import Corrupt, Picture, decode
@@ -73,7 +73,7 @@ class Zip(StoredImages):
     @classmethod
     def preview(cls, *, labels: LabelMode = "auto", images: ImageOptions = AS_THEY_ARE, **_: object) -> DataSpec:
         """What these keys promise without a look at any file; two classes stand for an unknown number."""
-        return DataSpec(images.promised(3, 32, 32), num_classes=0 if labels == "none" else 2)
+        return image_spec(images.promised(3, 32, 32), num_classes=0 if labels == "none" else 2)
 
 
 def _digest(file: Path, where: str) -> str:

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from ganvas.parts import network
 from ganvas.shelves.networks.gan.pyramid import halvings
-from ganvas.shelves.networks.heads import OwnHead
-from ganvas.types import DataSpec, LatentSpec, Scores
+from ganvas.types import Critic, DataSpec, Generator, LatentSpec, OwnHead, Scores
 
 _DEEPEST = 6
 
@@ -43,7 +42,7 @@ class Decoder(nn.Module):
 
 
 @network("began-generator", tiny={"width": 8, "z_dim": 8})
-class BEGANGenerator(nn.Module):
+class BEGANGenerator(Generator):
     """BEGAN's generator: its critic's decoder on latents from [-1, 1].
 
     Parameters
@@ -72,7 +71,7 @@ class BEGANGenerator(nn.Module):
 
 
 @network("began-discriminator", tiny={"width": 8, "hidden": 8})
-class BEGANDiscriminator(nn.Module):
+class BEGANDiscriminator(Critic):
     """An autoencoder as critic: the logit is minus the mean absolute error of rebuilding the image.
 
     Parameters

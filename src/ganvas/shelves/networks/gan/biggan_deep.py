@@ -31,7 +31,7 @@ from ganvas.shelves.networks.gan.biggan import Positive, Widths, class_vector, g
 from ganvas.shelves.networks.gan.pyramid import Attention, attention_blocks, halvings, require_classes, sizes_after
 from ganvas.shelves.networks.gan.sngan import DEEPEST, critic_channels
 from ganvas.shelves.networks.heads import build_head
-from ganvas.types import CriticHead, DataSpec, LatentSpec, Scores
+from ganvas.types import Critic, CriticHead, DataSpec, LatentSpec, Scores
 
 BOTTLENECK = 4  # a block's 3x3 convolutions have a quarter of its channels
 
@@ -199,7 +199,7 @@ class DeepCriticBlock(nn.Module):
     paper="Brock et al. 2019, appendix B, figure 16, tables 7b-9b",
     tiny={"width": 16},
 )
-class BigGANDeepDiscriminator(nn.Module):
+class BigGANDeepDiscriminator(Critic):
     """Bottleneck critic of BigGAN-deep; with `conditioning: projection` and `attention` as published.
 
     Images of any channel count whose sides are divisible by 2^n, n = floor(log2(min(H, W) / 4)), from 8 to 512 pixels.

@@ -19,7 +19,7 @@ from ganvas.nn.maxout import Maxout
 from ganvas.parts import Factory, network
 from ganvas.shelves.networks.gan.pyramid import one_hot, require_classes
 from ganvas.shelves.networks.heads import build_head
-from ganvas.types import CriticHead, DataSpec, LatentSpec, Scores
+from ganvas.types import Critic, CriticHead, DataSpec, Generator, LatentSpec, Scores
 
 
 def _uniform(module: nn.Module) -> nn.Module:
@@ -32,7 +32,7 @@ def _uniform(module: nn.Module) -> nn.Module:
     paper="Mirza & Osindero 2014, section 4.1",
     tiny={"z_dim": 8, "z_width": 8, "label_width": 8, "width": 16},
 )
-class CGANGenerator(nn.Module):
+class CGANGenerator(Generator):
     """Latent and label through a layer each, joined in a third, to pixels; the label is always looked at.
 
     Parameters
@@ -74,7 +74,7 @@ class CGANGenerator(nn.Module):
 
 
 @network("cgan-discriminator", system="cgan", paper="Mirza & Osindero 2014, section 4.1", tiny={"width": 8})
-class CGANDiscriminator(nn.Module):
+class CGANDiscriminator(Critic):
     """One maxout layer on the flat data, and a head where the label joins it.
 
     Parameters

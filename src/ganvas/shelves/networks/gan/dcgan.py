@@ -40,7 +40,7 @@ from ganvas.shelves.networks.gan.pyramid import (
     with_attention,
 )
 from ganvas.shelves.networks.heads import build_head
-from ganvas.types import CriticHead, DataSpec, Halfway, LatentSpec, Scores
+from ganvas.types import Critic, CriticHead, DataSpec, Halfway, LatentSpec, Scores
 
 DEEPEST = 8  # 1024 pixels; the narrowest map then has width / 128 channels
 LEAK = 0.2
@@ -171,7 +171,7 @@ class DCGANGenerator(StagedGenerator):
 
 
 @network("dcgan-discriminator", system="dcgan", paper="Radford et al. 2016, section 3", tiny={"width": 8})
-class DCGANDiscriminator(nn.Module):
+class DCGANDiscriminator(Critic):
     """Strided-convolution critic of DCGAN; its last 4x4 convolution is the head's linear layer on the flattened map.
 
     Images of any channel count whose sides are divisible by 2^n, n = floor(log2(min(H, W) / 4)), from 8 to 1024 pixels.
@@ -317,7 +317,7 @@ class DeepCriticBlock(nn.Module):
     paper="Radford et al. 2016; Miyato et al. 2018, table 3",
     tiny={"widths": [4, 8, 8]},
 )
-class DCGANDeepDiscriminator(nn.Module):
+class DCGANDeepDiscriminator(Critic):
     """DCGAN's critic as StudioGAN trains it: two convolutions a resolution, sum over the last map, head.
 
     Images of any channel count whose sides are divisible by 2^k for k = len(widths) - 1.

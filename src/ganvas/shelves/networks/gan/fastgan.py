@@ -31,8 +31,7 @@ from ganvas.errors import BadValue
 from ganvas.nn.init import Treatment, normal, treatment
 from ganvas.parts import network
 from ganvas.shelves.networks.gan.pyramid import halvings, require_images
-from ganvas.shelves.networks.heads import OwnHead
-from ganvas.types import DataSpec, LatentSpec, Objective, Scores, Turn
+from ganvas.types import Critic, DataSpec, Generator, LatentSpec, Objective, OwnHead, Scores, Turn
 
 LEAK = 0.2
 DEEPEST = 8  # 1024 pixels
@@ -173,7 +172,7 @@ def excited(
 
 
 @network("fastgan-generator", system="fastgan", paper="Liu et al. 2021, section 3.1", tiny={"width": 4, "z_dim": 8})
-class FastGANGenerator(nn.Module):
+class FastGANGenerator(Generator):
     """Generator of FastGAN: spectral norm, GLU, noise, and small maps that gate the channels of large ones.
 
     Images of any channel count whose sides are divisible by 2^n, n = floor(log2(min(H, W) / 4)), from 8 to 1024
@@ -351,7 +350,7 @@ def quarter(x: Tensor, number: int) -> Tensor:
     paper="Liu et al. 2021, section 3.2",
     tiny={"width": 4, "decoder_width": 4},
 )
-class FastGANDiscriminator(nn.Module):
+class FastGANDiscriminator(Critic):
     """Critic of FastGAN: it judges places on two scales, and learns to rebuild real images from its maps.
 
     Images of any channel count of 32 to 1024 pixels on the shorter side. Sides are halved k times,
@@ -435,6 +434,7 @@ class FastGANDiscriminator(nn.Module):
 
         `number` is that of the quarter, see `quarter`.
         """
+        assert isinstance(self.head, RebuildingHead)
         decoders = self.head.decoders
         return Rebuilt(
             {

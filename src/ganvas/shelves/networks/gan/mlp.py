@@ -14,7 +14,7 @@ from ganvas.nn.spectral import PowerIteration
 from ganvas.parts import Factory, network
 from ganvas.shelves.networks.gan.pyramid import require_classes
 from ganvas.shelves.networks.heads import build_head
-from ganvas.types import CriticHead, DataSpec, LatentSpec, Scores
+from ganvas.types import Critic, CriticHead, DataSpec, Generator, LatentSpec, Scores
 
 Width = Annotated[int, Gt(0)]
 
@@ -27,7 +27,7 @@ def _hidden(inputs: int, width: int, depth: int, treat: Callable[[nn.Module], nn
 
 
 @network("mlp-generator", system="cgan", tiny={"width": 8, "z_dim": 4})
-class MLPGenerator(nn.Module):
+class MLPGenerator(Generator):
     """Fully connected generator of data of any shape; what it puts out is not bounded.
 
     Parameters
@@ -72,7 +72,7 @@ class MLPGenerator(nn.Module):
 
 
 @network("mlp-discriminator", system="cgan", tiny={"width": 8})
-class MLPDiscriminator(nn.Module):
+class MLPDiscriminator(Critic):
     """Fully connected critic of data of any shape.
 
     Parameters

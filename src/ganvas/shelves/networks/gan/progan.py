@@ -29,7 +29,7 @@ from ganvas.parts import Factory, network
 from ganvas.shelves.networks.gan.pyramid import halvings, require_images
 from ganvas.shelves.networks.heads import build_head
 from ganvas.shelves.networks.style.stylegan2 import Epilogue, channels_at
-from ganvas.types import CriticHead, DataSpec, LatentSpec, Scores
+from ganvas.types import Critic, CriticHead, DataSpec, Generator, LatentSpec, Scores
 
 Count = Annotated[int, Gt(0)]
 Share = Annotated[float, Ge(0), Le(1)]
@@ -99,7 +99,7 @@ class GeneratorBlock(nn.Module):
     paper="Karras et al. 2018 (ProGAN), section 2 and table 2",
     tiny={"z_dim": 8, "channel_base": 128, "channel_max": 8},
 )
-class ProGANGenerator(Growing):
+class ProGANGenerator(Growing, Generator):
     """Generator that doubles a map block by block, and may be grown by one block from a trained one.
 
     Images of any channel count whose sides are divisible by 2^n, n = floor(log2(min(H, W) / 4)), from 4 to 4096 pixels.
@@ -177,7 +177,7 @@ class CriticBlock(nn.Module):
         return self.conv1(x if self.taps is None else filter2d(x, self.taps))  # type: ignore[no-any-return]
 
 
-class GrowingCritic(Growing):
+class GrowingCritic(Growing, Critic):
     """What the critics of ProGAN and StyleGAN share.
 
     Parameters

@@ -38,8 +38,7 @@ from ganvas.shelves.networks.gan.fastgan import (
     pyramid_sizes,
 )
 from ganvas.shelves.networks.gan.pyramid import require_classes, require_images
-from ganvas.shelves.networks.heads import OwnHead
-from ganvas.types import DataSpec, LatentSpec, Scores
+from ganvas.types import Critic, DataSpec, Generator, LatentSpec, OwnHead, Scores
 
 Positive = Annotated[int, Gt(0)]
 
@@ -95,7 +94,7 @@ class ConditionalUpBlock(nn.Module):
     "projected-gan-generator", system="projected-gan", paper="Sauer et al. 2021, section 5",
     tiny={"width": 4, "z_dim": 8},
 )  # fmt: skip
-class ProjectedGANGenerator(nn.Module):
+class ProjectedGANGenerator(Generator):
     """FastGAN's generator as Projected GAN has it: every block doubled or, `lite`, none, latents on a sphere, classes.
 
     Images of any channel count whose sides are divisible by 2^n, n = floor(log2(min(H, W) / 4)), from 8 to 1024
@@ -282,7 +281,7 @@ def state_of(weights: Path, net: nn.Module) -> dict[str, Tensor]:
     paper="Sauer et al. 2021, section 3.2",
     tiny={"backbone": None, "timm": None, "weights": None, "width": 8, "critic_widths": (8, 8, 8, 8)},
 )
-class ProjectedGANDiscriminator(nn.Module):
+class ProjectedGANDiscriminator(Critic):
     """Critics on frozen features of several resolutions, mixed by frozen random convolutions.
 
     Images of any size and channel count that the frozen network reads; for random convolutions, sides that are

@@ -24,7 +24,7 @@ from ganvas.errors import BadValue
 from ganvas.parts import Factory, network
 from ganvas.shelves.networks.gan.pyramid import halvings, one_hot, require_classes, require_images
 from ganvas.shelves.networks.heads import build_head
-from ganvas.types import CriticHead, DataSpec, LatentSpec, Scores
+from ganvas.types import Critic, CriticHead, DataSpec, Generator, LatentSpec, Scores
 
 Positive = Annotated[int, Gt(0)]
 PerStage = Positive | tuple[Positive, ...]
@@ -188,7 +188,7 @@ def plan(
     paper="Huang et al. 2024, section 4.3",
     tiny={"width": 8, "cardinality": 4, "blocks": 1, "z_dim": 8, "embedding_dim": 4},
 )
-class R3GANGenerator(nn.Module):
+class R3GANGenerator(Generator):
     """Generator of R3GAN: scaled basis maps, then stages of inverted bottlenecks with grouped convolutions.
 
     Images of any channel count whose sides are divisible by 2^n, n = floor(log2(min(H, W) / 4)); listed values set n
@@ -265,7 +265,7 @@ class R3GANGenerator(nn.Module):
     paper="Huang et al. 2024, section 4.3",
     tiny={"width": 8, "cardinality": 4, "blocks": 1},
 )
-class R3GANDiscriminator(nn.Module):
+class R3GANDiscriminator(Critic):
     """Critic of R3GAN, the generator mirrored: stages of blocks, each halved at its end, then one basis map a channel.
 
     Images of any channel count, sized as for `r3gan-generator`. The authors' conditional critic has the head

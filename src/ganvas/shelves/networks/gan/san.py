@@ -15,13 +15,13 @@ from ganvas.nn.spectral import spectral
 from ganvas.parts import Factory, network
 from ganvas.shelves.networks.gan.pyramid import require_images
 from ganvas.shelves.networks.heads import build_head
-from ganvas.types import CriticHead, DataSpec, Scores
+from ganvas.types import Critic, CriticHead, DataSpec, Scores
 
 LEAK = 0.2
 
 
 @network("san-discriminator", system="san", paper="Takida et al. 2024, authors' code", tiny={"widths": [4, 8, 8]})
-class SANDiscriminator(nn.Module):
+class SANDiscriminator(Critic):
     """Three strided convolutions, the last two under spectral norm, and a SAN head on the flattened map.
 
     Images of any channel count from 12 pixels a side.

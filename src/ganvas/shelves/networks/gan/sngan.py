@@ -35,7 +35,7 @@ from ganvas.shelves.networks.gan.pyramid import (
     with_attention,
 )
 from ganvas.shelves.networks.heads import build_head
-from ganvas.types import CriticHead, DataSpec, Scores
+from ganvas.types import Critic, CriticHead, DataSpec, Scores
 
 BN_EPS = 1e-4
 
@@ -120,7 +120,7 @@ class SNGANGenerator(PyramidGenerator):
         return image
 
 
-class ResidualCritic(nn.Module):
+class ResidualCritic(Critic):
     """What SNGAN's and BigGAN's critics share: all but their options.
 
     Parameters

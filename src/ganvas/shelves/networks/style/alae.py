@@ -27,7 +27,7 @@ from ganvas.parts import network
 from ganvas.shelves.networks.gan.pyramid import halvings
 from ganvas.shelves.networks.style.spaces import MappedGenerator
 from ganvas.shelves.networks.style.stylegan2 import DEEPEST, channels_at
-from ganvas.types import DataSpec, Latent
+from ganvas.types import DataSpec, Encoder, Latent, LatentCritic
 
 Count = Annotated[int, Gt(0)]
 
@@ -86,7 +86,7 @@ class EncoderBlock(nn.Module):
     paper="Pidhorskyi et al. 2020, section 5 (StyleALAE)",
     tiny={"w_dim": 8, "channel_base": 128, "channel_max": 8},
 )
-class ALAEEncoder(nn.Module):
+class ALAEEncoder(Encoder):
     """Encoder to w that mirrors a style generator: the style is read where the generator writes it.
 
     w is the sum of linear maps of the means and standard deviations of all channels of 2n + 2 maps, those of two
@@ -187,7 +187,7 @@ class MLPStyleGenerator(MappedGenerator):
 
 
 @network("mlp-encoder", paper="Pidhorskyi et al. 2020, section 6.1", tiny={"w_dim": 8, "width": 8})
-class MLPEncoder(nn.Module):
+class MLPEncoder(Encoder):
     """Fully connected encoder from data of any shape to w.
 
     Parameters
@@ -211,7 +211,7 @@ class MLPEncoder(nn.Module):
 
 
 @network("mlp-latent-critic", paper="Pidhorskyi et al. 2020, section 5", tiny={"w_dim": 8, "width": 8})
-class MLPLatentCritic(nn.Module):
+class MLPLatentCritic(LatentCritic):
     """Fully connected critic of points of w.
 
     Parameters

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from math import sqrt
 from typing import Annotated, Any
 
+import torch
 from annotated_types import Gt
 from torch import Tensor, nn
 
@@ -20,7 +21,7 @@ from ganvas.errors import BadValue
 from ganvas.nn.equalized import EqualizedLinear
 from ganvas.nn.householder import HouseholderLinear, factors
 from ganvas.parts import Factory, network
-from ganvas.types import Centred, DataSpec, Latent, LatentSpec, Noisy, SpacedGenerator
+from ganvas.types import DataSpec, Latent, LatentSpec, Noise, SpacedGenerator
 
 
 @network(
@@ -35,7 +36,7 @@ from ganvas.types import Centred, DataSpec, Latent, LatentSpec, Noisy, SpacedGen
         "rank": 4,
     },
 )  # fmt: skip
-class HouseholderGenerator(nn.Module):
+class HouseholderGenerator(SpacedGenerator):
     """A style generator whose layers each answer to a few orthogonal directions of w, all with the same gain.
 
     `from:` takes weights of the generator itself, whose singular vectors are inherited, or of one like this.
@@ -77,7 +78,8 @@ class HouseholderGenerator(nn.Module):
         self.inner: SpacedGenerator = inner
         self.conditional = inner.conditional
         self.latents: Mapping[str, LatentSpec] = inner.latents
-        self.bounded = getattr(inner, "bounded", True)
+        self.bounded = inner.bounded
+        self.noisy = inner.noisy
 
     def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
         """z (N, z_dim) -> images (N, C, H, W) float32."""
@@ -86,28 +88,13 @@ class HouseholderGenerator(nn.Module):
     # ------------------------------------------------------------------ spaces
 
     @property
-    def centre(self) -> Latent:
-        """The mean of the mapped space.
-
-        Raises
-        ------
-        AttributeError : the generator does not know it, and so this one is none of the `Centred`, either.
-        """
-        if not isinstance(self.inner, Centred):
-            raise AttributeError("this generator does not know the mean of its mapped space")
+    def centre(self) -> Latent | None:
+        """The mean of the mapped space, where the generator knows it."""
         return self.inner.centre
 
-    @property
-    def noised(self) -> Callable[..., Tensor]:
-        """Images (N, C, H, W) of points in any of the spaces with this noise, see the generator itself.
-
-        Raises
-        ------
-        AttributeError : its layers add none, and so this one is none of the `Noisy`, either.
-        """
-        if not isinstance(self.inner, Noisy):
-            raise AttributeError("this generator's layers add no noise")
-        return self.inner.noised
+    def noised(self, latent: Latent, label: Tensor | None = None, *, noise: Noise | torch.Generator) -> Tensor:
+        """Images (N, C, H, W) of points in any of the spaces with this noise, see the generator itself."""
+        return self.inner.noised(latent, label, noise=noise)
 
     def to_space(self, latent: Latent, space: str, label: Tensor | None = None) -> Latent:
         """The same points in a later space, see the generator itself."""

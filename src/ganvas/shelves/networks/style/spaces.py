@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ganvas.errors import UsageError
 from ganvas.nn.mapping import MappingNetwork, as_condition
-from ganvas.types import Latent, LatentSpec, Noise
+from ganvas.types import Latent, LatentSpec, Noise, SpacedGenerator
 
 
-class MappedGenerator(nn.Module, ABC):
+class MappedGenerator(SpacedGenerator):
     """A generator that is told what to make by one w for each of its L layers.
 
     Spaces: z (z_dim,), drawn; w (w_dim,); w+ (L, w_dim). Each follows from the one before, see `to_space`.
@@ -112,6 +112,8 @@ def noise_for(x: Tensor, const: Tensor, noise: LayerNoise) -> Tensor | None:
 
 class NoisyGenerator(MappedGenerator):
     """A mapped generator whose layers add noise: its own constant, unless something else is asked for."""
+
+    noisy = True
 
     @abstractmethod
     def draw(self, ws: Tensor, noise: LayerNoise | None = None) -> Tensor:

@@ -32,7 +32,7 @@ from ganvas.parts import Factory, network
 from ganvas.shelves.networks.gan.pyramid import halvings, require_classes
 from ganvas.shelves.networks.heads import build_head
 from ganvas.shelves.networks.style.spaces import LayerNoise, MixingGenerator, noise_for
-from ganvas.types import CriticHead, DataSpec, Latent, LatentSpec, Scores
+from ganvas.types import Critic, CriticHead, DataSpec, Latent, LatentSpec, Scores
 
 Architecture = Literal["skip", "resnet", "orig"]
 Count = Annotated[int, Gt(0)]
@@ -283,7 +283,7 @@ class StyleGAN2Generator(MixingGenerator):
                 for i in range(n + 1)
             ]
         )  # fmt: skip
-        self.latents["s"] = LatentSpec((sum(self.synthesis.style_dims),), "none")
+        self.latents = {**self.latents, "s": LatentSpec((sum(self.synthesis.style_dims),), "none")}
 
     def draw(self, ws: Tensor, noise: LayerNoise | None = None) -> Tensor:
         """ws (N, L, w_dim) -> images (N, C, H, W)."""
@@ -409,7 +409,7 @@ class Epilogue(nn.Module):
     paper="Karras et al. 2020 (StyleGAN2), section 4.1 and figure 7",
     tiny={"channel_base": 128, "channel_max": 8},
 )
-class StyleGAN2Discriminator(nn.Module):
+class StyleGAN2Discriminator(Critic):
     """Residual critic with filtered resampling and a map of the batch's variation.
 
     Images of any channel count whose sides are divisible by 2^n, n = floor(log2(min(H, W) / 4)), from 8 to 4096 pixels.

@@ -11,7 +11,7 @@ what the released networks compute; filters are ordinary convolutions, so that a
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from math import pi, sqrt
@@ -29,7 +29,7 @@ from ganvas.nn.mapping import MappingNetwork, MappingOptions, as_condition
 from ganvas.nn.modulated import modulated_conv2d
 from ganvas.parts import network
 from ganvas.shelves.networks.gan.pyramid import require_classes, require_images
-from ganvas.types import DataSpec, Latent, LatentSpec
+from ganvas.types import DataSpec, Latent, LatentSpec, Movable
 
 Count = Annotated[int, Gt(0)]
 Positive = Annotated[float, Gt(0)]
@@ -322,7 +322,7 @@ class Synthesis(nn.Module):
 # ---------------------------------------------------------------------------------------------------- generators
 
 
-class AliasFreeGenerator(nn.Module, ABC):
+class AliasFreeGenerator(Movable):
     """What StyleGAN3 and StyleGAN-XL share: the way from z over w and w+ to images, and moving what they show."""
 
     bounded = False

@@ -26,7 +26,7 @@ from ganvas.files.files import model_file, read_tensors
 from ganvas.nn.equalized import EqualizedLinear
 from ganvas.nn.mapping import pixel_norm
 from ganvas.nn.projection import freeze
-from ganvas.parts import network
+from ganvas.parts import image_spec, network
 from ganvas.shelves.networks.style.stylegan3 import (
     USUAL_BANDS,
     AliasFreeGenerator,
@@ -149,7 +149,7 @@ def staged_steps(
             hint=f"data.size={16 * whole}",
         )  # fmt: skip
     bands = options.bands
-    now = DataSpec((spec.channels, spec.height // whole, spec.width // whole))
+    now = image_spec((spec.channels, spec.height // whole, spec.width // whole))
     check_layout(now, layers, bands)
     steps = steps_of(grow((bands.first_cutoff, bands.first_stopband), now, options, layers), bands.critical)
     older = 0
@@ -157,7 +157,7 @@ def staged_steps(
         steps = [step for step in steps if not step.critical]  # the layer to image channels is one of them
         older = len(steps)
         last: Band = steps[-1].after
-        now = DataSpec((spec.channels, now.height * factor, now.width * factor))
+        now = image_spec((spec.channels, now.height * factor, now.width * factor))
         check_layout(now, more, bands)
         grown = grow((last.cutoff, last.cutoff + last.half_width), now, options, more, last)
         steps += steps_of(grown, bands.critical)

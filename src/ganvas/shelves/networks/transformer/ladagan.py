@@ -28,7 +28,7 @@ from ganvas.nn.tokens import map_of, pixel_unfold, tokens_of
 from ganvas.parts import Factory, network
 from ganvas.shelves.networks.heads import build_head
 from ganvas.shelves.networks.transformer.grid import divided, require_heads, stages
-from ganvas.types import CriticHead, DataSpec, LatentSpec, Scores
+from ganvas.types import Critic, CriticHead, DataSpec, Generator, LatentSpec, Scores
 
 Positive = Annotated[int, Gt(0)]
 
@@ -86,7 +86,7 @@ def mlp(width: int, hidden: int, treat: Treatment) -> nn.Sequential:
     paper="Morales-Juarez & Fuentes-Pineda 2024, section 3.2",
     tiny={"widths": [32, 16], "z_dim": 8, "heads": 2, "mlp_width": 16},
 )
-class LadaGANGenerator(nn.Module):
+class LadaGANGenerator(Generator):
     """Generator of LadaGAN: blocks of additive attention at rising sizes, with pixel shuffles between.
 
     Images of any channel count whose sides are multiples of patch * 2^(n - 1) for n widths.
@@ -195,7 +195,7 @@ class DownBlock(nn.Module):
     paper="Morales-Juarez & Fuentes-Pineda 2024, section 3.3",
     tiny={"widths": [8, 16], "out_widths": [16, 16], "heads": 2, "mlp_width": 16},
 )
-class LadaGANDiscriminator(nn.Module):
+class LadaGANDiscriminator(Critic):
     """Critic of LadaGAN: convolutions with batch norm, one block of additive attention, and windows of 4x4.
 
     Images of any channel count whose sides are multiples of 2^n for n widths, and at least 2^(n + 2) pixels.

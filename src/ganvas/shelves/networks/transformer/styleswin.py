@@ -42,7 +42,7 @@ from ganvas.shelves.networks.gan.pyramid import halvings
 from ganvas.shelves.networks.heads import build_head
 from ganvas.shelves.networks.style.spaces import MappedGenerator
 from ganvas.shelves.networks.transformer.grid import require_heads, stages
-from ganvas.types import CriticHead, DataSpec, Scores
+from ganvas.types import Critic, CriticHead, DataSpec, Scores
 
 Positive = Annotated[int, Gt(0)]
 Widths = tuple[Positive, ...]
@@ -457,7 +457,7 @@ class FromWavelets(nn.Module):
     paper="Zhang et al. 2022 (StyleSwin), section 3.4; Gal et al. 2021 (SWAGAN), section 4.2",
     tiny={"widths": 8},
 )
-class StyleSwinDiscriminator(nn.Module):
+class StyleSwinDiscriminator(Critic):
     """Wavelet critic of StyleSwin: at each size it reads the Haar bands of the image, so that blocks' edges show.
 
     Images of any channel count whose sides are divisible by 2^n, n = floor(log2(min(H, W) / 4)), from 8 to 1024 pixels.

@@ -25,7 +25,7 @@ from ganvas.nn.windows import join_windows, split_windows
 from ganvas.parts import Factory, network
 from ganvas.shelves.networks.heads import build_head
 from ganvas.shelves.networks.transformer.grid import divided, require_heads
-from ganvas.types import CriticHead, DataSpec, LatentSpec, Scores
+from ganvas.types import Critic, CriticHead, DataSpec, Generator, LatentSpec, Scores
 
 Positive = Annotated[int, Gt(0)]
 Norm = Literal["layer", "pixel", "batch", "instance", "none"]
@@ -200,7 +200,7 @@ def require_windows(window: int | None, sizes: list[tuple[int, int]]) -> None:
     paper="Jiang et al. 2021, section 3.1-3.3",
     tiny={"width": 64, "depths": [1, 1], "smooth": 0, "heads": 2, "z_dim": 8},
 )
-class TransGANGenerator(nn.Module):
+class TransGANGenerator(Generator):
     """Generator of TransGAN: stages of attention, each of twice the sides and a quarter of the channels of the last.
 
     Images of any channel count whose sides are multiples of 2^(n - 1) for n stages.
@@ -328,7 +328,7 @@ def hidden_width(width: int, ratio: float) -> int:
     paper="Jiang et al. 2021, section 3.1",
     tiny={"width": 16, "depth": 1, "heads": 2},
 )
-class TransGANDiscriminator(nn.Module):
+class TransGANDiscriminator(Critic):
     """Critic of TransGAN: patches of two sizes enter one after the other, a class token reads the last map.
 
     Images of any channel count whose sides are multiples of 2 `patch`.

@@ -29,7 +29,7 @@ from ganvas.nn.tokens import map_of
 from ganvas.parts import Factory, network
 from ganvas.shelves.networks.heads import build_head
 from ganvas.shelves.networks.transformer.grid import divided, require_heads
-from ganvas.types import CriticHead, DataSpec, LatentSpec, Scores
+from ganvas.types import Critic, CriticHead, DataSpec, Generator, LatentSpec, Scores
 
 Positive = Annotated[int, Gt(0)]
 
@@ -163,7 +163,7 @@ class ConvDecoder(nn.Module):
     paper="Lee et al. 2022, eq. 9-15",
     tiny={"width": 16, "layers": 2, "heads": 2, "z_dim": 8},
 )
-class ViTGANGenerator(nn.Module):
+class ViTGANGenerator(Generator):
     """Transformer generator of ViTGAN: learnt positions are its tokens, the latent enters by every norm.
 
     Images of any channel count whose sides `patch` divides.
@@ -277,7 +277,7 @@ class CriticBlock(nn.Module):
     paper="Lee et al. 2022, section 3.2",
     tiny={"width": 16, "layers": 2, "heads": 2},
 )
-class ViTGANDiscriminator(nn.Module):
+class ViTGANDiscriminator(Critic):
     """Transformer critic of ViTGAN: overlapping patches, attention by distance, weights held at their initial norm.
 
     Images of any channel count whose sides `patch` divides.

@@ -33,7 +33,7 @@ from ganvas.nn.tokens import map_of, tokens_of
 from ganvas.parts import network
 from ganvas.shelves.networks.transformer.grid import divided, stages
 from ganvas.shelves.networks.transformer.vitgan import require_power_of_2
-from ganvas.types import DataSpec, LatentSpec
+from ganvas.types import DataSpec, Generator, LatentSpec
 
 Positive = Annotated[int, Gt(0)]
 
@@ -234,7 +234,7 @@ class CIPSDecoder(nn.Module):
     paper="Lee et al. 2022, released code",
     tiny={"width": 16, "layers": 2, "heads": 2, "mapping_layers": 2},
 )
-class ViTGANReleasedGenerator(nn.Module):
+class ViTGANReleasedGenerator(Generator):
     """Generator of ViTGAN in the form of the authors' PyTorch code, which differs from the paper's.
 
     Images of any channel count whose sides `patch` divides. The latent is as long as a token.

@@ -1,0 +1,84 @@
+"""Trained models as samplers, metrics and edits see them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ganvas.types.critics import Critic
+from ganvas.types.data import Condition, DataSpec
+from ganvas.types.networks import Generator, Latent, LatentSpec, Maker, Nets
+
+
+class Synthesizer(Protocol):
+    """What a sampler needs of a trained model."""
+
+    nets: Nets
+    spec: DataSpec
+
+    @property
+    def maker(self) -> Maker: ...
+
+    @property
+    def generator(self) -> Generator | None: ...
+
+    @property
+    def critic(self) -> Critic: ...
+
+    @property
+    def num_classes(self) -> int: ...
+
+    @property
+    def latents(self) -> Mapping[str, LatentSpec]: ...
+
+    def synthesize(self, latent: Latent, condition: Condition = ...) -> Tensor: ...
+
+    def score(self, data: Tensor, condition: Condition = ...) -> Tensor: ...
+
+
+class Subject(Synthesizer, Protocol):
+    """What a metric may do with a trained model."""
+
+    def draw(self, n: int, *, seed: int, space: str | None = None, label: Tensor | None = None) -> Latent: ...
+
+    def labels(
+        self, n: int, *, seed: int, label: int | str | Sequence[int | str] | Tensor | None = None
+    ) -> Tensor | None: ...
+
+
+class Sampler(ABC):
+    """Draws data from a trained model.
+
+    Attributes
+    ----------
+    stochastic : whether it draws more noise than it starts from. It is then given whole blocks of fixed size, each with
+        a generator of its own, so that its results do not depend on how many data are asked for.
+    """
+
+    stochastic: bool = False
+
+    def start(self, model: Synthesizer) -> LatentSpec | None:
+        """The noise that it begins from, which the model draws; the model's first latent space unless overridden.
+
+        None where it begins from nothing: `start` then has values (N, 0).
+
+        Raises
+        ------
+        MissingCapability : the model has nothing that it could begin from.
+        """
+        from ganvas.errors import MissingCapability
+
+        if not model.latents:
+            raise MissingCapability(
+                f"sampler {type(self).__name__} needs latent spaces; the model has {', '.join(model.nets)}",
+                hint="ganvas list samplers",
+            )
+        return next(iter(model.latents.values()))
+
+    @abstractmethod
+    def __call__(self, model: Synthesizer, start: Latent, condition: Condition, rng: torch.Generator) -> Tensor:
+        """Data (N, ...), as many as there are points in `start`."""
