@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,37 +12,44 @@ from ganvas.cli.frame import cli, device_option, json_option, parts_option, say,
 from ganvas.errors import UsageError
 
 if TYPE_CHECKING:
-    from ganvas.types import Noise
+    from ganvas.model import Model
+    from ganvas.types import Condition, Noise
 
 
 @cli.command()
 @click.argument("run_path", metavar="RUN")
-@click.option("--n", "count", type=click.IntRange(1), metavar="N", help="How many. [default: a full grid]")
+@click.option("--n", "count", type=click.IntRange(1), metavar="N", help="How many. [default: a full sheet]")
 @click.option("--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Where chance begins.")
-@click.option("--label", type=int, metavar="N", help="A class by its number. [default: all of them in turn]")
+@click.option("--label", metavar="CLASS", help="A class by its name or number. [default: all of them in turn]")
+@click.option(
+    "--given", multiple=True, metavar="[NAME=]FILE|FOLDER", help="What samples are made of: one for each file."
+)
+@click.option("--text", multiple=True, metavar="[NAME=]TEXT", help="The text that samples are made for.")
 @click.option("--truncation", type=click.FloatRange(0), metavar="X", help="Keep latents within ± X: less variety.")
 @click.option("--space", metavar="w", help="Truncate there instead of in the space that is drawn from.")
 @click.option("--mix", metavar="FIRST-LAST", help="These layers follow the next image's latent (style mixing).")
 @click.option("--noise", type=click.Choice(["random", "const", "none"]), help="What layers add, in style generators.")
 @click.option("--walk", metavar="FILE.gif|FILE.mp4", help="A moving picture of a walk from latent to latent.")
 @click.option("--sampler", metavar="NAME", help="Another sampler than the recipe's, or '{use: NAME, key: value}'.")
-@click.option("--out", metavar="grid.png|FOLDER|FILE.npz", help="[default: RUN/samples/seed-SEED.png]")
-@click.option("--batch", type=click.IntRange(1), metavar="N", default=64, show_default=True, help="Images at once.")
+@click.option("--out", metavar="sheet.png|FOLDER|FILE.npz", help="[default: RUN/samples/seed-SEED.png]")
+@click.option("--batch", type=click.IntRange(1), metavar="N", default=64, show_default=True, help="Data at once.")
 @device_option
 @parts_option
 @json_option
 def sample(
-    run_path: str, count: int | None, seed: int, label: int | None, truncation: float | None, space: str | None,
-    mix: str | None, noise: Noise | None, walk: str | None, sampler: str | None, out: str | None, batch: int,
-    device: str | None, as_json: bool,
+    run_path: str, count: int | None, seed: int, label: str | None, given: tuple[str, ...], text: tuple[str, ...],
+    truncation: float | None, space: str | None, mix: str | None, noise: Noise | None, walk: str | None,
+    sampler: str | None, out: str | None, batch: int, device: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Draw images from a trained model; no data set is needed.
+    """Draw samples from a trained model; no data set is needed.
 
-    RUN is a run folder or a model.safetensors. The same seed gives the same images.
+    RUN is a run folder or a model.safetensors. The same seed gives the same samples. A model that makes its data of
+    something takes it from files of its kind (--given), or from words (--text).
 
     \b
     ganvas sample runs/digits --n 64 --label 3 --out threes.png
     ganvas sample runs/digits --n 1000 --out fakes/
+    ganvas sample runs/enlarger --given small/ --out large/
     ganvas sample runs/faces --space w --truncation 0.7 --mix 4-8
     ganvas sample runs/faces --walk faces.mp4 --noise none
     """
@@ -56,20 +64,108 @@ def sample(
     target = output.Target.of(out, run_path, seed)
     style = style_node(space, mix, noise, truncation, sampler)
     model = Model.load(run_path, device=pick_device(device))
+    condition, names = conditions_from(model, given, text)
     classes = model.num_classes
-    n = count or 8 * (min(classes, 20) or 10)
-    labels = [label] * n if label is not None else [i % classes for i in range(n)] if classes else None
-    # A single label goes as it is: an error about it should not repeat it n times.
-    wish = labels if label is None else label
+    n = len(names) if names else count or model.spec.modality.rows * (min(classes, 20) or 10)
+    if names and count not in (None, n):
+        raise UsageError(f"--n {count}, and {n} files are given", where="--given", hint="leave --n out")
+    target.check(model.spec.modality, n)
+    wish: Any = label if label is not None else [i % classes for i in range(n)] if classes else None
     node = style or (yaml12.read(sampler, "--sampler")[0] if sampler else None)  # a name, or a part with its keys
-    images = model.sample(
-        n, seed=seed, label=wish, truncation=None if style else truncation, sampler=node, batch=batch
+    data = model.sample(
+        n, seed=seed, label=wish, condition=condition, truncation=None if style else truncation, sampler=node,
+        batch=batch,
     )  # fmt: skip
-    target.write(images, labels, columns=min(classes, 20) if classes and label is None else None)
+    labels = model.labels(n, seed=seed, label=wish)
+    target.write(
+        data, model.spec.modality, labels=None if labels is None else labels.tolist(), class_names=model.class_names,
+        names=names, columns=min(classes, 20) if classes and label is None and not names else None,
+    )  # fmt: skip
+    if note := model.spec.modality.note(model.spec.shape) if target.form == "sheet" else "":
+        say(f"note: {note}")
     if as_json:
         tell(json.dumps({"out": str(target.path), "n": n, "seed": seed, "label": label}))
     else:
-        say(f"{n} images in {target.path}")
+        say(f"{n} sample{'s' if n > 1 else ''} in {target.path}")
+
+
+# --------------------------------------------------------------------------------------------------- what is given
+
+
+def conditions_from(
+    model: Model, given: tuple[str, ...], text: tuple[str, ...]
+) -> tuple[Condition | None, list[str] | None]:
+    """(what the samples are made for, the names of the files that it was read from).
+
+    Raises
+    ------
+    UsageError : a condition that the model does not read, files that are not there, or other numbers of files.
+    """
+    import torch
+
+    from ganvas.types import Condition
+
+    values: dict[str, torch.Tensor] = {}
+    names: list[str] | None = None
+    for wish in given:
+        name, place = named(wish, model, "--given")
+        files = files_of(place)
+        spec = model.spec.conditions[name]
+        if spec.modality is None:
+            raise UsageError(f"condition {name!r} is numbers, not files", where="--given", hint="give it from Python")
+        values[name] = torch.stack([spec.modality.read(file, spec.shape) for file in files])
+        if names is not None and len(names) != len(files):
+            raise UsageError(f"{len(files)} files for {name!r}, {len(names)} before", where="--given")
+        names = [file.stem for file in files]
+    for wish in text:
+        name, words = named(wish, model, "--text")
+        spec = model.spec.conditions[name]
+        if spec.modality is None:
+            raise UsageError(f"condition {name!r} is no text", where="--text", hint="ganvas sample --help")
+        tokens, mask = spec.modality.from_text(words, spec.shape)
+        values[name] = tokens[None]
+        if f"{name}_mask" in model.spec.conditions:
+            values[f"{name}_mask"] = mask[None]
+    return (Condition(values) if values else None), names
+
+
+def named(wish: str, model: Model, option: str) -> tuple[str, str]:
+    """(condition, the rest) of `NAME=REST`, or of a rest alone where there is only one condition that it can be."""
+    head, equals, rest = wish.partition("=")
+    if equals and head in model.spec.conditions:
+        name = head
+    else:
+        texts = {key for key in model.reads if (m := model.spec.conditions[key].modality) and m.categories}
+        data = {key for key in model.reads if model.spec.conditions[key].modality is not None} - texts
+        fitting = sorted(texts if option == "--text" else data or texts)
+        if len(fitting) != 1:
+            reads = ", ".join(model.reads) or "nothing"
+            raise UsageError(
+                f"this model reads {reads}: {wish!r} could be {' or '.join(fitting) or 'none of them'}", where=option,
+                hint=f"{option} NAME={wish}" if fitting else "leave it out",
+            )  # fmt: skip
+        name, rest = fitting[0], wish
+    if name not in model.reads:
+        raise UsageError(f"this model does not read {name!r}", where=option, hint="leave it out")
+    return name, rest
+
+
+def files_of(place: str) -> list[Path]:
+    """One file, or the files of a folder in the order of their names."""
+    path = Path(place)
+    if path.is_file():
+        return [path]
+    files = (
+        sorted(each for each in path.iterdir() if each.is_file() and not each.name.startswith("."))
+        if path.is_dir()
+        else []
+    )
+    if not files:
+        raise UsageError(f"there are no files at {place}", where="--given", hint="give a file, or a folder of files")
+    return files
+
+
+# --------------------------------------------------------------------------------------------------- style, walks
 
 
 def style_node(
@@ -94,20 +190,17 @@ def style_node(
 
 
 def go_for_a_walk(
-    run_path: str, file: str, count: int | None, seed: int, label: int | None, space: str | None, noise: Noise | None,
+    run_path: str, file: str, count: int | None, seed: int, label: str | None, space: str | None, noise: Noise | None,
     device: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Write a closed walk: as many latents as `--n` says, 30 frames from each to the next, at 30 frames a second."""
-    from pathlib import Path
-
-    from ganvas.model import Model
-    from ganvas.model import walk as walking
+    from ganvas.model import Model, walk
     from ganvas.runtime.devices import pick_device
 
-    walking.check_place(Path(file))
+    walk.check_place(Path(file))
     model = Model.load(run_path, device=pick_device(device))
-    frames = walking.walk(
+    frames = walk.walk(
         model, stations=count or 6, frames=30, seed=seed, label=label, space=space, noise=noise, rows=2, columns=4
     )  # fmt: skip
-    made = walking.save(frames, Path(file), fps=30)
+    made = walk.save(frames, Path(file), fps=30)
     tell(json.dumps({"out": file, "frames": made})) if as_json else say(f"{made} frames in {file}")

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ganvas.errors import UsageError
 from ganvas.types.named import Named
 
 if TYPE_CHECKING:
@@ -74,6 +75,23 @@ class Modality(Named, ABC):
         ------
         DataError : no file of this kind can hold them.
         """
+
+    def from_text(self, text: str, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """(the datum (*shape) that is written as this text, a mask (*shape) of what of it is not padding).
+
+        Raises
+        ------
+        UsageError : data of this modality are not written as text, or it does not come to this shape.
+        """
+        raise UsageError(f"modality {self.called()!r} is no text", hint="give a file: --given")
+
+    def arrays(self, data: Tensor) -> dict[str, np.ndarray]:
+        """Data (N, ...) for an array file, by name."""
+        return {"data": self.rounded(data).cpu().numpy()}
+
+    def note(self, shape: tuple[int, ...]) -> str:
+        """What a picture of such data leaves out, in a sentence; empty where it shows all."""
+        return ""
 
     def player(self, data: Tensor) -> str:
         """HTML in which data (N, ...) can be heard, played or read; empty where the picture says it all."""

@@ -46,6 +46,16 @@ class Image(Modality):
         """A sheet with thin gaps between the images."""
         return pictures.grid(data, columns)
 
+    def arrays(self, data: Tensor) -> dict[str, np.ndarray]:
+        """`images` (N, H, W, C) uint8."""
+        return {"images": pictures.to_uint8(data)}
+
+    def note(self, shape: tuple[int, ...]) -> str:
+        """Pictures of other numbers of channels than a picture file has show some of them."""
+        if shape[0] in _MODES:
+            return ""
+        return f"the data have {shape[0]} channels; a picture shows {'the first' if shape[0] == 2 else 'three'} of them"
+
     def read(self, file: Path, shape: tuple[int, ...]) -> Tensor:
         """One picture file, in the colours of the shape; its size must be that of the shape."""
         if shape[0] not in _MODES:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,6 +39,10 @@ class Plane(Modality):
     def limited(self, data: Tensor) -> Tensor:
         """All of them: a Gaussian has no edge."""
         return data
+
+    def arrays(self, data: Tensor) -> dict[str, np.ndarray]:
+        """`points` (N, 2) float32."""
+        return {"points": data.float().cpu().numpy()}
 
     def show(self, data: Tensor, columns: int | None = None) -> Picture:
         """A scatter plot of the square [-1.2, 1.2]^2."""
