@@ -327,7 +327,8 @@ class TokenModel(Maker):
 
     Attributes
     ----------
-    vocabulary : how many tokens it reads, among them such as mask and end.
+    vocabulary : how many tokens it reads. Those from `outputs` on stand for no data: the first of them is the mask, or
+        the start of a sequence.
     length : L, at most.
     outputs : how many tokens it can answer with; the first so many of its vocabulary.
     """
@@ -339,6 +340,14 @@ class TokenModel(Maker):
     if TYPE_CHECKING:
 
         def __call__(self, tokens: Tensor, *args: Any, **condition: Any) -> Tensor: ...
+
+    def following(self, tokens: Tensor, past: Any = None, **condition: Tensor) -> tuple[Tensor, Any]:
+        """Logits (N, outputs) of what follows all of the tokens (N, l), and what it wants to be given back.
+
+        One token after the other is added to `tokens`, and `past` is what the last call gave, None at first. A causal
+        network that keeps keys and values there computes the new token alone; by default all are computed again.
+        """
+        return self(tokens, **condition)[:, -1], None
 
     def stand_in(self, spec: DataSpec, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         return (torch.randint(self.vocabulary, (n, self.length), generator=generator),)
