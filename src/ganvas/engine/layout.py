@@ -8,6 +8,7 @@ Both give what one process gives at the same batch, to rounding. With one proces
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -168,7 +169,7 @@ class Sharded(Replicated):
         parameters = [each for group in optimizer.param_groups for each in group["params"]]
         moments = {
             key: {
-                name: self.like(value, parameters[int(key)]) if getattr(value, "dim", lambda: 0)() else value
+                name: self.like(value, parameters[int(key)]) if isinstance(value, Tensor) and value.dim() else value
                 for name, value in own.items()
             }
             for key, own in state["state"].items()
@@ -184,8 +185,8 @@ class Sharded(Replicated):
 
 
 def _full(value: Tensor) -> Tensor:
-    whole = getattr(value, "full_tensor", None)
-    return value if whole is None else whole()
+    whole: Tensor = value.full_tensor() if is_sharded(value) else value  # type: ignore[attr-defined]
+    return whole
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:
@@ -207,5 +208,12 @@ def _buckets(parameters: Iterable[nn.Parameter]) -> Iterator[list[nn.Parameter]]
 
 def local(tensor: Tensor) -> Tensor:
     """The values of a tensor that lie on this rank."""
-    own = getattr(tensor, "to_local", None)
-    return tensor if own is None else own()
+    own: Tensor = tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+    return own
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether this rank has a piece of the tensor alone."""
+    # Not imported where nothing is sharded: it takes a second.
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from ganvas.nn.fir import conv2d_resample, filter_taps
+from ganvas.nn.init import zero_bias
 
 LEAKY_SLOPE = 0.2
 LEAKY_GAIN = sqrt(2)  # of StyleGAN2's leaky ReLU: keeps a mean square of 1, all but 4 %
@@ -135,9 +136,7 @@ def equalized(module: nn.Module) -> nn.Module:
     weight = module.weight
     assert isinstance(weight, Tensor)
     nn.init.normal_(weight)
-    bias = getattr(module, "bias", None)
-    if isinstance(bias, Tensor):
-        nn.init.zeros_(bias)
+    zero_bias(module)
     gain = _RunTimeGain(1 / sqrt(prod(weight.shape[1:])))
     # unsafe: the parametrization is known to keep shape and type, and checking would run it three times.
     parametrize.register_parametrization(module, "weight", gain, unsafe=True)

@@ -19,13 +19,13 @@ Treatment = Callable[[nn.Module], nn.Module]
 def orthogonal(module: nn.Module) -> nn.Module:
     """Orthogonal weight and zero bias for a convolution, linear layer or embedding (Saxe et al. 2014)."""
     nn.init.orthogonal_(_weight(module))
-    return _zero_bias(module)
+    return zero_bias(module)
 
 
 def normal(module: nn.Module, std: float = 0.02) -> nn.Module:
     """Weight from N(0, std^2) and zero bias for a convolution, linear layer or embedding (Radford et al. 2016)."""
     nn.init.normal_(_weight(module), 0.0, std)
-    return _zero_bias(module)
+    return zero_bias(module)
 
 
 def treatment(
@@ -69,8 +69,9 @@ def _weight(module: nn.Module) -> torch.Tensor:
     return weight
 
 
-def _zero_bias(module: nn.Module) -> nn.Module:
-    bias = getattr(module, "bias", None)
-    if isinstance(bias, torch.Tensor):
+def zero_bias(module: nn.Module) -> nn.Module:
+    """A layer whose bias, where it has one, is zero at first."""
+    bias = dict(module.named_parameters(recurse=False)).get("bias")
+    if bias is not None:
         nn.init.zeros_(bias)
     return module

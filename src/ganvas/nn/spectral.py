@@ -120,6 +120,14 @@ def spectral(module: nn.Module, power: PowerIteration | None = None) -> nn.Modul
 # ---------------------------------------------------------------------------------------------------- looking
 
 
+def weight_of(layer: nn.Module) -> Tensor | None:
+    """What a layer has under the name of `weight`, parametrized or not; None where it has none."""
+    if not ("weight" in layer._parameters or parametrize.is_parametrized(layer, "weight")):
+        return None
+    weight = layer.weight
+    return weight if isinstance(weight, Tensor) else None
+
+
 def learnt_weight(layer: nn.Module) -> Tensor:
     """A layer's weight without spectral normalisation; any other parametrization stays."""
     weight = layer.weight if _spectral_norm(layer) is None else _parametrizations(layer).original

@@ -29,8 +29,18 @@ def build(kind: str, node: Mapping[str, Any], *given: Any) -> Any:
 
 
 def preview(part: Part, node: Mapping[str, Any]) -> Any:
-    """What a data set's `preview` promises for these keys, without touching its files."""
-    return part.load().preview(**_arguments(part.fields(), node))  # type: ignore[attr-defined]
+    """What a data set's `preview` promises for these keys, without touching its files.
+
+    A data set that it is made of is handed in as its own preview.
+    """
+    fields = part.fields()
+    keys = {key: value for key, value in node.items() if key != "use"}
+    nested = {key: keys.pop(key) for key in [*keys] if fields[key].marker == Slot("dataset")}
+    promised = {
+        fields[key].parameter: None if inner is None else preview(find("dataset", inner["use"]), inner)
+        for key, inner in nested.items()
+    }
+    return part.load().preview(**_arguments(fields, keys), **promised)  # type: ignore[attr-defined]
 
 
 def build_set(kind: str, nodes: Mapping[str, Mapping[str, Any]], extra: type, *given: Any) -> dict[str, Entry]:

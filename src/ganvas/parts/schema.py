@@ -82,7 +82,7 @@ class Field:
 @functools.cache
 def fields_of(thing: Callable[..., Any]) -> dict[str, Field]:
     """Keyword-only parameters of a part, or the fields of a dataclass, as recipe keys."""
-    if dataclasses.is_dataclass(thing) and isinstance(thing, type) and not hasattr(thing, "part_kind"):
+    if dataclasses.is_dataclass(thing) and isinstance(thing, type) and "part_kind" not in vars(thing):
         return dict(_dataclass_fields(thing))
     function = thing.__init__ if isinstance(thing, type) else thing  # type: ignore[misc]
     if function is object.__init__:

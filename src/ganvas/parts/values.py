@@ -89,7 +89,7 @@ def words(annotation: Any) -> str:
         return f"list of {_grouped(inner[0])}"
     if annotation in _NAMES:
         return _NAMES[annotation]
-    return str(getattr(annotation, "__name__", annotation))
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
 
 
 def choices(annotation: Any) -> list[str]:

@@ -280,7 +280,7 @@ class Checker:
 
 
 def _missing_hint(each: Field, path: KeyPath, otherwise: str) -> str:
-    kind = getattr(each.marker, "kind", None)
+    kind = each.marker.kind if each.marker else None
     return (
         f"set {'.'.join(path)} (ganvas list {parts.SHELVES[kind]})" if kind else f"set {'.'.join(path)}=…; {otherwise}"
     )

@@ -306,11 +306,13 @@ class Dataset(ABC):
     spec : what a datum looks like.
     fingerprint : changes when any datum, condition or preparation changes.
     class_names : as many as spec.num_classes; empty without labels.
+    flips : whether data are mirrored at random when they are read.
     """
 
     spec: DataSpec
     fingerprint: str
     class_names: tuple[str, ...] = ()
+    flips: bool = False
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -319,9 +321,29 @@ class Dataset(ABC):
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> Batch:
         """The data at `indices` (int64) in their order; `rng` decides random flips and crops."""
 
+    def names(self, indices: np.ndarray) -> Sequence[str] | None:
+        """The files that the data at `indices` come from, with `/` between folders; None where there are none."""
+        return None
+
+    def beside(self, name: str) -> bytes | None:
+        """The content of a file that lies in the folder or archive of the data; None where there is no such file.
+
+        Raises
+        ------
+        DataError : it is there and cannot be read.
+        """
+        return None
+
+    def unflipped(self) -> Dataset:
+        """The same data without random flips."""
+        return self
+
     @classmethod
     def preview(cls, **keys: Any) -> DataSpec | None:
-        """What these keys promise, without a look at any file; None where only the files can say."""
+        """What these keys promise, without a look at any file; None where only the files can say.
+
+        A key that is a data set comes as what that one promises, or None.
+        """
         return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ class Synthesizer(Protocol):
 
     nets: Nets
     spec: DataSpec
+    recipe: Mapping[str, Any]
 
     @property
     def maker(self) -> Maker: ...

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from ganvas.errors import MissingCapability
 from ganvas.types.data import Condition, DataSpec
 from ganvas.types.named import Adjustable, Named
 
@@ -122,6 +123,14 @@ class Maker(Network):
         """Data (N, ...) of points of its first space, as they are asked for; differentiable."""
         made: Tensor = self(latent.values, **condition.of(self))
         return made
+
+    def without(self, condition: Condition) -> Condition:
+        """What stands for no condition, for N data: what guidance compares with, and what dropout trains.
+
+        Conditions that it can be called without are left out, unless a network puts a value in their place, such as the
+        number of a null class; `condition_dropout` needs such a value. Those that it must have stay as they are.
+        """
+        return condition.only(name for name, needed in self.reads().items() if needed)
 
 
 class Generator(Maker):
@@ -273,6 +282,18 @@ class Denoiser(Maker):
     if TYPE_CHECKING:
 
         def __call__(self, x: Tensor, level: Tensor, *args: Any, **condition: Any) -> Tensor: ...
+
+    def make(self, latent: Latent, condition: Condition) -> Tensor:
+        """Nothing is made in one call, whatever latents it may say that it has.
+
+        Raises
+        ------
+        MissingCapability : always.
+        """
+        raise MissingCapability(
+            f"{self.called()} takes noise away level by level, and makes no data of a latent in one call",
+            hint="--sampler '{use: ddim, steps: 50}', or another that goes along the path; ganvas list samplers",
+        )
 
     def stand_in(self, spec: DataSpec, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         return torch.randn(n, *spec.shape, generator=generator), torch.rand(n, generator=generator)

@@ -266,19 +266,36 @@ class Schedule(ABC):
     def __call__(self, step: int, steps: int) -> float: ...
 
 
-class Path(ABC):
-    """From data to noise: a schedule and what is predicted, in one part (diffusion, flows).
+class Path(Named, ABC):
+    """From data to noise: how much of each there is at a level, and what a network says there (diffusion, flows).
 
-    Levels are in the path's own units and rise with the noise. Samplers see `denoised` alone.
+    Noisy data are x_t = alpha x + sigma noise. Levels are in the path's own units, which the network reads, and rise
+    with the noise. Samplers see `levels`, `at` and `denoised` alone, so that each of them works along every path.
+
+    Attributes
+    ----------
+    sides : predictions of the data's shape that the network makes along the first axis: 2 where there is also a
+        variance. The methods below are given all of them.
     """
+
+    sides: int = 1
 
     @abstractmethod
     def draw_level(self, n: int, like: Tensor) -> Tensor:
-        """Levels (N,) of a training batch, drawn at random on the device of `like`."""
+        """Levels (N,) float32 of a training batch, drawn at random on the device of `like`."""
 
     @abstractmethod
     def at(self, level: Tensor) -> tuple[Tensor, Tensor]:
-        """(alpha, sigma), each of the shape of `level`: noisy data are alpha x + sigma noise."""
+        """(alpha, sigma), each of the shape, type and device of `level`, which may be float64."""
+
+    @abstractmethod
+    def levels(self, steps: int) -> Tensor:
+        """`steps` + 1 levels (float64, on the CPU) from the noisiest to the clean end, where sigma is 0.
+
+        Raises
+        ------
+        BadValue : the path has not so many.
+        """
 
     @abstractmethod
     def target(self, x: Tensor, noise: Tensor, level: Tensor) -> Tensor:
@@ -292,9 +309,20 @@ class Path(ABC):
         """Terms of a training batch by name; the mean squared error to `target` unless overridden."""
         return {"mse": (prediction - self.target(x, noise, level)).square().mean()}
 
-    @abstractmethod
-    def levels(self, steps: int) -> Tensor:
-        """`steps` + 1 levels (float64) from the noisiest to the clean end, for samplers."""
+    def variance_share(self, prediction: Tensor) -> Tensor | None:
+        """Where the network puts a step's log-variance, (N, ...): 0 the least, 1 the largest; None: it does not say."""
+        return None
+
+    def scales(self, level: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """(alpha, sigma) as `at` gives them, (N, 1, ...), to be multiplied with data of the shape of `like`."""
+        alpha, sigma = self.at(level)
+        shape = (-1, *[1] * (like.dim() - 1))
+        return alpha.to(like.dtype).view(shape), sigma.to(like.dtype).view(shape)
+
+    def noisy(self, x: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        """x_t, (N, ...)."""
+        alpha, sigma = self.scales(level, x)
+        return alpha * x + sigma * noise
 
 
 class Sink(ABC):

@@ -291,7 +291,8 @@ class _Session:
         elif ended.how == "failed" and isinstance(ended.error, WorseThanOthers):
             self.end(replace(trial, state="stopped", problem=str(ended.error)))
         elif ended.how == "failed" and isinstance(ended.error, (BadValue, MemoryError, torch.OutOfMemoryError)):
-            self.end(replace(trial, state="failed", problem=getattr(ended.error, "problem", "") or "not enough memory"))
+            problem = ended.error.problem if isinstance(ended.error, BadValue) else "not enough memory"
+            self.end(replace(trial, state="failed", problem=problem))
         elif ended.how == "failed":
             self.error = self.error or ended.error
         elif not self.stopping:  # lost, stopped by somebody else, or in use

@@ -64,7 +64,7 @@ class Transformers(FrozenNetwork):
                 f"its weights lack {len(absent)} tensors of the network, such as {sorted(absent)[0]}",
                 where=str(folder), hint="the file belongs to another network, or has no pooler: try layer: first",
             ) from None  # fmt: skip
-        net = getattr(net, "vision_model", net)
+        net = dict(net.named_children()).get("vision_model", net)
         if net.main_input_name != "pixel_values":
             raise BadValue(f"{model} reads {net.main_input_name}, not images", key="model")
         super().__init__("transformers", net, intake, classes=0, layer=layer, weights=found)

@@ -75,7 +75,7 @@ class PatchDistance(Metric):
         self.size = size
 
     def __call__(self, evidence: Evidence) -> dict[str, float]:
-        sides = (patch_moments(images_of(getattr(evidence, side), side), self.size) for side in ("real", "fake"))
+        sides = (patch_moments(images_of(vars(evidence)[side], side), self.size) for side in ("real", "fake"))
         (m1, S1), (m2, S2) = sides
         return {"patch_distance": frechet_distance(m1, S1, m2, S2)}
 

@@ -80,7 +80,7 @@ def features_of_three(evidence: Evidence) -> tuple[Features, Features, Features]
     """
     found: list[Any] = []
     for name in ("training", "real", "fake"):
-        side = getattr(evidence, name)
+        side = vars(evidence)[name]
         if side is None or side.features is None:
             raise UsageError(
                 f"the evidence holds no features of the {name} set",

@@ -9,7 +9,7 @@ import torch
 from annotated_types import Gt
 from torch import Tensor, nn
 
-from ganvas.nn.spectral import learnt_weight, spectral_values
+from ganvas.nn.spectral import learnt_weight, spectral_values, weight_of
 from ganvas.parts import regularizer
 from ganvas.types import Constraint, Gauge, Regularizer, Side, Turn
 
@@ -45,8 +45,8 @@ class Orthogonal(Regularizer):
         total = turn.real.new_zeros(())
         for module in turn.nets[self.side].modules():
             # By what it has, not by its class: modulated and equalised layers are not torch's own.
-            weight = getattr(module, "weight", None)
-            if isinstance(weight, Tensor) and weight.dim() > 1 and not isinstance(module, nn.Embedding):
+            weight = weight_of(module)
+            if weight is not None and weight.dim() > 1 and not isinstance(module, nn.Embedding):
                 raw = learnt_weight(module)
                 W = (raw.transpose(0, 1) if isinstance(module, nn.ConvTranspose2d) else raw).flatten(1)
                 gram = W @ W.t()

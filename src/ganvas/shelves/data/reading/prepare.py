@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -46,6 +47,7 @@ class Source:
     labels: NDArray[np.int64] | None = None
     class_names: tuple[str, ...] = ()
     ignored: int = 0
+    files: bool = True  # whether the names are those of files
 
 
 class _Richer(Exception):
@@ -119,6 +121,7 @@ class _Decoding:
             self._source.class_names,
             tuple(names[int(each)] for each in np.flatnonzero(~self._good)),
             self._source.ignored,
+            tuple(names[int(each)] for each in np.flatnonzero(self._good)) if self._source.files else None,
         )
 
     def _fill(self, block: NDArray[np.uint8], start: int) -> None:
@@ -277,6 +280,7 @@ def store_array(
             read=lambda number: images[number] if scale is None else scale(images[number]),
             labels=labels,
             class_names=class_names,
+            files=False,
         )
         prepared = prepare(facts, options, lambda: source, weight=images.nbytes)
     StoredImages.__init__(part, prepared, digest_of({**facts, **dataclasses.asdict(options)}), flip=options.flip)
@@ -297,4 +301,4 @@ class _Numbers(Sequence[str]):
 
 def cores() -> int:
     """How many this process may use, which in a container is fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

@@ -178,7 +178,8 @@ class RemoteFile(io.RawIOBase):
                 if error.code not in _LATER:
                     raise Absent(f"the server says {said}", where=self._url, hint="check the address") from None
             except (OSError, HTTPException, ValueError) as error:
-                said = str(getattr(error, "reason", error)) or type(error).__name__
+                cause = error.reason if isinstance(error, urllib.error.URLError) else error
+                said = str(cause) or type(error).__name__
             _pause(attempt)
         raise DataError(f"the server cannot be reached: {said}", where=self._url, hint="check the address, then resume")
 

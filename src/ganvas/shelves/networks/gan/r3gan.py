@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganvas.errors import BadValue
+from ganvas.nn.init import zero_bias
 from ganvas.parts import Factory, network
 from ganvas.shelves.networks.gan.pyramid import halvings, one_hot, require_classes, require_images
 from ganvas.shelves.networks.heads import build_head
@@ -42,9 +43,7 @@ def msr(module: nn.Module, gain: float = 1.0) -> nn.Module:
     weight = module.weight
     assert isinstance(weight, Tensor)
     nn.init.normal_(weight, 0.0, gain / math.sqrt(weight[0].numel()))
-    if isinstance(bias := getattr(module, "bias", None), Tensor):
-        nn.init.zeros_(bias)
-    return module
+    return zero_bias(module)
 
 
 class Filter(nn.Module):

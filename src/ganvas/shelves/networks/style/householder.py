@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ganvas.errors import BadValue
 from ganvas.nn.equalized import EqualizedLinear
 from ganvas.nn.householder import HouseholderLinear, factors
+from ganvas.nn.spectral import weight_of
 from ganvas.parts import Factory, network
 from ganvas.types import DataSpec, Latent, LatentSpec, Noise, SpacedGenerator
 
@@ -138,8 +139,8 @@ def feeds_modulation(net: nn.Module, name: str, module: nn.Module) -> bool:
     owner, _, own = name.rpartition(".")
     if own != "affine" or not isinstance(module, (EqualizedLinear, nn.Linear)):
         return False
-    weight = getattr(net.get_submodule(owner), "weight", None)
-    if not isinstance(weight, Tensor):
+    weight = weight_of(net.get_submodule(owner))
+    if weight is None:
         return True
     return weight.dim() == 4 and weight.shape[1] == module.weight.shape[0]  # one value for each input channel
 

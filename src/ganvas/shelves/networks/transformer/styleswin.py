@@ -31,7 +31,7 @@ from ganvas.nn.dot_product import attend, merge_heads, split_heads
 from ganvas.nn.equalized import LEAKY_GAIN, EqualizedLinear, equalized, in_full, leaky
 from ganvas.nn.fir import conv2d_resample, downsample2d, filter_taps, upsample2d
 from ganvas.nn.haar import haar
-from ganvas.nn.init import Treatment, treatment
+from ganvas.nn.init import Treatment, treatment, zero_bias
 from ganvas.nn.mapping import USUAL_MAPPING, MappingNetwork, MappingOptions
 from ganvas.nn.minibatch import minibatch_std
 from ganvas.nn.relative_position import RelativePositionBias
@@ -402,13 +402,6 @@ def critic_widths(width: int, n: int) -> list[int]:
     """Channels at 2 · 2^n, ..., 8, 4 pixels; what the largest map has is named after the size of the image."""
     usual = falling_widths(width, n)
     return [usual[n], *usual[: n - 1][::-1]]
-
-
-def zero_bias(module: nn.Module) -> nn.Module:
-    """A layer with torch's own first weights, and no bias yet."""
-    if isinstance(getattr(module, "bias", None), Tensor):  # an embedding has none
-        nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-    return module
 
 
 class ActiveConv(nn.Module):

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from ganvas.errors import BadValue
 from ganvas.nn.dot_product import attend, merge_heads, split_heads
+from ganvas.nn.init import zero_bias
 from ganvas.nn.relative_position import RelativePositionBias
 from ganvas.nn.tokens import map_of, pixel_unfold, tokens_of
 from ganvas.nn.windows import join_windows, split_windows
@@ -41,7 +42,7 @@ def xavier(module: nn.Module) -> nn.Module:
     weight = module.weight
     assert isinstance(weight, Tensor)
     nn.init.xavier_uniform_(weight)
-    return _without_bias(module)
+    return zero_bias(module)
 
 
 def truncated_normal(module: nn.Module) -> nn.Module:
@@ -49,14 +50,7 @@ def truncated_normal(module: nn.Module) -> nn.Module:
     weight = module.weight
     assert isinstance(weight, Tensor)
     nn.init.trunc_normal_(weight, std=STD)
-    return _without_bias(module)
-
-
-def _without_bias(module: nn.Module) -> nn.Module:
-    bias = getattr(module, "bias", None)
-    if isinstance(bias, Tensor):
-        nn.init.zeros_(bias)
-    return module
+    return zero_bias(module)
 
 
 class PixelNorm(nn.Module):
