@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from ganvas.errors import DataError
+from ganvas.shelves.data.reading import archive as module
 from ganvas.shelves.data.reading.options import ImageOptions
-from ganvas.shelves.data.sets import zip as module
 from ganvas.shelves.data.sets.folder import Folder
 from ganvas.shelves.data.sets.zip import Zip
 

@@ -1,4 +1,4 @@
-"""Which members of a folder or archive are images, and what their labels are."""
+"""Which members of a folder or archive are data, and what their labels are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,21 @@ from numpy.typing import NDArray
 from ganvas.errors import DataError
 from ganvas.shelves.data.reading.store import checked_labels, numbered, require_two
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+
+@dataclass(frozen=True)
+class Kind:
+    """What is looked for: `word` for one of them, and the endings of their files, the usual one first."""
+
+    word: str
+    suffixes: tuple[str, ...]
+
+    @property
+    def endings(self) -> str:
+        """The endings as people list them."""
+        return f"{', '.join(self.suffixes[:-1])} or {self.suffixes[-1]}"
+
+
+IMAGES = Kind("image", (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"))
 LABEL_FILE = "dataset.json"
 SPLIT_NAMES = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev"})
 
@@ -28,7 +42,7 @@ LabelMode = Literal["auto", "none", "folders", "json"]
 
 @dataclass(frozen=True)
 class Listing:
-    """The images of a folder or archive in sorted order, with their labels."""
+    """The data of a folder or archive in sorted order, with their labels."""
 
     names: tuple[str, ...]
     labels: NDArray[np.int64] | None
@@ -65,6 +79,7 @@ def list_images(
     *,
     where: str,
     splits_key: str,
+    kind: Kind = IMAGES,
 ) -> Listing:
     """Sort out what was found.
 
@@ -73,23 +88,26 @@ def list_images(
     files, folders : paths below the root with `/` between steps. Folders matter where they are empty.
     read : the bytes of one of `files`; asked only for `dataset.json`.
     splits_key : the recipe key that chooses a sub-folder, for the hint where folders are splits.
+    kind : what is looked for.
 
     Raises
     ------
-    DataError : no or only one image, or labels that do not fit the images.
+    DataError : none or only one of them, or labels that do not fit them.
     """
     files, folders = list(files), {each for each in folders if not hidden(each)}
     visible = [name for name in files if not hidden(name)]
-    names = sorted(name for name in visible if PurePosixPath(name).suffix.lower() in SUFFIXES)
+    names = sorted(name for name in visible if PurePosixPath(name).suffix.lower() in kind.suffixes)
     if not names:
         seen = Counter(PurePosixPath(name).suffix.lower() or "no extension" for name in visible)
         what = ", ".join(f"{count} {suffix}" for suffix, count in seen.most_common(4))
         raise DataError(
-            f"no image found among {len(visible)} files ({what})" if visible else "it is empty: no image found",
+            f"no {kind.word} found among {len(visible)} files ({what})"
+            if visible
+            else f"it is empty: no {kind.word} found",
             where=where,
-            hint="images are .png, .jpg, .jpeg, .webp, .bmp, .tif or .tiff files",
+            hint=f"{kind.word}s are {kind.endings} files",
         )
-    require_two(len(names), where=where)
+    require_two(len(names), where=where, word=kind.word)
     for name in names:
         folders.update(str(parent) for parent in PurePosixPath(name).parents if str(parent) != ".")
     base = _base(names, folders)
@@ -97,7 +115,7 @@ def list_images(
     ignored = len(files) - len(names) - len(label_files)
     if labels in ("auto", "json"):
         for name in label_files:
-            if (values := _from_json(name, read(name), names, where)) is not None:
+            if (values := _from_json(name, read(name), names, where, kind.word)) is not None:
                 return Listing(tuple(names), values, numbered(values), ignored)
         if labels == "json":
             problem = f"{label_files[0]} holds no labels" if label_files else f"there is no {LABEL_FILE}"
@@ -106,7 +124,7 @@ def list_images(
             labels = "none"  # the file says that there are none
     if labels == "none":
         return Listing(tuple(names), None, (), ignored)
-    classes = _class_folders(names, folders, base, labels, where, splits_key)
+    classes = _class_folders(names, folders, base, labels, where, splits_key, kind.word)
     if not classes:
         return Listing(tuple(names), None, (), ignored)
     number = {name: each for each, name in enumerate(classes)}
@@ -126,7 +144,7 @@ def _base(names: Sequence[str], folders: set[str]) -> str:
 
 
 def _class_folders(
-    names: Sequence[str], folders: set[str], base: str, labels: LabelMode, where: str, splits_key: str
+    names: Sequence[str], folders: set[str], base: str, labels: LabelMode, where: str, splits_key: str, word: str
 ) -> tuple[str, ...]:
     """The sorted names of the class folders; none where images lie flat."""
     relative = [name[len(base) :] for name in names]
@@ -135,14 +153,14 @@ def _class_folders(
     if len(loose) == len(names):
         if labels == "folders":
             raise DataError(
-                "the images do not lie in class folders",
+                f"the {word}s do not lie in class folders",
                 where=where,
                 hint="put each class into its own folder, or set data.labels=none",
             )
         return ()
     if loose:
         raise DataError(
-            f"{len(loose)} images, such as {base + loose[0]}, lie beside {len(filled)} folders of images: "
+            f"{len(loose)} {word}s, such as {base + loose[0]}, lie beside {len(filled)} folders of {word}s: "
             "are the folders classes?",
             where=where,
             hint="move them into class folders, or set data.labels=none",
@@ -150,7 +168,7 @@ def _class_folders(
     below = {each[len(base) :].split("/", 1)[0] for each in folders if each.startswith(base) and each != base[:-1]}
     if empty := sorted(below - filled):
         raise DataError(
-            f"the class folder {base + empty[0]} has no images",
+            f"the class folder {base + empty[0]} has no {word}s",
             where=where,
             hint="remove it or fill it, or set data.labels=none",
         )
@@ -163,7 +181,7 @@ def _class_folders(
     return tuple(sorted(filled))
 
 
-def _from_json(name: str, data: bytes, names: Sequence[str], where: str) -> NDArray[np.int64] | None:
+def _from_json(name: str, data: bytes, names: Sequence[str], where: str, word: str) -> NDArray[np.int64] | None:
     """Labels from StyleGAN's `{"labels": [["00000/img0.png", 3], ...]}`, or None for `{"labels": null}`."""
     place = f"{where}/{name}"
     form = 'it must be {"labels": [["folder/image.png", 3], ...]} or {"labels": null}'
@@ -183,7 +201,7 @@ def _from_json(name: str, data: bytes, names: Sequence[str], where: str) -> NDAr
     prefix = name.removesuffix(LABEL_FILE)
     if missing := [each for each in names if each.removeprefix(prefix) not in by_name]:
         raise DataError(
-            f"{len(missing)} images have no label, such as {missing[0]}",
+            f"{len(missing)} {word}s have no label, such as {missing[0]}",
             where=place,
             hint="add them, or set data.labels=none",
         )

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from ganvas.errors import DataError
 from ganvas.shelves.data.reading import cache
-from ganvas.shelves.data.reading.listing import SUFFIXES, hidden, refuse_escape
+from ganvas.shelves.data.reading.listing import IMAGES, hidden, refuse_escape
 from ganvas.shelves.data.reading.remote import basename, is_url
 from ganvas.shelves.data.reading.store import checked_labels, digest_of
 
-IMAGES = frozenset(suffix.removeprefix(".") for suffix in SUFFIXES)
+ENDINGS = frozenset(suffix.removeprefix(".") for suffix in IMAGES.suffixes)
 LABELS = ("cls", "json")
 
 MAX_IMAGE = 256 << 20  # bytes of one member: far more than any image file, far less than a machine's memory
@@ -157,7 +157,7 @@ def samples(
         extension = parted[1]
         if extension in LABELS:
             beside[extension] = _content(tar, info, where, MAX_LABEL)
-        elif extension == image or (image is None and extension in IMAGES):
+        elif extension == image or (image is None and extension in ENDINGS):
             if here is not None:
                 raise DataError(
                     f"{here.name} and {info.name} are two images of one datum", where=where,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ class Prepared:
     class_names: tuple[str, ...]
     skipped: tuple[str, ...] = ()  # corrupt images, by name
     ignored: int = 0  # files that are no images
+    names: tuple[str, ...] | None = None  # the images' files; None where they are not in files
 
 
 class StoredImages(Dataset):
@@ -34,7 +36,7 @@ class StoredImages(Dataset):
 
     Attributes
     ----------
-    spec, fingerprint, class_names : see `types.Dataset`.
+    spec, fingerprint, class_names, flips : see `types.Dataset`.
     skipped : names of corrupt images that were left out.
     ignored : how many files beside the images were not looked at.
     """
@@ -52,7 +54,8 @@ class StoredImages(Dataset):
         self.ignored = prepared.ignored
         self._pixels = prepared.pixels
         self._labels = prepared.labels
-        self._flip = flip
+        self._names = prepared.names
+        self.flips = flip
 
     def __len__(self) -> int:
         return len(self._pixels)
@@ -65,12 +68,22 @@ class StoredImages(Dataset):
         import torch
 
         chosen = np.asarray(self._pixels[indices])
-        if self._flip:
+        if self.flips:
             mirrored = rng.random(len(chosen)) < 0.5
             chosen[mirrored] = chosen[mirrored][..., ::-1]
         data = torch.from_numpy(np.ascontiguousarray(chosen)).to(torch.float32).div_(127.5).sub_(1.0)
         label = None if self._labels is None else torch.from_numpy(self._labels[indices])
         return Batch.labelled(data, label, indices)
+
+    def names(self, indices: NDArray[np.int64]) -> Sequence[str] | None:
+        """The files of the images at `indices`, relative to the folder or archive; None where they are not in files."""
+        return None if self._names is None else [self._names[int(each)] for each in indices]
+
+    def unflipped(self) -> StoredImages:
+        """The same images, which stay in the same memory, without random flips."""
+        still = copy.copy(self)
+        still.flips = False
+        return still
 
 
 def subset(count: int, labels: NDArray[np.int64] | None, limit: int | None) -> NDArray[np.int64]:
@@ -124,16 +137,18 @@ def numbered(labels: NDArray[np.int64] | None) -> tuple[str, ...]:
     return () if labels is None or not len(labels) else tuple(str(each) for each in range(int(labels.max()) + 1))
 
 
-def require_two(count: int, *, where: str) -> None:
-    """Nothing can be learnt from a single image.
+def require_two(count: int, *, where: str, word: str = "image") -> None:
+    """Nothing can be learnt from a single datum, an image unless `word` says otherwise.
 
     Raises
     ------
     DataError
     """
     if count < 2:
-        found = "no image" if count == 0 else "only one image"
-        raise DataError(f"{found} found; at least 2 are needed", where=where, hint="add images or choose another place")
+        found = f"no {word}" if count == 0 else f"only one {word}"
+        raise DataError(
+            f"{found} found; at least 2 are needed", where=where, hint=f"add {word}s or choose another place"
+        )
 
 
 def digest_array(array: NDArray[Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +15,7 @@ from ganvas.shelves.data.reading.options import AS_THEY_ARE, ImageOptions
 from ganvas.shelves.data.reading.pixels import Corrupt, Picture, decode
 from ganvas.shelves.data.reading.prepare import OnCorrupt, Source, cores, prepare
 from ganvas.shelves.data.reading.store import StoredImages, digest_of, subset
+from ganvas.shelves.data.reading.tree import files_below, read_file
 from ganvas.types import DataSpec
 
 
@@ -57,16 +57,21 @@ class Folder(StoredImages):
             )
             hint = f"for this file, set data.use={use}" if use else "give the folder that holds the images"
             raise DataError("this is a file, not a folder", where=where, hint=hint)
-        files, folders = _walk(root, where)
+        files, folders = files_below(root, where)
         listing = list_images(
-            files, folders, lambda name: _read(root, name, where), labels, where=where, splits_key=f"data.path={path}/"
+            files,
+            folders,
+            lambda name: read_file(root, name, where),
+            labels,
+            where=where,
+            splits_key=f"data.path={path}/",
         )
         chosen = subset(len(listing.names), listing.labels, images.limit)
         names = [listing.names[each] for each in chosen]
         chosen_labels = None if listing.labels is None else listing.labels[chosen]
 
         def digest(name: str) -> tuple[str, int]:
-            data = _read(root, name, where)
+            data = read_file(root, name, where)
             return hashlib.sha256(data).hexdigest(), len(data)
 
         with ThreadPoolExecutor(cores()) as pool:
@@ -87,46 +92,14 @@ class Folder(StoredImages):
         source = Source(where, names, picture, chosen_labels, listing.class_names, listing.ignored)
         prepared = prepare(facts, images, lambda: source, weight=sum(size for _, size in digests), corrupt=corrupt)
         fingerprint = digest_of({**facts, **dataclasses.asdict(images), "corrupt": corrupt})
+        self._root, self._where = root, where
         super().__init__(prepared, fingerprint, flip=images.flip)
+
+    def beside(self, name: str) -> bytes | None:
+        """The content of a file of this folder."""
+        return read_file(self._root, name, self._where) if (self._root / name).is_file() else None
 
     @classmethod
     def preview(cls, *, labels: LabelMode = "auto", images: ImageOptions = AS_THEY_ARE, **_: object) -> DataSpec:
         """What these keys promise without a look at any file; two classes stand for an unknown number."""
         return image_spec(images.promised(3, 32, 32), num_classes=0 if labels == "none" else 2)
-
-
-def _walk(root: Path, where: str) -> tuple[list[str], list[str]]:
-    """Files and folders below `root`, as relative paths with `/`. Links are followed, circles are not."""
-    files: list[str] = []
-    folders: list[str] = []
-
-    def visit(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> None:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                name = prefix + entry.name
-                if entry.is_dir():
-                    status = entry.stat()
-                    if (status.st_dev, status.st_ino) in above:
-                        continue
-                    folders.append(name)
-                    visit(Path(entry.path), name + "/", (*above, (status.st_dev, status.st_ino)))
-                elif entry.is_file():
-                    files.append(name)
-
-    try:
-        status = root.stat()
-        visit(root, "", ((status.st_dev, status.st_ino),))
-    except OSError as error:
-        raise DataError(
-            f"it cannot be listed: {error.strerror}", where=error.filename or where, hint="check its permissions"
-        ) from None
-    return files, folders
-
-
-def _read(root: Path, name: str, where: str) -> bytes:
-    try:
-        return (root / name).read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"it cannot be read: {error.strerror}", where=f"{where}/{name}", hint="check its permissions"
-        ) from None
