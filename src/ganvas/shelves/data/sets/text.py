@@ -1,0 +1,163 @@
+"""Windows of text files, for models of tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from annotated_types import Ge, Gt, Lt
+from numpy.typing import NDArray
+
+from ganvas.errors import BadValue, DataError
+from ganvas.files.texts import read_text
+from ganvas.parts import data_spec, dataset
+from ganvas.shelves.data.reading.store import digest_of
+from ganvas.types import Batch, Dataset, DataSpec, label_of
+
+_ENGLISH = ("\n", *map(chr, range(ord(" "), ord("~") + 1)))  # printable ASCII
+
+
+@dataset("text")
+class Text(Dataset):
+    """Windows of a text file, or of all `.txt` files of a folder; each character is a token.
+
+    Data are (N, length) int64. Window i of a file begins `i * stride` characters after its start, so that a stride
+    below the length makes windows overlap; what is left at a file's end is not seen. Folders in the folder are classes.
+
+    Parameters
+    ----------
+    path : a UTF-8 file, or a folder of them.
+    length : characters of a window.
+    stride : characters from one window's start to the next; None: windows lie one beside the other.
+    split : the first part of each file to train on, its end to test with, or all of it.
+    test_share : how much of each file is its end.
+    vocabulary : the characters that there are; None: those of the files, sorted, whatever the split.
+
+    Attributes
+    ----------
+    ignored : how many files are shorter than a window.
+
+    Raises
+    ------
+    DataError : no such file, no text long enough, a file that is not UTF-8, or a character outside of the vocabulary,
+        with its line.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: Path,
+        length: Annotated[int, Gt(0)] = 256,
+        stride: Annotated[int, Gt(0)] | None = None,
+        split: Literal["train", "test", "all"] = "train",
+        test_share: Annotated[float, Ge(0), Lt(1)] = 0.1,
+        vocabulary: tuple[str, ...] | None = None,
+    ) -> None:
+        place = Path(path).expanduser()
+        files = text_files(place, str(path))
+        texts = [read_text(file) for file in files]
+        entries = known(vocabulary, texts, str(path))
+        numbers = {character: number for number, character in enumerate(entries)}
+        folders = [file.parent for file in files]
+        self.class_names = () if {place, place.parent} & {*folders} else tuple(sorted({each.name for each in folders}))
+        self.stride = stride or length
+        pieces, starts, labels = [], [], []
+        self.ignored, offset = 0, 0
+        for file, text in zip(files, texts, strict=True):
+            tokens = numbered(text, numbers, file)
+            tokens = tokens[part_of(len(tokens), split, test_share)]
+            begin = np.arange(0, len(tokens) - length + 1, self.stride, dtype=np.int64)
+            self.ignored += not len(begin)
+            pieces.append(tokens)
+            starts.append(begin + offset)
+            offset += len(tokens)
+            label = self.class_names.index(file.parent.name) if self.class_names else 0
+            labels.append(np.full(len(begin), label, dtype=np.int64))
+        self.tokens = np.concatenate(pieces)  # of all files, one after the other
+        self.starts = np.concatenate(starts)
+        self.labels = np.concatenate(labels) if self.class_names else None
+        if not len(self.starts):
+            raise DataError(
+                f"no text is as long as a window of {length} characters in split {split!r}", where=str(path),
+                hint="make data.length smaller, or choose another data.split",
+            )  # fmt: skip
+        self.spec = data_spec({"use": "text", "vocabulary": entries}, (length,), label_of(len(self.class_names)))
+        self.fingerprint = digest_of(
+            {
+                "texts": texts, "classes": [each.name for each in folders] if self.class_names else [],
+                "length": length, "stride": self.stride, "split": [split, test_share], "vocabulary": entries,
+            }
+        )  # fmt: skip
+
+    @classmethod
+    def preview(cls, *, length: int = 256, vocabulary: tuple[str, ...] | None = None, **_: object) -> DataSpec:
+        """What these keys promise without a look at any file: the characters of plain English where none are given."""
+        return data_spec({"use": "text", "vocabulary": list(vocabulary or _ENGLISH)}, (length,))
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def batch(self, indices: NDArray[np.int64], rng: np.random.Generator) -> Batch:
+        """The windows (n, length) at `indices`."""
+        rows = self.tokens[self.starts[indices][:, None] + np.arange(self.spec.shape[0])]
+        label = None if self.labels is None else torch.from_numpy(self.labels[indices])
+        return Batch.labelled(torch.from_numpy(rows), label, indices)
+
+
+def text_files(path: Path, where: str) -> list[Path]:
+    """The file itself, or the `.txt` files of a folder and of the folders in it, in the order of their names.
+
+    Raises
+    ------
+    DataError : there is none.
+    """
+    if not path.exists():
+        raise DataError("there is no such file or folder", where=where, hint="check the path")
+    if path.is_file():
+        return [path]
+    found = sorted(file for pattern in ("*.txt", "*/*.txt") for file in path.glob(pattern) if file.is_file())
+    if not found:
+        raise DataError("no .txt file lies in this folder", where=where, hint="give a text file, or a folder of them")
+    return found
+
+
+def known(vocabulary: tuple[str, ...] | None, texts: list[str], where: str) -> list[str]:
+    """The characters that there are.
+
+    Raises
+    ------
+    BadValue : an entry of the vocabulary is no single character.
+    DataError : the files hold none.
+    """
+    long = [entry for entry in vocabulary or () if len(entry) != 1]
+    if long:
+        raise BadValue(f"{long[0]!r} is no single character", key="vocabulary", hint="give one character an entry")
+    found = list(vocabulary) if vocabulary else sorted(set().union(*texts))
+    if not found:
+        raise DataError("there is no text in it", where=where, hint="give a file with text")
+    return found
+
+
+def numbered(text: str, numbers: dict[str, int], file: Path) -> NDArray[np.int64]:
+    """The tokens (L,) of a text.
+
+    Raises
+    ------
+    DataError : a character that the vocabulary has not, with its line.
+    """
+    foreign = set(text) - numbers.keys()
+    if foreign:
+        first = min(text.index(each) for each in foreign)
+        raise DataError(
+            f"the vocabulary has no {text[first]!r} (U+{ord(text[first]):04X})",
+            where=f"{file}:{text.count(chr(10), 0, first) + 1}", hint="data.vocabulary=~ takes those of the files",
+        )  # fmt: skip
+    return np.fromiter((numbers[each] for each in text), dtype=np.int64, count=len(text))
+
+
+def part_of(length: int, split: str, test_share: float) -> slice:
+    """Which part of so many characters a split is."""
+    cut = length - round(length * test_share)
+    return {"train": slice(cut), "test": slice(cut, None), "all": slice(None)}[split]

@@ -1,0 +1,1 @@
+"""Networks over text and other sequences of tokens."""
