@@ -5,7 +5,8 @@
 Each victim is a process of the real command line that gets SIGKILL after a random time, counted from the moment its run
 folder appears and uniform over the time that the whole run takes. It saves every second step, so that many kills hit a
 file being written. Then `--resume` goes on to the end, and the weights, averages, optimizer and task state, the model
-file, `log.jsonl` and `scores.jsonl` are compared with the reference. Leaves with 1 if anything differs.
+file, `log.jsonl`, `scores.jsonl`, the pictures and the mark of the best checkpoint are compared with the reference.
+Leaves with 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganvas.engine.checkpoint import Checkpoints
+from ganvas.engine.checkpoint import BEST, Checkpoints
 from ganvas.files.files import read_rows, read_tensors
 
 STEPS = 24
@@ -108,7 +109,8 @@ def contents(run: Path) -> dict[str, Any]:
     for file in sorted(run.glob("*.safetensors")):
         tensors, metadata = read_tensors(file)
         found |= {f"{file.stem}/{name}": value for name, value in (tensors | metadata).items()}
-    found |= {name: (run / name).read_bytes() for name in ("log.jsonl", "scores.jsonl") if (run / name).is_file()}
+    files = [run / "log.jsonl", run / "scores.jsonl", run / "checkpoints" / BEST, *sorted(run.glob("samples/*"))]
+    found |= {str(file.relative_to(run)): file.read_bytes() for file in files if file.is_file()}
     found["checkpoints"] = checkpoints.steps()
     found["leftovers"] = leftovers(run)
     return found

@@ -12,6 +12,8 @@ import hypothesis
 import pytest
 import torch
 
+from ganvas import parts
+
 # The same examples in every run, and none that fails for being slow.
 hypothesis.settings.register_profile("ganvas", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("ganvas")
@@ -29,6 +31,13 @@ def one_thread() -> None:
 def same_start() -> None:
     """Every test begins with the same seed, whatever ran before it in its process."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def no_part_stays() -> Iterator[None]:
+    """A part that a test brings with `--parts` or `add_file` is off the shelves again for the next one."""
+    yield
+    parts.drop_added()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from small_networks import Line
 
 from ganvas.engine.courses import Courses, knobs_of
 from ganvas.engine.ema import Averages
@@ -20,15 +20,14 @@ from ganvas.engine.optim import Optim
 from ganvas.engine.trainer import Hooks, Trainer
 from ganvas.parts import Entry, image_spec
 from ganvas.recipe.schema import Ema, Train
-from ganvas.types import Batch, Update
+from ganvas.types import Batch, Dataset, Network, Role, Task, Update
 
 
-class Points:
+class Points(Dataset):
     """A data set of `n` points (2, 1, 3) that are functions of their index."""
 
     spec = image_spec((2, 1, 3))
     fingerprint = "points"
-    class_names = ()
 
     def __init__(self, n: int) -> None:
         self.data = torch.randn(n, 2, 1, 3, generator=torch.Generator().manual_seed(7))
@@ -41,14 +40,14 @@ class Points:
 
 
 @dataclass
-class Listed:
+class Listed(Task):
     """A task that is just its updates, with a state that a test may set."""
 
     steps: list[Update]
     remembered: dict[str, Any]
-    roles = ("net",)
-    averaged = ("net",)
-    sampler = "plain"
+    roles: ClassVar[Mapping[str, Role]] = {"net": Role((Network,))}
+    averaged: ClassVar[tuple[str, ...]] = ("net",)
+    sampler: ClassVar[str] = "plain"
 
     def updates(self) -> Iterable[Update]:
         return self.steps
@@ -60,7 +59,7 @@ class Listed:
         self.remembered = state
 
 
-def regression(net: nn.Module) -> Callable[[Batch, int], dict[str, torch.Tensor]]:
+def regression(net: Network) -> Callable[[Batch, int], dict[str, torch.Tensor]]:
     """Mean squared output: a loss whose gradient over a batch is the mean of those over its data."""
 
     def losses(batch: Batch, step: int) -> dict[str, torch.Tensor]:
@@ -77,7 +76,7 @@ def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
     def make(
         updates: list[Update] | None = None,
         *,
-        nets: Mapping[str, nn.Module] | None = None,
+        nets: Mapping[str, Network] | None = None,
         optim: Mapping[str, Any] | None = None,
         frozen: Mapping[str, tuple[str, ...]] | None = None,
         ema: Ema | None = None,
@@ -88,7 +87,7 @@ def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
         **settings: Any,
     ) -> Trainer:
         torch.manual_seed(0)
-        nets = nets or {"net": nn.Linear(6, 2)}
+        nets = nets or {"net": Line(6, 2)}
         updates = updates or [Update(("net",), regression(nets["net"]))]
         train = Train(**{"steps": 4, "batch": 8, "log_every": 1, "checkpoint_every": 2, **settings})
         node = {"use": "adam", "lr": 0.1, "schedule": {"use": "constant"}, **(optim or {})}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ganvas import cli, parts
+from ganvas import cli
 from ganvas.engine.checkpoint import Checkpoints
 from ganvas.engine.trainer import Hooks, Trainer
 from ganvas.errors import DivergenceError
@@ -17,9 +17,10 @@ from ganvas.types import Batch, Update
 POISON = '''
 import torch
 from ganvas.parts import regularizer
+from ganvas.types import Regularizer
 
 @regularizer("poison")
-class Poison:
+class Poison(Regularizer):
     """Not a number from step 4 on."""
     side = "discriminator"
     def __call__(self, turn):
@@ -28,11 +29,9 @@ class Poison:
 
 
 @pytest.fixture
-def poison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def poison(tmp_path: Path) -> Path:
     file = tmp_path / "poison.py"
     file.write_text(POISON, encoding="utf-8")
-    index = parts.index._index()
-    monkeypatch.setitem(index, "regularizer", dict(index["regularizer"]))  # the shelf is as it was after the test
     return file
 
 
@@ -75,14 +74,17 @@ def test_weights_that_are_no_numbers_are_neither_saved_nor_drawn_nor_scored(
     def losses(batch: Batch, step: int) -> dict[str, torch.Tensor]:
         return {"fine": trainer.nets["net"](batch.data.flatten(1)).sum()}
 
-    def spoil() -> None:
+    def spoil(batch: Batch) -> None:
         if trainer.step == 3:  # the loss of this step was finite, its outcome is not
             with torch.no_grad():
                 trainer.nets["net"].weight[0, 0] = float("nan")
 
     seen: list[int] = []
-    hooks = Hooks(picture=lambda step, state: seen.append(step), saved=lambda step, state, best: seen.append(step))
-    trainer = make_trainer([Update(("net",), losses, after=spoil)], hooks=hooks, steps=4)
+    hooks = Hooks(
+        picture=lambda step, state: seen.append(step), score=lambda step, state: seen.append(step),
+        saved=lambda step, state, best: seen.append(step),
+    )  # fmt: skip
+    trainer = make_trainer([Update(("net",), losses, after=spoil)], hooks=hooks, steps=4, score_every=2)
     with pytest.raises(DivergenceError, match=r"the weight weight of the net is not finite at step 4.*step-0000002"):
         trainer.run()
     assert trainer.checkpoints.steps() == [2]

@@ -8,17 +8,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganvas.engine.feed import Feed, micro_batches
+from ganvas.engine.feed import Feed
 from ganvas.parts import image_spec
-from ganvas.types import Batch
+from ganvas.types import Batch, Condition, Dataset
 
 
-class Indices:
+class Indices(Dataset):
     """A data set whose datum i is i, and which shows what its random numbers were."""
 
     spec = image_spec((1,))
     fingerprint = "indices"
-    class_names = ()
 
     def __init__(self, n: int) -> None:
         self.n = n
@@ -27,9 +26,8 @@ class Indices:
         return self.n
 
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> Batch:
-        return Batch(
-            torch.from_numpy(indices).float().unsqueeze(1), torch.full((len(indices),), int(rng.integers(1 << 30)))
-        )
+        drawn = torch.full((len(indices),), int(rng.integers(1 << 30)))
+        return Batch.labelled(torch.from_numpy(indices).float().unsqueeze(1), drawn)
 
 
 def feed_of(n: int, batch: int, seed: int = 0) -> Feed:
@@ -69,13 +67,18 @@ def test_order_depends_on_seed_and_epoch() -> None:
 
 @pytest.mark.parametrize(("size", "pieces"), [(8, 1), (8, 2), (7, 3), (3, 5)])
 def test_micro_batches_are_the_batch_cut_evenly(size: int, pieces: int) -> None:
-    batch = Batch(torch.arange(size).float().unsqueeze(1), torch.arange(size))
-    cut = micro_batches(batch, pieces)
+    """Every field is cut alike, also conditions that no code knows by name."""
+    given = Condition(label=torch.arange(size), low=torch.randn(size, 2, 2))
+    batch = Batch(torch.arange(size).float().unsqueeze(1), given, torch.arange(size) + 100)
+    cut = batch.split(pieces)
     assert len(cut) == min(size, pieces)
     assert max(map(len, cut)) - min(map(len, cut)) <= 1
     assert torch.equal(torch.cat([each.data for each in cut]), batch.data)
     assert torch.equal(torch.cat([each.label for each in cut]), batch.label)
-    assert all(each.label is None for each in micro_batches(Batch(batch.data), pieces))
+    assert torch.equal(torch.cat([each.condition["low"] for each in cut]), given["low"])
+    assert torch.equal(torch.cat([each.index for each in cut]), batch.index)
+    bare = Batch(batch.data).split(pieces)
+    assert all(each.label is None and each.index is None and not each.condition for each in bare)
 
 
 def test_random_flips_and_crops_differ_from_batch_to_batch() -> None:

@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from small_networks import Chain
 from torch import nn
 
 from ganvas.engine.checkpoint import STATE, Checkpoints
@@ -142,7 +143,7 @@ def test_state_that_a_task_remembers_comes_back(make_trainer: Make) -> None:
 
 def test_moments_lie_in_memory_as_their_weights_do(make_trainer: Make) -> None:
     def make() -> Trainer:
-        net = nn.Sequential(nn.Unflatten(1, (2, 1, 3)), nn.Conv2d(2, 4, (1, 2)), nn.Flatten()).to(
+        net = Chain(nn.Unflatten(1, (2, 1, 3)), nn.Conv2d(2, 4, (1, 2)), nn.Flatten()).to(
             memory_format=torch.channels_last
         )
         return make_trainer(

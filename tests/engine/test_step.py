@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from small_networks import Line
 
 from ganvas import parts
 from ganvas.engine.build import Plan, build_trainer
@@ -20,13 +20,13 @@ from ganvas.files.files import read_rows, read_tensors
 from ganvas.parts import image_spec
 from ganvas.recipe.recipe import Recipe
 from ganvas.training.train import train
-from ganvas.types import Batch, Update
+from ganvas.types import Batch, Facts, Update
 
 Watch = Callable[..., list[list[torch.Tensor]]]
 Make = Callable[..., Trainer]
 
 
-def mean_square(net: nn.Module) -> Callable[[Batch, int], dict[str, torch.Tensor]]:
+def mean_square(net: Line) -> Callable[[Batch, int], dict[str, torch.Tensor]]:
     return lambda batch, step: {"square": net(batch.data.flatten(1).to(net.weight.dtype)).square().sum(1).mean()}
 
 
@@ -35,7 +35,7 @@ def mean_square(net: nn.Module) -> Callable[[Batch, int], dict[str, torch.Tensor
 
 @pytest.mark.parametrize("pieces", [2, 3, 8])
 def test_accumulated_gradient_is_that_of_the_whole_batch(make_trainer: Make, gradients: Watch, pieces: int) -> None:
-    net = nn.Linear(6, 2).double()
+    net = Line(6, 2).double()
     seen = []
     for accumulate in (1, pieces):
         trainer = make_trainer(nets={"net": copy.deepcopy(net)}, accumulate=accumulate)
@@ -51,7 +51,7 @@ def test_accumulation_reports_the_loss_of_the_whole_batch(make_trainer: Make) ->
 
 
 def test_lazy_term_runs_each_kth_step_with_k_times_the_gradient(make_trainer: Make, gradients: Watch) -> None:
-    net = nn.Linear(6, 2).double()
+    net = Line(6, 2).double()
     lazy = make_trainer([Update(("net",), mean_square(net), every=4)], nets={"net": net}, steps=9)
     seen = gradients(lazy)
     before = copy.deepcopy(net)
@@ -66,7 +66,7 @@ def test_lazy_term_runs_each_kth_step_with_k_times_the_gradient(make_trainer: Ma
 
 
 def test_repeat_is_so_many_optimizer_steps_on_different_data(make_trainer: Make, gradients: Watch) -> None:
-    net = nn.Linear(6, 2)
+    net = Line(6, 2)
     trainer = make_trainer([Update(("net",), mean_square(net), repeat=3)], nets={"net": net})
     seen = gradients(trainer)
     trainer.take_step()
@@ -75,7 +75,7 @@ def test_repeat_is_so_many_optimizer_steps_on_different_data(make_trainer: Make,
 
 
 def test_losses_of_an_update_are_summed(make_trainer: Make, gradients: Watch) -> None:
-    net = nn.Linear(6, 2).double()
+    net = Line(6, 2).double()
 
     def two(batch: Batch, step: int) -> dict[str, torch.Tensor]:
         return {"weight": net.weight.sum(), "bias": 3 * net.bias.sum()}
@@ -88,7 +88,7 @@ def test_losses_of_an_update_are_summed(make_trainer: Make, gradients: Watch) ->
 
 
 def test_only_the_networks_of_an_update_learn(make_trainer: Make) -> None:
-    nets = {"net": nn.Linear(6, 6), "other": nn.Linear(6, 2)}
+    nets = {"net": Line(6, 6), "other": Line(6, 2)}
     before = copy.deepcopy(nets)
 
     def both(batch: Batch, step: int) -> dict[str, torch.Tensor]:
@@ -101,7 +101,7 @@ def test_only_the_networks_of_an_update_learn(make_trainer: Make) -> None:
 
 
 def test_clip_norm_bounds_the_norm_of_each_role(make_trainer: Make, gradients: Watch) -> None:
-    nets = {"net": nn.Linear(6, 2), "other": nn.Linear(6, 2)}
+    nets = {"net": Line(6, 2), "other": Line(6, 2)}
     updates = [Update((role,), mean_square(net)) for role, net in nets.items()]
     trainer = make_trainer(updates, nets=nets, optim={"clip_norm": 1e-3})
     seen = {role: gradients(trainer, role) for role in nets}
@@ -121,7 +121,7 @@ def test_clip_norm_leaves_small_gradients_alone(make_trainer: Make, gradients: W
 
 
 def test_roles_have_their_own_rates_on_one_course() -> None:
-    nets = {"generator": nn.Linear(2, 2), "discriminator": nn.Linear(2, 2)}
+    nets = {"generator": Line(2, 2), "discriminator": Line(2, 2)}
     node = {
         "use": "adam", "lr": 0.1, "roles": {"discriminator": {"lr": 0.4}},
         "schedule": {"use": "linear", "warmup_steps": 0, "start": 0.0, "final": 0.0},
@@ -183,8 +183,8 @@ def test_penalties_are_float32_whatever_the_precision(every: int) -> None:
         "use": "adversarial", "objective": {"use": "hinge"},
         "regularizers": {"r1": {"use": "r1", "weight": 10.0, "every": every}},
     }  # fmt: skip
-    task = parts.build("task", node, nets, spec)
-    batch = Batch(torch.rand(8, 1, 8, 8) * 2 - 1, torch.arange(8))
+    task = parts.build("task", node, nets, Facts(spec))
+    batch = Batch.labelled(torch.rand(8, 1, 8, 8) * 2 - 1, torch.arange(8))
     found = {}
     for precision in ("fp32", "bf16"):
         losses: dict[str, torch.Tensor] = {}
