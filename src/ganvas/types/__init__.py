@@ -31,6 +31,7 @@ from ganvas.types.evidence import (
 from ganvas.types.models import Sampler, Subject, Synthesizer
 from ganvas.types.named import Adjustable, Knob, Named
 from ganvas.types.networks import (
+    Autoencoder,
     CodeShape,
     Denoiser,
     Encoder,
@@ -78,6 +79,7 @@ __all__ = [
     "Adjustable",
     "Analysis",
     "Augment",
+    "Autoencoder",
     "Batch",
     "Chart",
     "CodeShape",

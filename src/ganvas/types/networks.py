@@ -304,14 +304,35 @@ class Denoiser(Maker):
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What a tokenizer makes of data: `data` (N, ...) again, their `tokens` (N, L), and its own weighted `losses`."""
+    """What an autoencoder makes of data: `data` (N, ...) again, and its own weighted `losses`, scalars by name.
+
+    A tokenizer also gives the `tokens` (N, *token_shape) that it made them of.
+    """
 
     data: Tensor
-    tokens: Tensor
+    tokens: Tensor | None = None
     losses: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-class Tokenizer(Network):
+class Autoencoder(Network):
+    """A network whose call gives data back: `forward(data, …)` -> Reconstruction."""
+
+    if TYPE_CHECKING:
+
+        def __call__(self, data: Tensor, *args: Any, **condition: Any) -> Reconstruction: ...
+
+    @property
+    def last_weight(self) -> nn.Parameter | None:
+        """The weight of the layer that its data come out of, at which losses can be balanced; None: there is none."""
+        return None
+
+    def faults(self, output: Any, spec: DataSpec, n: int) -> list[str]:
+        if not isinstance(output, Reconstruction):
+            return [f"its answer is a {type(output).__name__}, and should be a Reconstruction"]
+        return _misfit("its data", output.data, (n, *spec.shape))
+
+
+class Tokenizer(Autoencoder):
     """Data to tokens (N, *token_shape), int64 in [0, vocabulary), and back. A call reconstructs the data.
 
     Attributes
@@ -323,10 +344,6 @@ class Tokenizer(Network):
     vocabulary: int
     token_shape: tuple[int, ...]
 
-    if TYPE_CHECKING:
-
-        def __call__(self, data: Tensor, *args: Any, **condition: Any) -> Reconstruction: ...
-
     @abstractmethod
     def encode(self, data: Tensor) -> Tensor:
         """Data (N, ...) -> tokens (N, *token_shape)."""
@@ -336,11 +353,10 @@ class Tokenizer(Network):
         """Tokens (N, *token_shape) -> data (N, ...)."""
 
     def faults(self, output: Any, spec: DataSpec, n: int) -> list[str]:
-        if not isinstance(output, Reconstruction):
-            return [f"its answer is a {type(output).__name__}, and should be a Reconstruction"]
-        return _misfit("its data", output.data, (n, *spec.shape)) + _misfit(
-            "its tokens", output.tokens, (n, *self.token_shape)
-        )
+        found = super().faults(output, spec, n)
+        if isinstance(output, Reconstruction):
+            found += _misfit("its tokens", output.tokens, (n, *self.token_shape))
+        return found
 
 
 class TokenModel(Maker):

@@ -1,0 +1,1 @@
+"""Tokenizers, which turn data into tokens and back, and networks over tokens."""
