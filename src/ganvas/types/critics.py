@@ -99,13 +99,18 @@ class OwnHead(CriticHead):
 class Critic(Network):
     """A network that scores data. `head` is its conditioning part; without one its logits are its own."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.head: CriticHead = OwnHead()
-
     if TYPE_CHECKING:
+        head: CriticHead
 
         def __call__(self, data: Tensor, *args: Any, **condition: Any) -> Scores: ...
+    else:
+
+        @property
+        def head(self):
+            # Not made in __init__: a module that is replaced keeps its place among its neighbours, and with it the
+            # order of parameters that optimizers count by.
+            own = self._modules.get("head")
+            return _OWN if own is None else own
 
     def faults(self, output: Any, spec: DataSpec, n: int) -> list[str]:
         if not isinstance(output, Scores):
@@ -118,3 +123,6 @@ class Critic(Network):
         if output.pieces is not None and (output.pieces.dim() != 2 or len(output.pieces) != n):
             found.append(f"its pieces are {tuple(output.pieces.shape)}, and should be ({n}, P)")
         return found
+
+
+_OWN = OwnHead()
