@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +18,11 @@ from torch import Tensor
 from ganvas import parts
 from ganvas.engine.build import (
     Plan,
+    build_task,
     build_trainer,
     check_conditions,
     check_passes,
+    facts_of,
     fill,
     frozen_names,
     load_weights,
@@ -95,14 +98,32 @@ def check_stage(stage: Stage, say: Callable[[str], None], *, data: bool) -> dict
             frozen_names(entry.part, entry.extra, role)
             if entry.extra.from_ and not stage.before:
                 load_weights(entry.part, Path(entry.extra.from_), entry.extra.net or role, role)
+        let_task_look(resolved, real, dataset)
         try:
             walk(recipe, made_tiny(resolved), dataset, resolved["train"])
-        except GanvasError:
-            raise
-        except Exception:
+        except Exception as error:
+            if isinstance(error, GanvasError) and not isinstance(error, BadValue):
+                raise
             # Sizes that were shrunk may not agree where the recipe's own do: they alone condemn it.
             walk(recipe, made_short(resolved), dataset, resolved["train"])
     return real
+
+
+def let_task_look(resolved: Mapping[str, Any], nets: Mapping[str, Network], dataset: Dataset) -> None:
+    """Build the task around networks of their real sizes, which have no values.
+
+    Raises
+    ------
+    GanvasError : the task refuses them, as those do that do not agree on a size.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the walk gives the same ones
+            build_task(resolved, nets, facts_of(dataset))
+    except GanvasError:
+        raise
+    except Exception:  # it reads values, which only the walk has
+        return
 
 
 class Few(Dataset):
