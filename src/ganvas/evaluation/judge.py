@@ -53,7 +53,7 @@ class Judge:
 
     Raises
     ------
-    BadValue : a metric reads class logits and its extractor has none.
+    BadValue : a metric reads class logits and its extractor has none, or an extractor takes data of other modalities.
     """
 
     def __init__(
@@ -86,7 +86,14 @@ class Judge:
     def _extractor(self, node: Mapping[str, Any]) -> str:
         key = json.dumps(node, sort_keys=True, default=str)
         if key not in self.extractors:
-            self.extractors[key] = parts.build("extractor", node)
+            extractor: Extractor = parts.build("extractor", node)
+            if not isinstance(self.reference, Moments):
+                try:
+                    extractor = evidence.suited(extractor, self.reference.spec.modality)
+                except BadValue as error:
+                    error.where = error.where or f"protocol {self.protocol['name']}"
+                    raise
+            self.extractors[key] = extractor
         return key
 
     # ------------------------------------------------------------------ the two or three sets
@@ -163,11 +170,41 @@ class Judge:
                 )
             return model.conditions(n, seed=0)
         if others:
+            self.check_conditions(model, self.reference)
             return evidence.conditions_of(model, self.reference)
         if not model.num_classes or self.protocol["labels"] == "uniform":
             return model.conditions(n, seed=0)
         label = next((each.label for each in self.real.values()), None)  # no extractor: nothing is measured
         return model.conditions(n, seed=0) if label is None else Condition(label=label).repeat_to(n)
+
+    def check_conditions(self, model: Model, reference: Dataset) -> None:
+        """Refuse a reference whose data do not come with what the model makes its data of.
+
+        Raises
+        ------
+        DataError : says what is missing, or unlike.
+        """
+        for name in model.reads:
+            there = reference.spec.condition(name) if name in ("data", *reference.spec.conditions) else None
+            wanted = model.spec.condition(name)
+            if there is None or (there.shape, there.categories) != (wanted.shape, wanted.categories):
+                have = (
+                    f"its own is {there.shape}" if there else f"it has {', '.join(reference.spec.conditions) or 'none'}"
+                )
+                raise DataError(
+                    f"the model makes its data of a condition {name!r} {wanted.shape}, which the reference does not"
+                    f" have: {have}",
+                    where=f"protocol {self.protocol['name']}",
+                    hint="give the protocol a `reference` that is made like the recipe's `data`, or none to take these",
+                )  # fmt: skip
+
+    def are_pairs(self, model: Model | None) -> bool:
+        """Whether the i-th fake datum may belong to the i-th real one: always, unless a model made it of no such thing.
+
+        What a model makes of the reference's own conditions, as of a small image, has the reference for its right
+        answer; a class has no one answer.
+        """
+        return model is None or any(name != "label" for name in model.reads)
 
     def seen(self, name: str, real: EvidenceSet, fake: EvidenceSet, model: Model | None, seed: int) -> Evidence:
         """The evidence as one metric sees it."""
@@ -181,7 +218,7 @@ class Judge:
         alarms: dict[str, str] = {}
         for name, entry in self.entries.items():
             seen = self.seen(name, real[entry.extractor], fake[entry.extractor], model, seed)
-            lacking = _lacking(entry.metric, seen)
+            lacking = _lacking(entry.metric, seen, pairs=self.are_pairs(model))
             if lacking:
                 notes[name] = [f"{name} is left out: {lacking}"]
                 continue
@@ -210,12 +247,18 @@ class Judge:
                 if "model" in entry.metric.needs or not any(_of_side(entry.metric.needs, side) for side in divided):
                     continue
                 key = entry.extractor
-                real = _taken(self.real[key], own_fake) if "pairs" in entry.metric.needs else real_half[key]
-                seen = self.seen(name, real, fake_half[key], model, 0)
+                real_part, fake_part = real_half[key], fake_half[key]
+                if "pairs" in entry.metric.needs:  # the same half of both
+                    rows = own_fake if of_fake else own_real
+                    if rows is None or evidence.size(self.real[key]) != evidence.size(fake[key]):
+                        continue
+                    real_part, fake_part = _taken(self.real[key], rows), _taken(fake[key], rows)
+                seen = self.seen(name, real_part, fake_part, model, 0)
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # of small sets: the whole sets were warned of already
                     with contextlib.suppress(GanvasError):  # a half is too small for it
-                        for own, value in ({} if _lacking(entry.metric, seen) else entry.metric(seen)).items():
+                        lacking = _lacking(entry.metric, seen, pairs=self.are_pairs(model))
+                        for own, value in ({} if lacking else entry.metric(seen)).items():
                             tries.setdefault(entry.names[own], []).append(value)
         return {name: stdev(values) for name, values in tries.items() if len(values) == repeats > 1}
 
@@ -261,11 +304,11 @@ def _of_side(needs: frozenset[str], side: str) -> set[str]:
     return own | (plain if side in ("real", "fake") else set())
 
 
-def _lacking(metric: Metric, seen: Evidence) -> str:
+def _lacking(metric: Metric, seen: Evidence, *, pairs: bool) -> str:
     """Why a metric cannot look at this evidence; empty where it can."""
     if "model" in metric.needs and seen.model is None:
         return "it measures a model, not images"
-    if "pairs" in metric.needs and (seen.model is not None or evidence.size(seen.real) != evidence.size(seen.fake)):
+    if "pairs" in metric.needs and not (pairs and evidence.size(seen.real) == evidence.size(seen.fake)):
         return "it compares each image with its own original, and these are no pairs"
     if any(need.startswith("training:") for need in metric.needs) and seen.training is None:
         return "the training data are not at hand"
@@ -330,12 +373,19 @@ def judge_for(
 
 
 def unflipped(node: Mapping[str, Any]) -> Dataset:
-    """A data set as it is scored: without random flips."""
+    """A data set as it is scored: without random flips, also in the sets that it is made of."""
+    dataset: Dataset = parts.build("dataset", _without_flips(node))
+    return dataset
+
+
+def _without_flips(node: Mapping[str, Any]) -> dict[str, Any]:
     own = copy.deepcopy(dict(node))
     if "flip" in own:
         own["flip"] = False
-    dataset: Dataset = parts.build("dataset", own)
-    return dataset
+    for key, each in parts.find("dataset", own["use"]).fields().items():
+        if each.marker == parts.Slot("dataset") and own.get(key):
+            own[key] = _without_flips(own[key])
+    return own
 
 
 def training_set(protocol: Mapping[str, Any], trained_on: Mapping[str, Any] | None) -> Dataset | None:

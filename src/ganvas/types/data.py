@@ -164,6 +164,12 @@ class DataSpec:
         label = self.conditions.get("label")
         return label.categories if label is not None else 0
 
+    def condition(self, name: str) -> ConditionSpec:
+        """What one condition looks like. `data` is a datum itself, of which an autoencoder makes the like again."""
+        if name == "data" and name not in self.conditions:
+            return ConditionSpec(self.shape, self.modality.categories, self.modality)
+        return self.conditions[name]
+
     @property
     def channels(self) -> int:
         return self.shape[0]
@@ -278,6 +284,11 @@ class Batch:
         """The function's answers to every tensor in it."""
         index = None if self.index is None else function(self.index)
         return Batch(function(self.data), self.condition.map(function), index)
+
+    def asked(self, names: Iterable[str]) -> Condition:
+        """Those of these conditions that there are, for samples that are made of them; `data` are the data themselves.
+        """
+        return Condition(data=self.data, **self.condition).only(names)
 
     def with_data(self, data: Tensor) -> Batch:
         """Other data (N, ...) in the place of these."""

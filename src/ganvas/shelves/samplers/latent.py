@@ -10,17 +10,25 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from ganvas.parts import sampler
-from ganvas.types import Condition, Latent, Sampler, Synthesizer
+from ganvas.types import Condition, Latent, LatentSpec, Sampler, Synthesizer, Translator
 
 
 @sampler("plain")
 class Plain(Sampler):
-    """The generator's answer to a latent drawn from its prior."""
+    """The generator's answer to a latent drawn from its prior, or a translator's to its conditions."""
 
     stochastic = False
 
+    def start(self, model: Synthesizer) -> LatentSpec | None:
+        return None if isinstance(model.maker, Translator) else super().start(model)
+
     def __call__(self, model: Synthesizer, start: Latent, condition: Condition, rng: torch.Generator) -> Tensor:
-        return model.synthesize(start, condition)
+        maker = model.maker
+        return (
+            maker.make(start, condition).float()
+            if isinstance(maker, Translator)
+            else model.synthesize(start, condition)
+        )
 
 
 @sampler("truncated", paper="Brock et al. 2019, section 3.1")

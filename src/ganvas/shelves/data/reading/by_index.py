@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ class EncodedImages(Dataset):
 
     Attributes
     ----------
-    spec, fingerprint, class_names : see `types.Dataset`.
+    spec, fingerprint, class_names, flips : see `types.Dataset`.
     """
 
     spec: DataSpec
@@ -58,7 +59,7 @@ class EncodedImages(Dataset):
         require_two(count, where=where)
         self._rows = subset(count, labels, options.limit)
         self._labels = labels
-        self._flip = options.flip
+        self.flips = options.flip
         self.class_names = class_names
         looked_at = self._encoded(self._rows[spread(len(self._rows))])
         self._decoder = Decoder(looked_at, options, where=where, corrupt=corrupt)
@@ -78,8 +79,14 @@ class EncodedImages(Dataset):
         def instead(number: int, tries: int) -> Encoded:
             return self._encoded(self._rows[[(int(indices[number]) + tries) % len(self._rows)]])[0]
 
-        batch = self._decoder.batch(self._encoded(self._rows[indices]), instead, rng, flip=self._flip)
+        batch = self._decoder.batch(self._encoded(self._rows[indices]), instead, rng, flip=self.flips)
         return dataclasses.replace(batch, index=torch.as_tensor(indices))
+
+    def unflipped(self) -> EncodedImages:
+        """The same images without random flips."""
+        still = copy.copy(self)
+        still.flips = False
+        return still
 
     def _label(self, row: int) -> int | None:
         return None if self._labels is None else int(self._labels[row])

@@ -49,7 +49,9 @@ def load(key: str) -> Prepared | None:
             return None
         pixels = np.array(mapped) if mapped.nbytes <= IN_MEMORY else mapped
         labels = None if facts["labels"] is None else np.array(facts["labels"], dtype=np.int64)
-        return Prepared(pixels, labels, tuple(facts["class_names"]), tuple(facts["skipped"]), int(facts["ignored"]))
+        names = None if facts["names"] is None else tuple(facts["names"])
+        class_names, skipped = tuple(facts["class_names"]), tuple(facts["skipped"])
+        return Prepared(pixels, labels, class_names, skipped, int(facts["ignored"]), names)
     except (OSError, ValueError, KeyError, TypeError):
         return None  # never written, half-written or damaged: it is made anew
 
@@ -105,6 +107,7 @@ def _write(
         "class_names": found.class_names,
         "skipped": found.skipped,
         "ignored": found.ignored,
+        "names": found.names,
     }
     with replacing(target / "index.json") as file:
         file.write(json.dumps(facts).encode())
