@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import unicodedata
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from PIL import Image as PILImage
 from PIL import ImageDraw, ImageFont
 from torch import Tensor
 
-from ganvas.errors import BadValue, DataError
+from ganvas.errors import BadValue, DataError, UsageError
 from ganvas.files.files import write_bytes
 from ganvas.files.texts import read_text
 from ganvas.parts import modality
@@ -28,6 +29,7 @@ _LINES = 24  # of one text on a sheet; what is longer ends in an ellipsis
 _CELL = (6, 11)  # pixels of a character of Pillow's own font
 _MARGIN = 8  # pixels around the text
 _RULE = 200  # the grey of the lines between texts
+_FILL = " "  # what stands behind the end of a text that is too short
 _SHOWN = 8  # foreign characters that an error lists
 
 
@@ -142,6 +144,24 @@ class Text(Modality):
         """UTF-8 files, one text each, with nothing added at their ends."""
         for tokens, file in zip(data, files, strict=True):
             write_bytes(file, self.decode(tokens).encode())
+
+    def from_text(self, text: str, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """The tokens (length,) of a text, filled up with spaces, and a mask (length,) int64, 1 where the text is.
+
+        Raises
+        ------
+        UsageError : it is too long, has other characters, or is too short and the vocabulary has no space.
+        """
+        try:
+            tokens = self.encode(unicodedata.normalize("NFC", text))
+        except DataError as error:
+            raise UsageError(error.problem, where=repr(text), hint=error.hint) from None
+        (length,), given = shape, len(tokens)
+        if given > length or (given < length and _FILL not in self.numbers):
+            raise UsageError(f"it is {given} tokens long, not {length}", where=repr(text), hint="give another text")
+        filled = torch.full((length,), self.numbers.get(_FILL, 0))
+        filled[:given] = tokens
+        return filled, (torch.arange(length) < given).long()
 
     def player(self, data: Tensor) -> str:
         """Each text as a block that keeps its line ends."""

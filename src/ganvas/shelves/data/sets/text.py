@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from ganvas.errors import BadValue, DataError
 from ganvas.files.texts import read_text
 from ganvas.parts import data_spec, dataset
 from ganvas.shelves.data.reading.store import digest_of
+from ganvas.shelves.data.reading.windows import Split, classes_of, files_at, part_of, windows
 from ganvas.types import Batch, Dataset, DataSpec, label_of
 
 _ENGLISH = ("\n", *map(chr, range(ord(" "), ord("~") + 1)))  # printable ASCII
@@ -35,10 +36,6 @@ class Text(Dataset):
     test_share : how much of each file is its end.
     vocabulary : the characters that there are; None: those of the files, sorted, whatever the split.
 
-    Attributes
-    ----------
-    ignored : how many files are shorter than a window.
-
     Raises
     ------
     DataError : no such file, no text long enough, a file that is not UTF-8, or a character outside of the vocabulary,
@@ -51,43 +48,25 @@ class Text(Dataset):
         path: Path,
         length: Annotated[int, Gt(0)] = 256,
         stride: Annotated[int, Gt(0)] | None = None,
-        split: Literal["train", "test", "all"] = "train",
+        split: Split = "train",
         test_share: Annotated[float, Ge(0), Lt(1)] = 0.1,
         vocabulary: tuple[str, ...] | None = None,
     ) -> None:
-        place = Path(path).expanduser()
-        files = text_files(place, str(path))
+        files = files_at(path, (".txt",))
         texts = [read_text(file) for file in files]
         entries = known(vocabulary, texts, str(path))
         numbers = {character: number for number, character in enumerate(entries)}
-        folders = [file.parent for file in files]
-        self.class_names = () if {place, place.parent} & {*folders} else tuple(sorted({each.name for each in folders}))
-        self.stride = stride or length
-        pieces, starts, labels = [], [], []
-        self.ignored, offset = 0, 0
-        for file, text in zip(files, texts, strict=True):
-            tokens = numbered(text, numbers, file)
-            tokens = tokens[part_of(len(tokens), split, test_share)]
-            begin = np.arange(0, len(tokens) - length + 1, self.stride, dtype=np.int64)
-            self.ignored += not len(begin)
-            pieces.append(tokens)
-            starts.append(begin + offset)
-            offset += len(tokens)
-            label = self.class_names.index(file.parent.name) if self.class_names else 0
-            labels.append(np.full(len(begin), label, dtype=np.int64))
+        whole = [numbered(text, numbers, file) for text, file in zip(texts, files, strict=True)]
+        pieces = [tokens[part_of(len(tokens), split, test_share)] for tokens in whole]
         self.tokens = np.concatenate(pieces)  # of all files, one after the other
-        self.starts = np.concatenate(starts)
-        self.labels = np.concatenate(labels) if self.class_names else None
-        if not len(self.starts):
-            raise DataError(
-                f"no text is as long as a window of {length} characters in split {split!r}", where=str(path),
-                hint="make data.length smaller, or choose another data.split",
-            )  # fmt: skip
+        self.windows = windows([len(piece) for piece in pieces], length, stride or length, str(path))
+        self.class_names = classes_of(path, files)
+        self.labels = self.windows.labels(self.class_names, files)
         self.spec = data_spec({"use": "text", "vocabulary": entries}, (length,), label_of(len(self.class_names)))
         self.fingerprint = digest_of(
             {
-                "texts": texts, "classes": [each.name for each in folders] if self.class_names else [],
-                "length": length, "stride": self.stride, "split": [split, test_share], "vocabulary": entries,
+                "texts": texts, "classes": [file.parent.name for file in files] if self.class_names else [],
+                "windows": [length, stride or length], "split": [split, test_share], "vocabulary": entries,
             }
         )  # fmt: skip
 
@@ -97,30 +76,13 @@ class Text(Dataset):
         return data_spec({"use": "text", "vocabulary": list(vocabulary or _ENGLISH)}, (length,))
 
     def __len__(self) -> int:
-        return len(self.starts)
+        return len(self.windows.starts)
 
     def batch(self, indices: NDArray[np.int64], rng: np.random.Generator) -> Batch:
         """The windows (n, length) at `indices`."""
-        rows = self.tokens[self.starts[indices][:, None] + np.arange(self.spec.shape[0])]
+        rows = self.tokens[self.windows.rows(indices, self.spec.shape[0])]
         label = None if self.labels is None else torch.from_numpy(self.labels[indices])
         return Batch.labelled(torch.from_numpy(rows), label, indices)
-
-
-def text_files(path: Path, where: str) -> list[Path]:
-    """The file itself, or the `.txt` files of a folder and of the folders in it, in the order of their names.
-
-    Raises
-    ------
-    DataError : there is none.
-    """
-    if not path.exists():
-        raise DataError("there is no such file or folder", where=where, hint="check the path")
-    if path.is_file():
-        return [path]
-    found = sorted(file for pattern in ("*.txt", "*/*.txt") for file in path.glob(pattern) if file.is_file())
-    if not found:
-        raise DataError("no .txt file lies in this folder", where=where, hint="give a text file, or a folder of them")
-    return found
 
 
 def known(vocabulary: tuple[str, ...] | None, texts: list[str], where: str) -> list[str]:
@@ -155,9 +117,3 @@ def numbered(text: str, numbers: dict[str, int], file: Path) -> NDArray[np.int64
             where=f"{file}:{text.count(chr(10), 0, first) + 1}", hint="data.vocabulary=~ takes those of the files",
         )  # fmt: skip
     return np.fromiter((numbers[each] for each in text), dtype=np.int64, count=len(text))
-
-
-def part_of(length: int, split: str, test_share: float) -> slice:
-    """Which part of so many characters a split is."""
-    cut = length - round(length * test_share)
-    return {"train": slice(cut), "test": slice(cut, None), "all": slice(None)}[split]
