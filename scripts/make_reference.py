@@ -6,6 +6,7 @@ A block stands between `<!-- generated: NAME -->` and `<!-- end -->`; everything
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import re
@@ -274,11 +275,11 @@ def prose(doc: str) -> str:
 
 
 def protocols_page() -> str:
-    """What parts fulfil, and how they are put on shelves."""
+    """The base classes of parts, and how parts are put on shelves."""
     own = [
         described(f"ganvas.types.{name}", thing, fields=True)
         for name, thing in vars(types).items()
-        if inspect.isclass(thing) and thing.__module__ == types.__name__
+        if inspect.isclass(thing) and thing.__module__.startswith(f"{types.__name__}.")
     ]
     shelves = [
         described(f"ganvas.parts.{name}", getattr(parts, name))
@@ -286,11 +287,11 @@ def protocols_page() -> str:
     ]
     return "\n\n".join(
         [
-            "# Protocols",
+            "# Base classes",
             "Here you look up what a part of each kind must have, and the words that parts, engine and models share. "
             "Images are (N, C, H, W) float32 in [-1, 1]. [Extend](../extend.md) tells how to use it. This page is made "
             "from the code when the guide is built.",
-            "## Types and protocols",
+            "## Types",
             *own,
             "## Shelves and markers",
             *shelves,
@@ -303,7 +304,8 @@ def parts_page() -> str:
     out = [
         "# Parts\n",
         "Everything that a recipe can name. `ganvas show KIND NAME` prints the same for one part, and adds the recipes "
-        "that use it. This page is made from the code when the guide is built.\n",
+        "that use it. Each class can be imported from where it lies: networks are plain `torch.nn.Module`s that work "
+        "in a loop of your own. This page is made from the code when the guide is built.\n",
     ]
     for kind, folder in parts.SHELVES.items():
         found = parts.every(kind)
@@ -313,14 +315,37 @@ def parts_page() -> str:
         for part in found:
             out.append(f"### {part.name} {{#{kind}-{part.name}}}\n")
             out.append(prose(part.doc))
-            facts = [f"paper: {part.paper}"] if part.paper else []
+            facts = [f"class: `{part.module}.{part.symbol}`"]
+            facts += [f"paper: {part.paper}"] if part.paper else []
             facts += [f"system: `{part.system}`"] if part.system else []
-            if facts:
-                out.append(f"*{'; '.join(facts)}*\n")
+            out.append(f"*{'; '.join(facts)}*\n")
             if fields := part.fields():
                 rows = [(f"`{key}`", type_of(each), default_of(each)) for key, each in fields.items()]
                 out.append(table(("key", "value", "default"), rows) + "\n")
     return "\n".join(out)
+
+
+# --------------------------------------------------------------------------------------------------- the house
+
+
+def rooms() -> dict[str, str]:
+    """Every package with the first sentence of its docstring, outer ones first."""
+    root = Path(ganvas.__file__).parent
+    rows = [("`errors.py`", _first_line(root / "errors.py"))]
+    for file in sorted(root.rglob("__init__.py")):
+        place = file.parent.relative_to(root)
+        if place.parts:
+            rows.append((f"`{place.as_posix()}/`", _first_line(file)))
+    rows.append(("`recipes/`", "Shipped recipes; those in `tiny/` train in seconds."))
+    rows.append(("`protocols/`", "Shipped protocols: how scores are made."))
+    return {"rooms": table(("place under `src/ganvas`", "what lies there"), rows)}
+
+
+def _first_line(file: Path) -> str:
+    doc = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    if not doc:
+        raise SystemExit(f"{file} has no docstring: say in one sentence what lies there")
+    return " ".join(doc.split("\n\n")[0].split())
 
 
 # --------------------------------------------------------------------------------------------------- pages
@@ -333,8 +358,9 @@ def written(text: str, blocks: dict[str, str]) -> str:
 
 def pages() -> dict[Path, str]:
     """What every page of the reference should hold."""
-    blocks = {**recipe_keys(), **command_lines(), **python_names()}
-    return {page: written(page.read_text(encoding="utf-8"), blocks) for page in sorted(REFERENCE.glob("*.md"))}
+    blocks = {**recipe_keys(), **command_lines(), **python_names(), **rooms()}
+    files = [*sorted(REFERENCE.glob("*.md")), REFERENCE.parent / "design.md"]
+    return {page: written(page.read_text(encoding="utf-8"), blocks) for page in files}
 
 
 if __name__ == "__main__":

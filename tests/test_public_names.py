@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,25 @@ def test_names_are_few_and_all_there() -> None:
     assert ganvas.__all__ == sorted(set(ganvas.__all__))
     for name in ganvas.__all__:
         assert getattr(ganvas, name) is not None
-    assert {"load", "train", "Model", "Recipe", "Latent", "DataSpec", "GanvasError", "parts"} <= set(ganvas.__all__)
+
+
+PUBLIC = {
+    "CheckpointError", "Condition", "DataError", "DataSpec", "DivergenceError", "GanvasError", "Latent",
+    "MissingCapability", "MissingExtra", "Model", "Recipe", "RecipeError", "ResumeMismatch", "UsageError",
+    "__version__", "check", "evaluate", "load", "parts", "train", "types",
+}  # fmt: skip
+LOOSE = {"__init__.py", "errors.py", "py.typed"}
+
+
+def test_the_public_surface_is_this() -> None:
+    """Whoever adds a name here promises to keep it."""
+    assert set(ganvas.__all__) == PUBLIC
+
+
+def test_nothing_else_lies_loose_at_the_top() -> None:
+    top = Path(ganvas.__file__).parent
+    assert {each.name for each in top.iterdir() if each.is_file()} == LOOSE
+    assert all((each / "__init__.py").is_file() for each in top.iterdir() if each.is_dir() and any(each.glob("*.py")))
 
 
 def test_they_are_the_same_things_as_in_their_modules() -> None:

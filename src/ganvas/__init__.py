@@ -13,7 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ganvas import parts
+    from ganvas import parts, types
     from ganvas.errors import (
         CheckpointError,
         DataError,
@@ -30,12 +30,13 @@ if TYPE_CHECKING:
     from ganvas.recipe.recipe import Recipe
     from ganvas.training.check import check
     from ganvas.training.train import train
-    from ganvas.types import DataSpec, Latent
+    from ganvas.types import Condition, DataSpec, Latent
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CheckpointError",
+    "Condition",
     "DataError",
     "DataSpec",
     "DivergenceError",
@@ -54,9 +55,11 @@ __all__ = [
     "load",
     "parts",
     "train",
+    "types",
 ]
 
 _HOMES = {
+    "Condition": "types",
     "DataSpec": "types",
     "Latent": "types",
     "Model": "model",
@@ -71,8 +74,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'ganvas' has no attribute {name!r}")
-    if name == "parts":
-        return importlib.import_module("ganvas.parts")
+    if name in ("parts", "types"):
+        return importlib.import_module(f"ganvas.{name}")
     value = getattr(importlib.import_module(f"ganvas.{_HOMES.get(name, 'errors')}"), name)
     globals()[name] = value  # found at once from now on
     return value
