@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ganvas.errors import CheckpointError
+from ganvas import parts
+from ganvas.errors import BadValue, CheckpointError
 from ganvas.files.files import read_tensors, write_tensors
 from ganvas.model import BLOCK, Model, Rows, Wish
 from ganvas.runtime import ranks
@@ -75,13 +76,13 @@ def conditions_of(model: Model, dataset: Dataset | StreamedDataset) -> Rows:
     """What samples are asked for by: the conditions of a data set in its own order, again from its start at its end."""
     reads = model.reads
     if isinstance(dataset, StreamedDataset):
-        pieces = [batch.condition.only(reads) for batch in dataset.walk(BATCH)]
+        pieces = [batch.asked(reads) for batch in dataset.walk(BATCH)]
         whole = Condition({name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]})
         return lambda start, stop: whole.map(lambda value: value[torch.arange(start, stop) % len(dataset)])
 
     def rows(start: int, stop: int) -> Condition:
         numbers = np.arange(start, stop) % len(dataset)
-        return dataset.batch(numbers, np.random.default_rng(0)).condition.only(reads)
+        return dataset.batch(numbers, np.random.default_rng(0)).asked(reads)
 
     return rows
 
@@ -90,7 +91,7 @@ def of_model(
     model: Model, n: int, seed: int, asked: Wish | Rows = None, sampler: str | Mapping[str, Any] | None = None
 ) -> Source:
     """n samples; `asked` says what they are made for, see `Model.stream`."""
-    rows = asked if callable(asked) else model.conditions(n, seed=seed, condition=asked).slices()
+    rows = asked if callable(asked) else model.conditions(n, seed=seed, condition=asked, sampler=sampler).slices()
     size = BLOCK if model.sampler(sampler).stochastic else BATCH
 
     def batches(first: int, step: int) -> Iterator[Batch]:
@@ -100,6 +101,28 @@ def of_model(
             yield Batch(data, rows(start, start + len(data)))
 
     return Source(n, model.spec.modality, None, batches)
+
+
+def suited(extractor: Extractor, modality: Modality) -> Extractor:
+    """An extractor made ready for data of a modality.
+
+    Raises
+    ------
+    BadValue : it takes data of other modalities.
+    """
+    if extractor.modalities and modality.part_name not in extractor.modalities:
+        fitting = [part.name for part in parts.every("extractor") if _takes(part, modality)]
+        raise BadValue(
+            f"extractor {extractor.name!r} takes {' or '.join(extractor.modalities)} data, and these are "
+            f"{modality.part_name}",
+            key="extractor", hint=f"extractors for them: {', '.join(fitting)}",
+        )  # fmt: skip
+    return extractor.suited(modality)
+
+
+def _takes(part: parts.Part, modality: Modality) -> bool:
+    known = cast("type[Extractor]", part.load()).modalities
+    return not known or modality.part_name in known
 
 
 def gather(
@@ -113,8 +136,12 @@ def gather(
     Processes that train together divide the batches among them, and each then has all of the evidence.
 
     `needs` says per extractor what is wanted of "features", "logits", "moments" and "images".
+
+    Raises
+    ------
+    BadValue : an extractor takes data of other modalities.
     """
-    wanted = {name: extractors[name] for name, own in needs.items() if own & EMBEDDED}
+    wanted = {name: suited(extractors[name], source.modality) for name, own in needs.items() if own & EMBEDDED}
     kept = {name: found for name, net in wanted.items() if (found := _load(source, net)) is not None}
     cpu = torch.device("cpu")
     kept = {name: kept[name] for name in wanted if not ranks.any_rank(name not in kept, cpu)}

@@ -28,6 +28,12 @@ def normal(module: nn.Module, std: float = 0.02) -> nn.Module:
     return zero_bias(module)
 
 
+def xavier(module: nn.Module) -> nn.Module:
+    """Uniform weight and zero bias for a convolution, linear layer or embedding (Glorot & Bengio 2010, eq. 16)."""
+    nn.init.xavier_uniform_(_weight(module))
+    return zero_bias(module)
+
+
 def treatment(
     start: Treatment,
     *,

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from ganvas.types.data import Modality
     from ganvas.types.models import Subject
 
 
@@ -35,6 +36,10 @@ class Extractor(ABC):
     @abstractmethod
     def __call__(self, data: Tensor) -> tuple[Tensor, Tensor | None]:
         """(features (N, D) float32, logits (N, classes) or None); images come in [-1, 1], of any size and channels."""
+
+    def suited(self, modality: Modality) -> Extractor:
+        """The extractor for data of this modality, one of its own: itself, unless it depends on their rate or range."""
+        return self
 
     def differentiable(self, data: Tensor) -> tuple[Tensor, Tensor | None]:
         """As a call, but of images (N, C, H, W) that are not rounded to 8 bits, and with gradients to them."""

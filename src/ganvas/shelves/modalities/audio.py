@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _WIDTH, _WAVE, _SPECTRUM, _GAP = 200, 56, 72, 8  # pixels of a cell
 _BANDS = 36  # of the spectrogram, two pixels each
 _SECONDS = 0.025  # of a frame, as is usual for speech
-_RANGE = 8.0  # natural logarithms from black to white, 70 dB
+_BLACK, _RANGE = -10.0, 8.0  # natural logarithms: what is black, and 70 dB from there to the brightest
 _PAPER, _GROUND, _INK, _MIDDLE = (255, 255, 255), (244, 244, 246), (38, 70, 140), (205, 208, 216)
 _HEAT = np.array([(10, 8, 30), (70, 20, 110), (170, 40, 100), (240, 110, 40), (255, 230, 130)], dtype=float)
 _MOST_PLAYERS = 24
@@ -87,7 +87,7 @@ class Audio(Modality):
         window = max(16, min(2 * (int(_SECONDS * self.rate) // 2), 2 * (sounds.shape[1] // 2)))
         hop = max(1, sounds.shape[1] // _WIDTH)
         levels = log_mel(sounds, self.rate, window=window, hop=hop, bands=_BANDS)  # (N, bands, frames)
-        heat = (1 + levels / _RANGE).clamp(0, 1)
+        heat = ((levels - _BLACK) / _RANGE).clamp(0, 1)
         high = torch.nn.functional.interpolate(heat[:, None], size=(_SPECTRUM, _WIDTH), mode="bilinear")[:, 0]
         place = high.flip(1).numpy() * (len(_HEAT) - 1)  # (N, _SPECTRUM, _WIDTH), low frequencies last
         below = np.minimum(place.astype(int), len(_HEAT) - 2)

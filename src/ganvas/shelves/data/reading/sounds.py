@@ -32,6 +32,12 @@ def fitted(values: NDArray[np.float32], samples: int) -> NDArray[np.float32]:
     return np.pad(values[:, :samples], ((0, 0), (0, max(0, samples - values.shape[1]))))
 
 
+def at_peak(values: NDArray[np.float32], peak: float | None) -> NDArray[np.float32]:
+    """Sound whose largest magnitude is `peak`; silence, and sound without a wish, as it is."""
+    loudest = float(np.abs(values).max())
+    return values if peak is None or loudest == 0 else values * np.float32(peak / loudest)
+
+
 def sixteen_bit(values: NDArray[np.float32]) -> NDArray[np.int16]:
     """Sound in [-1, 1] as 16-bit numbers, which is what is kept of it."""
     return np.clip(np.rint(values * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)

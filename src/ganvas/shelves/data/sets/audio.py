@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 import numpy as np
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
 from ganvas.errors import DataError
@@ -21,7 +21,7 @@ from ganvas.shelves.data.reading.archive import digest_of_file, open_members
 from ganvas.shelves.data.reading.listing import Kind, LabelMode, Listing, hidden, list_images
 from ganvas.shelves.data.reading.pixels import Corrupt
 from ganvas.shelves.data.reading.prepare import OnCorrupt
-from ganvas.shelves.data.reading.sounds import StoredSounds, fitted, resampled, sixteen_bit, sound_spec
+from ganvas.shelves.data.reading.sounds import StoredSounds, at_peak, fitted, resampled, sixteen_bit, sound_spec
 from ganvas.shelves.data.reading.store import require_two, subset
 from ganvas.shelves.data.reading.tree import files_below, read_file
 from ganvas.types import DataSpec
@@ -57,6 +57,7 @@ class Recordings(StoredSounds):
     samples : the length of each; shorter ones are followed by silence, the end of longer ones is cut off. None: that of
         the longest.
     channels : 1 averages the channels of a file, 2 doubles a single one.
+    peak : the largest magnitude of each after it was made louder or softer; None leaves it as it is.
     labels : where labels come from. prefix: the part of the file's name before its first `_`, as in 3_george_7.wav;
         folders: class folders; auto: dataset.json where there is one, else class folders, else none.
     corrupt : what happens at a file that cannot be read: stop there, or skip it with a warning.
@@ -76,6 +77,7 @@ class Recordings(StoredSounds):
         rate: Annotated[int, Gt(0)] | None = None,
         samples: Annotated[int, Gt(0)] | None = None,
         channels: Literal[1, 2] = 1,
+        peak: Annotated[float, Gt(0), Le(1)] | None = None,
         labels: Labels = "auto",
         corrupt: OnCorrupt = "stop",
         limit: Annotated[int, Ge(2)] | None = None,
@@ -100,7 +102,7 @@ class Recordings(StoredSounds):
         common = rate or _common_rate({name: sounds[name].rate for name in kept}, found.where)
         values = [resampled(sounds[name].values, sounds[name].rate, common) for name in kept]
         length = samples or max(each.shape[1] for each in values)
-        stored = np.stack([sixteen_bit(fitted(each, length)) for each in values])
+        stored = np.stack([sixteen_bit(at_peak(fitted(each, length), peak)) for each in values])
         own = None
         if listing.labels is not None:
             own = listing.labels[chosen][[name in sounds for name in names]]

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from ganvas.errors import BadValue
 from ganvas.nn.dot_product import attend, merge_heads, split_heads
-from ganvas.nn.init import zero_bias
+from ganvas.nn.init import xavier, zero_bias
 from ganvas.nn.relative_position import RelativePositionBias
 from ganvas.nn.tokens import map_of, pixel_unfold, tokens_of
 from ganvas.nn.windows import join_windows, split_windows
@@ -35,14 +35,6 @@ Activation = Literal["gelu", "leaky-relu"]
 LEAK = 0.2
 STD = 0.02  # of positions, tables and the critic's weights at the start
 PIXEL_NORM_EPS = 1e-8
-
-
-def xavier(module: nn.Module) -> nn.Module:
-    """Weight by Glorot & Bengio 2010 and zero bias."""
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    nn.init.xavier_uniform_(weight)
-    return zero_bias(module)
 
 
 def truncated_normal(module: nn.Module) -> nn.Module:
