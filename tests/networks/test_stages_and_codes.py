@@ -16,7 +16,7 @@ from ganvas.nn.codes import CodeReader, Codes, codes_of
 from ganvas.nn.init import orthogonal
 from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
-from ganvas.types import Batch, Coded, Staged
+from ganvas.types import Batch, Facts, Staged
 
 SPEC = image_spec((1, 16, 16), 5)
 LABEL = torch.tensor([0, 3, 4, 1])
@@ -120,7 +120,8 @@ def test_generator_sees_its_codes_and_of_a_discrete_one_the_category_alone(
     own = "shared" if name.startswith("biggan") else "batch-norm"
     net = build("network", name, SPEC, codes=codes, conditioning=own if labelled else None)
     plain = build("network", name, SPEC, conditioning=own if labelled else None)
-    assert isinstance(net, Coded)
+    assert (tuple(net.codes.discrete), net.codes.continuous) == ((3,), 1)
+    assert plain.codes is None
     assert net.latents["z"].shape[0] == plain.latents["z"].shape[0] + 2
     z = noise(net)
     z[:, -2:] = 0.1  # u = 0.54: the middle category of three
@@ -155,7 +156,7 @@ def task_of(generator: dict[str, Any], head: dict[str, Any]) -> tuple[Any, dict[
         "discriminator": build("network", "sngan-discriminator", spec, width=16, norm="none", conditioning=head),
     }
     node = check_node("task", {"use": "adversarial", "objective": "by-head"})
-    return parts.build("task", node, nets, spec), nets
+    return parts.build("task", node, nets, Facts(spec)), nets
 
 
 def test_critic_that_asks_for_other_codes_is_refused() -> None:

@@ -312,7 +312,7 @@ def test_the_blur_fades_and_keeps_a_constant_image() -> None:
 # ------------------------------------------------------------------------------------------- equivariance
 
 
-class Waves(nn.Module):
+class Waves(Movable):
     """A picture of few waves, sampled: moving its source is exact."""
 
     conditional = False
@@ -325,6 +325,12 @@ class Waves(nn.Module):
 
     def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
         return self.moved(Latent(latent), torch.eye(3), label)
+
+    def to_space(self, latent: Latent, space: str, label: Tensor | None = None) -> Latent:
+        return latent
+
+    def from_space(self, latent: Latent, label: Tensor | None = None) -> Tensor:
+        return self(latent.values, label)
 
     def moved(self, latent: Latent, move: Tensor, label: Tensor | None = None) -> Tensor:
         axis = (torch.arange(self.side) + 0.5) / self.side - 0.5
