@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ganvas import parts
 from ganvas.engine.courses import Courses, knobs_of
 from ganvas.engine.ema import Averages
-from ganvas.engine.feed import Feed
+from ganvas.engine.feed import CHANNELS_LAST, Feed
 from ganvas.engine.layout import Replicated, Sharded
 from ganvas.engine.optim import Optim
 from ganvas.engine.precision import make_deterministic, seed_from
@@ -157,7 +157,7 @@ def build_trainer(plan: Plan, folder: Path, hooks: Hooks, *, fresh: bool) -> Tra
     for role, net in nets.items():
         net.to(device).train("" not in frozen[role])  # frozen whole: its running statistics stay, too
         if settings.channels_last:
-            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            lay_channels_last(net)
     # Before anything else sees the networks: a task may keep what it reads of them.
     layout = Sharded(device) if settings.parallel == "sharded" and ranks.world() > 1 else Replicated(device)
     task = build_task(resolved, nets, facts_of(plan.dataset))
@@ -173,6 +173,13 @@ def build_trainer(plan: Plan, folder: Path, hooks: Hooks, *, fresh: bool) -> Tra
         task=task, nets=nets, feed=feed, optim=optim, averages=averages, courses=courses, layout=layout,
         settings=settings, score_every=(resolved["eval"] or {}).get("every"), folder=folder, device=device, hooks=hooks,
     )  # fmt: skip
+
+
+def lay_channels_last(net: nn.Module) -> None:
+    """Lay a network's weights, of kernels over images and over films, as channels_last data lie."""
+    for tensor in (*net.parameters(), *net.buffers()):
+        if tensor.dim() in CHANNELS_LAST:
+            tensor.data = tensor.data.to(memory_format=CHANNELS_LAST[tensor.dim()])
 
 
 def build_learners(

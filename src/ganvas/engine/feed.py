@@ -12,6 +12,9 @@ from torch import Tensor
 from ganvas.runtime import ranks
 from ganvas.types import Batch, Dataset, Stream, StreamedDataset
 
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""How tensors of so many axes lie where channels come last: (N, C, H, W) and (N, C, T, H, W)."""
+
 
 class Feed:
     """An endless stream of batches. Its whole state is `position`, the number of data that all ranks have read so far.
@@ -33,7 +36,7 @@ class Feed:
         self.batch = batch
         self.seed = seed
         self.device = device
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.formats = CHANNELS_LAST if channels_last else {}
         self.position = 0
         self._order: tuple[int, np.ndarray] | None = None
         self._stream: tuple[int, Stream] | None = None  # the position where its next datum belongs
@@ -59,8 +62,8 @@ class Feed:
         own = [ranks.rank()] if ranks.rank() else []
         rng = np.random.default_rng([self.seed, 1, position, *own])
         batch = self.read(position, rng)
-        if batch.data.dim() == 4:
-            batch = batch.with_data(batch.data.contiguous(memory_format=self.memory_format))
+        memory_format = self.formats.get(batch.data.dim(), torch.contiguous_format)
+        batch = batch.with_data(batch.data.contiguous(memory_format=memory_format))
         # Pinned, so that the copy to a GPU need not be waited for.
         return batch.map(Tensor.pin_memory) if self.device.type == "cuda" else batch
 

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from ganvas.errors import DataError, MissingCapability, UsageError
-from ganvas.files import pictures
-from ganvas.files.files import write_bytes
+from ganvas.errors import MissingCapability, UsageError
+from ganvas.files import pictures, video
 from ganvas.model import HasLatents, Model
 from ganvas.nn.paths import lerp, slerp
 from ganvas.runtime.devices import derive_seed
@@ -89,47 +84,16 @@ def images_with(model: Model, noise: Noise | None, seed: int) -> Callable[[Laten
 
 
 def save(frames: Iterator[np.ndarray], file: Path, *, fps: int) -> int:
-    """Write a `.gif`, or an `.mp4` where ffmpeg is there, whole or not at all; returns how many frames it has.
+    """Write frames to a `.gif`, or to an `.mp4` where av or ffmpeg is there; returns how many there were.
+
+    Sides that are odd lose a row or column, since films of even sides are shown by more programs.
 
     Raises
     ------
-    UsageError : another ending, or no ffmpeg.
+    UsageError : see `check_place`.
     """
-    kind = file.suffix.lower()
-    if kind == ".gif":
-        shown = [Image.fromarray(frame) for frame in frames]
-        buffer = io.BytesIO()
-        shown[0].save(buffer, "GIF", save_all=True, append_images=shown[1:], duration=round(1000 / fps), loop=0)
-        write_bytes(file, buffer.getvalue())
-        return len(shown)
     check_place(file)
-    first = next(frames)
-    height, width = (side - side % 2 for side in first.shape[:2])  # yuv420p halves both sides
-    temporary = file.with_name(f".{file.stem}.tmp.mp4")
-    line = [
-        "ffmpeg", "-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}",
-        "-r", str(fps), "-i", "-", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(temporary),
-    ]  # fmt: skip
-    count = 0
-    try:
-        with subprocess.Popen(line, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as encoder:
-            assert encoder.stdin is not None and encoder.stderr is not None
-            frame: np.ndarray | None = first
-            try:
-                while frame is not None:
-                    encoder.stdin.write(np.ascontiguousarray(frame[:height, :width]).data)
-                    count += 1
-                    frame = next(frames, None)
-                encoder.stdin.close()
-            except BrokenPipeError:
-                pass  # what it says is read below
-            said = encoder.stderr.read().decode(errors="replace").strip()
-        if encoder.returncode:
-            raise DataError(f"ffmpeg could not write it: {said.splitlines()[-1] if said else ''}", where=str(file))
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return count
+    return video.write(file, (frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2] for frame in frames), fps)
 
 
 def check_place(file: Path) -> None:
@@ -137,12 +101,11 @@ def check_place(file: Path) -> None:
 
     Raises
     ------
-    UsageError : another ending than .gif and .mp4, no ffmpeg for the latter, or no such folder.
+    UsageError : another ending than .gif and .mp4, or no such folder.
+    MissingExtra : MP4, and there is neither av nor ffmpeg.
     """
-    kind = file.suffix.lower()
-    if kind not in (".gif", ".mp4"):
+    if file.suffix.lower() not in video.SUFFIXES:
         raise UsageError(f"{file} is no moving picture", where="--walk", hint="give FILE.gif or FILE.mp4")
-    if kind == ".mp4" and shutil.which("ffmpeg") is None:
-        raise UsageError("ffmpeg is not installed", where="--walk", hint="install ffmpeg, or give FILE.gif")
+    video.check_suffix(file)
     if not file.parent.is_dir():
         raise UsageError(f"there is no folder {file.parent}", where="--walk", hint="make it first")
