@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ganvas import parts
 from ganvas.engine.checkpoint import pack, unpack
 from ganvas.errors import BadValue
 from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
-from ganvas.types import Batch, Latent, Scores, Turn
+from ganvas.types import NO_CONDITION, Batch, Facts, Latent, Network, Scores, Turn
 
 SPEC = image_spec((1, 8, 8), num_classes=10)
 ADAPTIVE = ("ada", "apa", "diffusion-noise")
@@ -25,8 +25,9 @@ def turn(scores: Tensor | float, n: int = 10, step: int = 0) -> Turn:
     logits = torch.as_tensor(scores).expand(n)
     images = torch.zeros(n, 1, 1, 1)
     return Turn(
-        nets={}, step=step, real=images, label=None, latent=Latent(torch.zeros(n, 1)), fake_label=None,
-        critic=lambda data, label: Scores(logits, logits[:, None]), generate=lambda latent, label: images,
+        nets={}, step=step, real=images, condition=NO_CONDITION, latent=Latent(torch.zeros(n, 1)),
+        fake_condition=NO_CONDITION, critic=lambda data, condition: Scores(logits, logits[:, None]),
+        generate=lambda latent, condition: images,
     )  # fmt: skip
 
 
@@ -116,17 +117,17 @@ def task_with(augment: dict[str, Any], conditioning: Any = "plain") -> Any:
     critic = check_node(
         "network", {"use": "sngan-discriminator", "width": 8, "norm": "none", "conditioning": conditioning}
     )
-    nets: dict[str, nn.Module] = {
+    nets: dict[str, Network] = {
         "generator": parts.build("network", {"use": "sngan-generator", "width": 8, "z_dim": 8}, SPEC),
         "discriminator": parts.build("network", critic, SPEC),
     }
     node = check_node(
         "task", {"use": "adversarial", "augment": augment, "regularizers": {"r1": {"weight": 1.0, "every": 2}}}
     )
-    return parts.build("task", node, nets, SPEC)
+    return parts.build("task", node, nets, Facts(SPEC))
 
 
-BATCH = Batch(torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1, torch.arange(6))
+BATCH = Batch.labelled(torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1, torch.arange(6))
 
 
 def test_only_critic_updates_are_observed_and_once_each() -> None:

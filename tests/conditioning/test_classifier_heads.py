@@ -13,7 +13,7 @@ from ganvas.parts import image_spec
 from ganvas.shelves.conditioning.classes import activation_maximisation, crammer_singer, label_gan
 from ganvas.shelves.conditioning.classifier import class_hinge
 from ganvas.shelves.conditioning.contrastive import conditional_contrastive, data_to_data_cross_entropy
-from ganvas.types import DataSpec, Latent, Scores, Turn
+from ganvas.types import Condition, DataSpec, Latent, Scores, Turn
 
 K, D, N = 4, 6, 8
 SPEC = image_spec((1, 8, 8), num_classes=K)
@@ -36,7 +36,8 @@ def features(seed: int) -> Tensor:
 
 
 def turn_of(real: Scores, fake: Scores, y: Tensor | None = Y, fake_y: Tensor | None = Y) -> Turn:
-    turn = Turn({}, 0, real.features, y, Latent(real.features), fake_y, critic=None, generate=None)
+    asked, given = Condition.labelled(fake_y), Condition.labelled(y)
+    turn = Turn({}, 0, real.features, given, Latent(real.features), asked, critic=None, generate=None)
     turn.real_scores, turn.fake_scores = real, fake
     return turn
 
@@ -284,7 +285,10 @@ def test_every_head_goes_on_every_body_and_learns(network: str, name: str) -> No
     generator = parts.build("network", {"use": "sngan-generator", "width": 8, "z_dim": 8}, spec)
     x, z = torch.rand(N, 3, 16, 16), torch.randn(N, 8)
     nets = {"generator": generator, "discriminator": critic}
-    turn = Turn(nets, 0, x, Y, Latent(z), Y, critic=critic, generate=lambda latent, y: generator(latent.values, y))
+    given = Condition(label=Y)
+    turn = Turn(
+        nets, 0, x, given, Latent(z), given, critic=lambda data, of: critic(data, of.label), generate=generator.make
+    )
     head = critic.head
     objective = parts.build("objective", {"use": "by-head" if head.pairing == "own" else "hinge"})
     head.check(objective)

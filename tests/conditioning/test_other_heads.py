@@ -20,7 +20,7 @@ from ganvas.recipe.recipe import Recipe
 from ganvas.shelves.conditioning.info import normal_negative_log_likelihood
 from ganvas.shelves.conditioning.kernel import ALPHAS, BANDWIDTHS, mmd2
 from ganvas.training.check import check
-from ganvas.types import Latent, LatentSpec, Scores, Turn
+from ganvas.types import Condition, Facts, Generator, Latent, LatentSpec, Scores, Turn
 
 K, D, N = 4, 6, 8
 SPEC = image_spec((1, 8, 8), num_classes=K)
@@ -28,12 +28,15 @@ Y = torch.tensor([0, 1, 2, 3, 0, 1, 1, 2])
 HINGE = parts.build("objective", {"use": "hinge"})
 
 
-class Drawn(nn.Module):
+class Drawn(Generator):
     """As much of a generator as a head looks at."""
 
     def __init__(self, prior: str = "normal") -> None:
         super().__init__()
         self.latents = {"z": LatentSpec((9,), prior)}
+
+    def forward(self, latent: Tensor) -> Tensor:
+        return latent
 
 
 def build(name: str, **keys: object) -> nn.Module:
@@ -47,7 +50,8 @@ def features(seed: int, n: int = N) -> Tensor:
 
 def turn_of(real: Scores, fake: Scores, latent: Tensor | None = None, prior: str = "normal") -> Turn:
     z = Latent(features(9) if latent is None else latent)
-    turn = Turn({"generator": Drawn(prior)}, 0, real.features, Y, z, Y, critic=None, generate=None)
+    given = Condition(label=Y)
+    turn = Turn({"generator": Drawn(prior)}, 0, real.features, given, z, given, critic=None, generate=None)
     turn.real_scores, turn.fake_scores = real, fake
     return turn
 
@@ -310,10 +314,10 @@ def test_san_layer_is_outside_weight_normalisation_and_unit_after_each_step() ->
         "generator": parts.build("network", {"use": "sngan-generator", "width": 8, "z_dim": 4}, spec),
         "discriminator": parts.build("network", critic, spec),
     }
-    task = parts.build("task", {"use": "adversarial", "objective": {"use": "hinge"}}, nets, spec)
+    task = parts.build("task", {"use": "adversarial", "objective": {"use": "hinge"}}, nets, Facts(spec))
     last = nets["discriminator"].head.last
     assert {name for name, _ in last.named_parameters()} == {"weight", "scale", "bias"}
     with torch.no_grad():
         last.weight.mul_(3)
-    task.updates()[0].after()
+    task.updates()[0].after(spec.stand_in(4))
     torch.testing.assert_close(last.weight.norm(), torch.tensor(1.0))

@@ -5,7 +5,7 @@ import torch
 
 from ganvas import parts
 from ganvas.recipe.check import check_node
-from ganvas.types import Latent, Turn
+from ganvas.types import NO_CONDITION, Latent, Scores, Turn
 
 
 def top_k(**keys: object) -> object:
@@ -14,7 +14,10 @@ def top_k(**keys: object) -> object:
 
 def at(step: int) -> Turn:
     nothing = torch.zeros(1)
-    return Turn({}, step, nothing, None, Latent(nothing), None, lambda d, y: None, lambda z, y: nothing)  # type: ignore[arg-type, return-value]
+    scores = Scores(nothing, nothing[:, None])
+    return Turn(
+        {}, step, nothing, NO_CONDITION, Latent(nothing), NO_CONDITION, lambda d, y: scores, lambda z, y: nothing
+    )
 
 
 def test_the_share_falls_with_the_step_and_stops_at_the_floor() -> None:

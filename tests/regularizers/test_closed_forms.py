@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from ganvas import parts
 from ganvas.recipe.check import check_node
-from ganvas.types import Latent, Scores, Turn
+from ganvas.types import NO_CONDITION, Condition, Critic, Generator, Latent, Scores, Turn
 
 N, C, H, W = 6, 2, 4, 4
 
 
-class Linear(nn.Module):
+class Linear(Critic):
     """D(x) = w·x, features = x: every slope is w."""
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Linear(nn.Module):
         return Scores(flat @ self.w, flat)
 
 
-class Scale(nn.Module):
+class Scale(Generator):
     """G(z) = a·z, reshaped to an image."""
 
     def __init__(self, a: float) -> None:
@@ -39,19 +39,20 @@ class Scale(nn.Module):
 
 
 def turn(
-    *, critic: Callable[..., Scores] | None = None, generator: nn.Module | None = None, step: int = 0, seed: int = 0
+    *, critic: Callable[..., Scores] | None = None, generator: Generator | None = None, step: int = 0, seed: int = 0
 ) -> Turn:
+    """An update with this critic, a network or a function of data and label."""
     random = torch.Generator().manual_seed(seed)
     critic = critic or Linear()
     generator = generator or Scale(0.5)
     latent = Latent(torch.randn(N, C * H * W, generator=random), "z")
-    nets = {"generator": generator, "discriminator": critic if isinstance(critic, nn.Module) else nn.Identity()}
+    nets = {"generator": generator, "discriminator": critic if isinstance(critic, Critic) else Linear()}
     real = torch.randn(N, C, H, W, generator=random)
 
-    def generate(point: Latent, label: Tensor | None) -> Tensor:
-        return generator(point.values, label)
+    def score(data: Tensor, condition: Condition) -> Scores:
+        return critic(data, condition.label)
 
-    return Turn(nets, step, real, None, latent, None, critic, generate)
+    return Turn(nets, step, real, NO_CONDITION, latent, NO_CONDITION, score, generator.make)
 
 
 def regularizer(name: str, **keys: object) -> Callable[[Turn], Tensor]:
@@ -121,7 +122,7 @@ def test_balanced_consistency_sees_generated_data_too() -> None:
         flat = data.flatten(1)
         return Scores((flat * slope()).sum(1) * (data.abs().amax((1, 2, 3)) > loud / 4), flat)
 
-    made.critic = critic
+    made.critic = lambda data, condition: critic(data, condition.label)
     assert regularizer("consistency")(made).item() == 0
     assert regularizer("balanced-consistency")(made).item() > 0
 
@@ -158,7 +159,7 @@ def test_adaptivemix_of_linear_features_is_the_noise_alone(noise: float, expecte
 def test_adaptivemix_sends_no_gradient_through_its_target() -> None:
     """Features f·x: with a target that carried gradient, d/df of (f x_m − (λ f x_a + …))² would be zero."""
 
-    class Features(nn.Module):
+    class Features(Critic):
         def __init__(self) -> None:
             super().__init__()
             self.f = nn.Parameter(torch.tensor(2.0))
@@ -208,7 +209,7 @@ def test_path_length_of_a_linear_generator_is_its_scale() -> None:
 
 def test_orthogonal_is_zero_for_orthogonal_filters_and_the_squared_overlap_otherwise() -> None:
     layer = nn.Linear(3, 2, bias=False)
-    made = turn(generator=layer)
+    made = turn(generator=_generator(layer))
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[2.0, 0.0, 0.0], [0.0, 5.0, 0.0]]))
     assert regularizer("orthogonal")(made).item() == 0
@@ -256,12 +257,12 @@ def test_radial_spectrum_equals_a_loop_over_rings_and_the_term_is_smallest_where
 
 def test_the_spectral_term_reaches_the_generator() -> None:
     generator = nn.Sequential(nn.Unflatten(1, (C, H, W)), nn.Conv2d(C, C, 3, padding=1))
-    regularizer("spectral-distribution")(turn(generator=_labelled(generator))).backward()
+    regularizer("spectral-distribution")(turn(generator=_generator(generator))).backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in generator.parameters() if parameter.dim() > 1)
 
 
-def _labelled(net: nn.Module) -> nn.Module:
-    class Labelled(nn.Module):
+def _generator(net: nn.Module) -> Generator:
+    class Wrapped(Generator):
         def __init__(self) -> None:
             super().__init__()
             self.net = net
@@ -269,4 +270,4 @@ def _labelled(net: nn.Module) -> nn.Module:
         def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
             return self.net(latent)
 
-    return Labelled()
+    return Wrapped()

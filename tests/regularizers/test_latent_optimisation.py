@@ -27,14 +27,14 @@ def score(latent: Latent) -> Tensor:
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_gradient_steps_are_as_many_and_as_long_as_asked_for(steps: int) -> None:
     z = torch.randn(6, 2)
-    moved = part(method="gradient", steps=steps, rate=0.1).move(Latent(z), score, differentiable=False)
+    moved = part(method="gradient", steps=steps, rate=0.1).move_latent(Latent(z), score, differentiable=False)
     torch.testing.assert_close(moved.values, z + steps * 0.1 * W)
 
 
 def test_the_natural_step_is_damped_by_the_squared_slope() -> None:
     z = torch.randn(6, 2)
     optimisation = part(method="natural", rate=0.9, damping=5.0)
-    moved = optimisation.move(Latent(z), score, differentiable=False)
+    moved = optimisation.move_latent(Latent(z), score, differentiable=False)
     torch.testing.assert_close(moved.values, (z + 0.9 * W / (5 + 25)).expand(6, 2))
     assert optimisation(None).item() == pytest.approx((0.9 * 5 / 30) ** 2, rel=1e-5)
 
@@ -43,7 +43,7 @@ def test_a_share_of_the_dimensions_moves() -> None:
     torch.manual_seed(0)
     z = torch.zeros(4, 1000)
     optimisation = part(method="gradient", share=0.3)
-    moved = optimisation.move(Latent(z), lambda latent: latent.values.sum(1), differentiable=False).values
+    moved = optimisation.move_latent(Latent(z), lambda latent: latent.values.sum(1), differentiable=False).values
     assert (moved != 0).float().mean().item() == pytest.approx(0.3, abs=0.05)
     assert ((moved != 0) == (moved[:1] != 0)).all()  # the same ones for the whole batch
 
@@ -57,9 +57,9 @@ def test_the_generator_learns_through_the_step_and_the_critic_does_not() -> None
         return 0.5 * (a * latent.values).square().sum(1)
 
     optimisation = part(method="gradient", rate=0.2)
-    optimisation.move(Latent(z), quadratic, differentiable=True).values.sum().backward()
+    optimisation.move_latent(Latent(z), quadratic, differentiable=True).values.sum().backward()
     assert a.grad.item() == pytest.approx((2 * 0.2 * 0.7 * z).sum().item(), rel=1e-4)
-    assert not optimisation.move(Latent(z), quadratic, differentiable=False).values.requires_grad
+    assert not optimisation.move_latent(Latent(z), quadratic, differentiable=False).values.requires_grad
 
 
 def test_it_trains_in_a_recipe(tmp_path: object) -> None:

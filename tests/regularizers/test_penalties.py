@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from ganvas import parts
 from ganvas.training.train import train
-from ganvas.types import Latent, Scores, Turn
+from ganvas.types import NO_CONDITION, Critic, Latent, Scores, Turn
 
 SHAPE = (2, 3, 3)
 
 
-class Linear(nn.Module):
+class Linear(Critic):
     """D(x) = w · x."""
 
     def __init__(self, w: Tensor) -> None:
@@ -49,8 +49,9 @@ class Curved(Linear):
 def turn_of(critic: Callable[..., Scores], real: Tensor, fake: Tensor | None = None) -> Turn:
     fakes = torch.zeros_like(real) if fake is None else fake
     return Turn(
-        nets={}, step=0, real=real, label=None, latent=Latent(torch.zeros(len(real), 1)), fake_label=None,
-        critic=critic, generate=lambda latent, label: fakes,
+        nets={}, step=0, real=real, condition=NO_CONDITION, latent=Latent(torch.zeros(len(real), 1)),
+        fake_condition=NO_CONDITION, critic=lambda data, condition: critic(data, condition.label),
+        generate=lambda latent, condition: fakes,
     )  # fmt: skip
 
 
