@@ -64,6 +64,11 @@ def roles_of(task: Mapping[str, Any]) -> dict[str, Role]:
 HOOKS = ("objective", "regularizer", "augment")  # kinds whose parts may bring a network
 
 
+def stands_in(role: Role, network: parts.Part) -> bool:
+    """Whether a network is of a kind that this role takes."""
+    return issubclass(network.load(), role.kinds)  # type: ignore[arg-type]
+
+
 def nested_parts(fields: Mapping[str, Field], node: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """(kind, name) of every part below a resolved node."""
     for key, each in fields.items():
@@ -147,13 +152,13 @@ class Checker:
                     UnknownKey, f"task {task.name!r} has no role {role!r}.{nearest(role, wanted)}",
                     ("networks", role), f"its roles are {', '.join(wanted)}",
                 )  # fmt: skip
-            elif node.get("use"):
-                network = parts.find("network", node["use"]).load()
-                if not issubclass(network, wanted[role].kinds):  # type: ignore[arg-type]
-                    self.tell(
-                        BadValue, f"network {node['use']!r} is no {wanted[role].words}", ("networks", role),
-                        f"networks.{role} needs a {wanted[role].words}: ganvas list networks",
-                    )  # fmt: skip
+            elif node.get("use") and not stands_in(wanted[role], parts.find("network", node["use"])):
+                fitting = [each.name for each in parts.every("network") if stands_in(wanted[role], each)]
+                more = f" and {len(fitting) - 12} more" if len(fitting) > 12 else ""
+                self.tell(
+                    BadValue, f"network {node['use']!r} is no {wanted[role].words}", ("networks", role),
+                    f"set networks.{role}=NAME (ganvas list networks); there are {', '.join(fitting[:12])}{more}",
+                )  # fmt: skip
         if "sampler" in filled and filled["sampler"] is None:
             filled["sampler"] = self.node("sampler", task.load().sampler, ("sampler",))  # type: ignore[attr-defined]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -37,8 +38,8 @@ class Role:
 
     @property
     def words(self) -> str:
-        """What may stand there, such as "generator or translator"."""
-        return " or ".join(kind.__name__.lower() for kind in self.kinds)
+        """What may stand there, such as "generator or latent critic"."""
+        return " or ".join(re.sub(r"\B(?=[A-Z])", " ", kind.__name__).lower() for kind in self.kinds)
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ class LevelConditioning(HeadAround):
         head: AnyHead = "plain",
     ) -> None:
         super().__init__(head, features, spec, wrap, bias)
+        self.reads_level = True
         self.psi = nn.Sequential(
             wrap(nn.Linear(2 * _FREQUENCIES, features)), nn.SiLU(), wrap(nn.Linear(features, features, bias=False))
         )

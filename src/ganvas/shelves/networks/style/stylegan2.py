@@ -32,7 +32,7 @@ from ganvas.parts import Factory, network
 from ganvas.shelves.networks.gan.pyramid import halvings, require_classes
 from ganvas.shelves.networks.heads import build_head
 from ganvas.shelves.networks.style.spaces import LayerNoise, MixingGenerator, noise_for
-from ganvas.types import Critic, CriticHead, DataSpec, Latent, LatentSpec, Scores
+from ganvas.types import Critic, CriticHead, DataSpec, Latent, LatentSpec, Movable, Scores
 
 Architecture = Literal["skip", "resnet", "orig"]
 Count = Annotated[int, Gt(0)]
@@ -213,7 +213,7 @@ class Synthesis(nn.Module):
     paper="Karras et al. 2020 (StyleGAN2), section 2 and figure 7",
     tiny={"z_dim": 8, "w_dim": 8, "channel_base": 128, "channel_max": 8, "mapping": {"layers": 2}},
 )
-class StyleGAN2Generator(MixingGenerator):
+class StyleGAN2Generator(MixingGenerator, Movable):
     """Style-based generator with modulated convolutions and no progressive growing.
 
     Images of any channel count whose sides are divisible by 2^n, n = floor(log2(min(H, W) / 4)), from 8 to 4096 pixels.
