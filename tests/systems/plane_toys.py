@@ -15,7 +15,7 @@ from ganvas import parts
 from ganvas.parts import data_spec
 from ganvas.recipe.check import check_node
 from ganvas.toys.plane import centres, modes_found
-from ganvas.types import Batch, DataSpec
+from ganvas.types import Batch, DataSpec, Facts
 
 RING = torch.tensor(centres(8, "ring"), dtype=torch.float32)
 STD, Z_DIM = 0.05, 8
@@ -72,7 +72,7 @@ def train_pair(
     node = {
         "use": "adversarial", "objective": objective, "critic_steps": critic_steps, "regularizers": dict(regularizers),
     }  # fmt: skip
-    task = parts.build("task", check_node("task", node), nets, SPEC)
+    task = parts.build("task", check_node("task", node), nets, Facts(SPEC))
     optim: dict[str, torch.optim.Optimizer] = {}
     for role, net in nets.items():
         own, rate = net.parameters(), lr if role == "discriminator" else generator_lr or lr
@@ -84,12 +84,13 @@ def train_pair(
             (role,) = update.nets
             early = role == "discriminator" and step < warm_up[0]
             for _ in range(warm_up[1] if early else update.repeat):
-                losses = update.losses(Batch(data(batch)), step)
+                drawn = Batch(data(batch))
+                losses = update.losses(drawn, step)
                 optim[role].zero_grad()
                 torch.stack(list(losses.values())).sum().backward()
                 optim[role].step()
                 if update.after:
-                    update.after()
+                    update.after(drawn)
             if role == "discriminator" and "adversarial" in losses:
                 curve.append(losses["adversarial"].item())
         watch(step, nets)

@@ -20,7 +20,7 @@ from ganvas.errors import BadValue
 from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
-from ganvas.types import Batch, Latent, Scores, Turn
+from ganvas.types import NO_CONDITION, Batch, Condition, Critic, Facts, Latent, Scores, Turn
 
 pytestmark = pytest.mark.system("adaptivemix")
 
@@ -29,11 +29,13 @@ N, D = 8, 12
 
 def term_of(critic: Callable[..., Scores], real: Tensor, fake: Tensor, **keys: object) -> Tensor:
     part = parts.build("regularizer", check_node("regularizer", {"use": "adaptivemix", **keys}))
-    return part(Turn({}, 0, real, None, Latent(fake), None, critic, lambda latent, label: latent.values))
+    return part(
+        Turn({}, 0, real, NO_CONDITION, Latent(fake), NO_CONDITION, critic, lambda latent, asked: latent.values)
+    )
 
 
 def critic_of(features: Callable[[Tensor], Tensor]) -> Callable[..., Scores]:
-    def critic(data: Tensor, label: Tensor | None = None) -> Scores:
+    def critic(data: Tensor, condition: Condition = NO_CONDITION) -> Scores:
         found = features(data.flatten(1))
         return Scores(found.sum(1), found)
 
@@ -107,7 +109,7 @@ def test_value_and_gradients_are_the_released_formula_s(
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-5)
 
 
-class Judging(nn.Module):
+class Judging(Critic):
     """J ∘ F with both at hand, F a layer with tanh and J the plain head."""
 
     def __init__(self) -> None:
@@ -131,7 +133,10 @@ def test_mixed_logits_are_judged_as_the_released_code_does(
     net, real, fake = Judging(), torch.randn(N, D), torch.randn(N, D, requires_grad=True)
     node = {"use": "adaptivemix", "objective": objective, "side": side, "noise": 0.0}
     part = parts.build("regularizer", check_node("regularizer", node))
-    turn = Turn({"discriminator": net}, 0, real, None, Latent(fake), None, net, lambda latent, label: latent.values)
+    turn = Turn(
+        {"discriminator": net}, 0, real, NO_CONDITION, Latent(fake), NO_CONDITION,
+        critic=lambda data, condition: net(data), generate=lambda latent, condition: latent.values,
+    )  # fmt: skip
     ours = part(turn)
 
     def mixed(x_a: Tensor) -> tuple[Tensor, Tensor]:
@@ -180,7 +185,7 @@ def trained(weight: float, seed: int, steps: int = 500) -> tuple[float, float]:
     }
     nets = {role: parts.build("network", check_node("network", node), SPEC) for role, node in nodes.items()}
     terms = {"adaptivemix": {"weight": weight}} if weight else {}
-    task = parts.build("task", check_node("task", {"use": "adversarial", "regularizers": terms}), nets, SPEC)
+    task = parts.build("task", check_node("task", {"use": "adversarial", "regularizers": terms}), nets, Facts(SPEC))
     optim = {role: torch.optim.Adam(net.parameters(), lr=5e-4, betas=(0.5, 0.999)) for role, net in nets.items()}
     for step in range(steps):
         for update in task.updates():

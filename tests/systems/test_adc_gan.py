@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from ganvas import parts
 from ganvas.parts import image_spec
-from ganvas.types import Latent, Scores, Turn
+from ganvas.types import Condition, Latent, Scores, Turn
 
 pytestmark = pytest.mark.system("adc-gan")
 
@@ -23,7 +23,8 @@ def head_of(name: str, features: int = 1, classes: int = K) -> nn.Module:
 
 
 def turn_of(real: Scores, fake: Scores, y: Tensor, fake_y: Tensor) -> Turn:
-    turn = Turn({}, 0, real.features, y, Latent(real.features), fake_y, critic=None, generate=None)
+    asked, given = Condition.labelled(fake_y), Condition.labelled(y)
+    turn = Turn({}, 0, real.features, given, Latent(real.features), asked, critic=None, generate=None)
     turn.real_scores, turn.fake_scores = real, fake
     return turn
 

@@ -22,7 +22,7 @@ from ganvas.recipe.recipe import Recipe
 from ganvas.shelves.networks.style.alae import ALAEEncoder, StyleReader
 from ganvas.shelves.tasks.alae import ALAE
 from ganvas.training.train import train
-from ganvas.types import Batch, Latent
+from ganvas.types import Batch, Facts, Latent
 
 pytestmark = pytest.mark.system("alae")
 
@@ -37,7 +37,7 @@ STYLE = (
 def set_up(*overrides: str) -> tuple[ALAE, dict[str, nn.Module]]:
     resolved = Recipe.load(MLP).override(*overrides).resolve()
     nets, _ = build_networks(resolved, SPEC, pretrained=False)
-    return build_task(resolved, nets, SPEC), nets
+    return build_task(resolved, nets, Facts(SPEC)), nets
 
 
 def images(n: int = 6, seed: int = 1) -> Tensor:
@@ -83,7 +83,7 @@ def test_losses_are_the_formulas(networks: tuple[str, ...]) -> None:
     task, nets = set_up(*networks, "task.latent_weight=1", *(["networks.generator.mixing=0"] if networks else []))
     generator, encoder, critic = nets["generator"].eval(), nets["encoder"], nets["latent_critic"]
     x = images()
-    batch = Batch(x, torch.arange(len(x)))
+    batch = Batch.labelled(x, torch.arange(len(x)))
 
     torch.manual_seed(5)
     found = [update.losses(batch, 0) for update in task.updates()]
@@ -121,9 +121,9 @@ def test_weights_and_penalty_are_keys() -> None:
     [
         (["networks.encoder.w_dim=7"], r"answers with w \(7,\)", "networks.encoder.w_dim=16"),
         (["networks.latent_critic.w_dim=7"], r"reads points \(7,\)", "networks.latent_critic.w_dim=16"),
-        (["networks.generator={use: mlp-generator}"], "is no SpacedGenerator", "stylegan2-generator"),
-        (["networks.encoder={use: mlp-discriminator}"], "is no Encoder", "alae-encoder"),
-        (["networks.latent_critic={use: mlp-discriminator}"], "is no LatentCritic", "mlp-latent-critic"),
+        (["networks.generator={use: mlp-generator}"], "is no spaced generator", "stylegan2-generator"),
+        (["networks.encoder={use: mlp-discriminator}"], "is no encoder", "alae-encoder"),
+        (["networks.latent_critic={use: mlp-discriminator}"], "is no latent critic", "mlp-latent-critic"),
     ],
 )
 def test_networks_that_do_not_fit_are_refused(overrides: list[str], problem: str, hint: str) -> None:

@@ -18,7 +18,7 @@ from ganvas.shelves.conditioning.classes import activation_maximisation, label_g
 from ganvas.shelves.metrics.am_score import am_score
 from ganvas.shelves.metrics.inception_score import inception_score
 from ganvas.training.train import train
-from ganvas.types import Latent, Scores, Turn
+from ganvas.types import NO_CONDITION, Condition, Latent, Scores, Turn
 
 pytestmark = pytest.mark.system("am-gan")
 
@@ -58,7 +58,7 @@ def test_dynamic_target_is_the_likeliest_real_class() -> None:
     head = parts.build("conditioning", {"use": "am-gan", "target": "likeliest"}, 3, image_spec((1,), K), lambda x: x)
     a = logits().detach()
     scores = Scores(a[:, 0], a, {"class_scores": a})
-    turn = Turn({}, 0, a, None, Latent(a), None, critic=None, generate=None)
+    turn = Turn({}, 0, a, NO_CONDITION, Latent(a), NO_CONDITION, critic=None, generate=None)
     turn.real_scores = turn.fake_scores = scores
     objective = parts.build("objective", {"use": "by-head"})
     found = head.generator_losses(turn, objective)["adversarial"]
@@ -71,7 +71,7 @@ def test_with_one_class_it_is_the_non_saturating_gan() -> None:
     head = parts.build("conditioning", {"use": "am-gan"}, 3, spec, lambda x: x)
     real, fake = (Scores(each[:, 0] - each[:, 1], each, {"class_scores": each}) for each in (a, other))
     zeros = torch.zeros(N, dtype=torch.int64)
-    turn = Turn({}, 0, a, zeros, Latent(a), zeros, critic=None, generate=None)
+    turn = Turn({}, 0, a, Condition.labelled(zeros), Latent(a), Condition.labelled(zeros), critic=None, generate=None)
     turn.real_scores, turn.fake_scores = real, fake
     objective = parts.build("objective", {"use": "by-head"})
     torch.testing.assert_close(

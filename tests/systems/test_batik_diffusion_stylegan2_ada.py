@@ -21,7 +21,7 @@ from ganvas.shelves.augment.chain import Chain
 from ganvas.shelves.data.sets.motifs import KINDS, Motifs, draw, random_factors
 from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
 from ganvas.training.train import train
-from ganvas.types import Batch, Latent, LevelAugment, Observer, RealMixer, Scores, Turn
+from ganvas.types import NO_CONDITION, Batch, Facts, Latent, Scores, Turn
 
 pytestmark = pytest.mark.system("batik-diffusion-stylegan2-ada")
 RECIPES = ("tiny/motifs-diffusion-stylegan2-ada", "diffusion-stylegan2-ada-motifs256")
@@ -38,8 +38,9 @@ def turn(logits: Tensor) -> Turn:
     """A critic update in which the real images are given these scores."""
     images = torch.zeros(len(logits), 1, 1, 1)
     return Turn(
-        nets={}, step=0, real=images, label=None, latent=Latent(torch.zeros(len(logits), 1)), fake_label=None,
-        critic=lambda data, label: Scores(logits, logits[:, None]), generate=lambda latent, label: images,
+        nets={}, step=0, real=images, condition=NO_CONDITION,
+        latent=Latent(torch.zeros(len(logits), 1)), fake_condition=NO_CONDITION,
+        critic=lambda data, condition: Scores(logits, logits[:, None]), generate=lambda latent, condition: images,
     )  # fmt: skip
 
 
@@ -81,11 +82,9 @@ def test_the_level_is_that_of_the_link_that_noises() -> None:
 
 
 def test_a_critic_is_told_a_level_only_where_a_link_has_one() -> None:
-    assert isinstance(chain(ada={}, diffusion_noise={}), LevelAugment)
+    assert chain(ada={}, diffusion_noise={}).tells_level
     plain = chain(ada={}, apa={"p": 1.0, "adapt": False})
-    assert not isinstance(plain, LevelAugment)
-    assert isinstance(plain, RealMixer)
-    assert isinstance(plain, Observer)
+    assert not plain.tells_level
     real = torch.zeros(4, 1, 2, 2)
     assert torch.equal(plain.mix_real(real, lambda: real + 1), real + 1)
     assert plain.part_name == chain(ada={}, diffusion_noise={}).part_name == "chain"  # type: ignore[attr-defined]
@@ -100,7 +99,7 @@ def test_a_critic_that_cannot_be_told_is_refused_with_the_chains_name() -> None:
         ),
     }
     with pytest.raises(BadValue, match="augment 'chain' tells the critic"):
-        parts.build("task", check_node("task", {"use": "adversarial", "augment": "chain"}), nets, spec)
+        parts.build("task", check_node("task", {"use": "adversarial", "augment": "chain"}), nets, Facts(spec))
 
 
 def test_nothing_and_two_levels_are_refused() -> None:
@@ -167,8 +166,8 @@ def test_both_controllers_are_driven_by_a_step_of_the_task() -> None:
     spec = image_spec((3, 16, 16), 4)
     nets = {role: parts.build("network", {k: v for k, v in node.items() if k not in ("from", "net", "freeze")}, spec)
             for role, node in resolved["networks"].items()}  # fmt: skip
-    task = parts.build("task", resolved["task"], nets, spec)
-    batch = Batch(torch.rand(8, 3, 16, 16) * 2 - 1, torch.arange(8) % 4)
+    task = parts.build("task", resolved["task"], nets, Facts(spec))
+    batch = Batch.labelled(torch.rand(8, 3, 16, 16) * 2 - 1, torch.arange(8) % 4)
     sum(task.updates()[0].losses(batch, 0).values()).backward()
     controllers = [link.controller for link in task.augment.augments.values()]
     assert [each.images for each in controllers] == [8, 8]

@@ -15,7 +15,7 @@ import ganvas
 from ganvas import parts
 from ganvas.model import Model
 from ganvas.parts import image_spec
-from ganvas.types import LatentSpec
+from ganvas.types import Generator, LatentSpec
 
 pytestmark = pytest.mark.system("biggan")
 IMAGENET128 = image_spec((3, 128, 128), 1000)
@@ -39,7 +39,7 @@ def test_parameter_counts_at_128_pixels(name: str, keys: dict[str, int], count: 
     assert sum(each.numel() for each in net.parameters()) == count
 
 
-class Echo(nn.Module):
+class Echo(Generator):
     """A generator whose image is an eighth of its latent, which keeps it within the range of images."""
 
     latents = {"z": LatentSpec((1024,))}  # noqa: RUF012

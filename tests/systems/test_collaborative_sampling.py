@@ -21,7 +21,7 @@ from ganvas.errors import BadValue, MissingCapability, UsageError
 from ganvas.model import Model
 from ganvas.parts import data_spec, image_spec
 from ganvas.recipe.check import check_node
-from ganvas.types import Batch, DataSpec, Latent, LatentSpec, Scores
+from ganvas.types import NO_CONDITION, Batch, Critic, DataSpec, Facts, Generator, Latent, LatentSpec, Scores
 
 pytestmark = pytest.mark.system("collaborative-sampling")
 
@@ -66,7 +66,7 @@ def test_scores_rise_with_the_steps_and_the_generator_stays() -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-class Line(nn.Module):
+class Line(Generator):
     """G(z) = z / 8."""
 
     latents = {"z": LatentSpec((1,))}  # noqa: RUF012
@@ -76,10 +76,8 @@ class Line(nn.Module):
         return latent / 8
 
 
-class Ratio(nn.Module):
+class Ratio(Critic):
     """d(x) = log N(x; 1, 1) − log N(x; 0, 1) = x − ½."""
-
-    head = None
 
     def forward(self, data: Tensor, label: Tensor | None = None) -> Scores:
         return Scores(data[:, 0] - 0.5, data)
@@ -161,7 +159,7 @@ def test_a_generator_without_stages_or_with_fewer_is_told_of() -> None:
 
 
 def shaping(nets: dict[str, nn.Module], **keys: object) -> object:
-    return parts.build("task", check_node("task", {"use": "shape-critic", **keys}), nets, PLANE)
+    return parts.build("task", check_node("task", {"use": "shape-critic", **keys}), nets, Facts(PLANE))
 
 
 def test_shaping_teaches_the_critic_alone_on_samples_along_the_way() -> None:
@@ -172,7 +170,7 @@ def test_shaping_teaches_the_critic_alone_on_samples_along_the_way() -> None:
     latent = Latent(torch.randn(200, Z_DIM))
     with torch.no_grad():
         made = nets["generator"](latent.values)
-        refined = task.generate(latent, None)
+        refined = task.generate(latent, NO_CONDITION)
     way = [made]
     for _ in range(9):  # what the sampler does
         at = way[-1].detach().requires_grad_(True)
@@ -194,9 +192,9 @@ def test_shaping_half_way_is_along_the_sampler_s_way() -> None:
     node = {"use": "shape-critic", "steps": 4, "rate": 0.5, "stage": 1}
     for net in nets.values():
         net.eval()
-    task = parts.build("task", check_node("task", node), nets, spec)
+    task = parts.build("task", check_node("task", node), nets, Facts(spec))
     latent = model.draw(40, seed=2)
-    refined = task.generate(latent, None)
+    refined = task.generate(latent, NO_CONDITION)
     assert not refined.requires_grad
     way = torch.stack([model.sample(40, seed=2, sampler=collaborative(steps=k, rate=0.5, stage=1)) for k in range(4)])
     distance = (refined - way).flatten(2).abs().amax(2)  # (4, N)
@@ -207,7 +205,7 @@ def test_shaping_half_way_is_along_the_sampler_s_way() -> None:
 def test_shaping_along_no_way_is_the_critic_s_plain_loss() -> None:
     nets = frozen_pair()
     losses = []
-    for task in (shaping(nets, steps=1), parts.build("task", check_node("task", "adversarial"), nets, PLANE)):
+    for task in (shaping(nets, steps=1), parts.build("task", check_node("task", "adversarial"), nets, Facts(PLANE))):
         torch.manual_seed(1)
         batch = Batch(points(64))
         losses.append(task.updates()[0].losses(batch, 0)["adversarial"].item())
@@ -244,7 +242,7 @@ def quality(seed: int) -> list[tuple[set[int], float]]:
     """
     torch.manual_seed(seed)
     nets, where = pair(width=128, depth=3), RING.numpy().astype(np.float64)
-    train_steps(nets, parts.build("task", check_node("task", "adversarial"), nets, PLANE), 200, 1e-3)
+    train_steps(nets, parts.build("task", check_node("task", "adversarial"), nets, Facts(PLANE)), 200, 1e-3)
     found: list[tuple[set[int], float]] = []
 
     def look(sampler: object = None) -> None:

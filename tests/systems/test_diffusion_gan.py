@@ -15,7 +15,7 @@ from ganvas import parts
 from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.shelves.augment.diffusion_gan import DiffusionNoise
-from ganvas.types import Batch, Latent, LatentSpec, Scores, Turn
+from ganvas.types import NO_CONDITION, Batch, Critic, Facts, Generator, Latent, LatentSpec, Scores, Turn
 
 pytestmark = pytest.mark.system("diffusion-gan")
 GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden" / "diffusion_gan" / "a.safetensors"
@@ -56,7 +56,7 @@ def networks(conditioning: Any) -> dict[str, nn.Module]:
 
 def test_with_all_steps_0_a_training_step_is_the_plain_gans_to_the_bit() -> None:
     spec = image_spec((1, 8, 8), num_classes=10)
-    batch = Batch(torch.rand(6, 1, 8, 8) * 2 - 1, torch.arange(6))
+    batch = Batch.labelled(torch.rand(6, 1, 8, 8) * 2 - 1, torch.arange(6))
     diffused, plain = networks({"use": "level", "head": "projection"}), networks("projection")
     shared = {
         key.replace("head.inner.", "head."): value for key, value in diffused["discriminator"].state_dict().items()
@@ -64,8 +64,8 @@ def test_with_all_steps_0_a_training_step_is_the_plain_gans_to_the_bit() -> None
     plain["discriminator"].load_state_dict({key: value for key, value in shared.items() if ".psi." not in key})
     node = {"use": "adversarial", "objective": "non-saturating"}
     tasks = [
-        parts.build("task", check_node("task", {**node, "augment": "diffusion-noise"}), diffused, spec),
-        parts.build("task", check_node("task", node), plain, spec),
+        parts.build("task", check_node("task", {**node, "augment": "diffusion-noise"}), diffused, Facts(spec)),
+        parts.build("task", check_node("task", node), plain, Facts(spec)),
     ]
     tasks[0].augment.t_list.zero_()
     for task in tasks:
@@ -95,8 +95,9 @@ def test_certainty_drives_T_up_and_ignorance_down_in_the_expected_number_of_upda
         for _ in range(updates):
             part.observe(
                 Turn(
-                    nets={}, step=0, real=images, label=None, latent=Latent(images), fake_label=None,
-                    critic=lambda data, label: scores, generate=lambda latent, label: images,
+                    nets={}, step=0, real=images, condition=NO_CONDITION,
+                    latent=Latent(images), fake_condition=NO_CONDITION,
+                    critic=lambda data, condition: scores, generate=lambda latent, condition: images,
                 )
             )  # fmt: skip
 
@@ -155,7 +156,7 @@ def test_disjoint_supports_have_a_gradient_once_they_are_diffused() -> None:
 GRID = torch.cartesian_prod(torch.linspace(-0.8, 0.8, 5), torch.linspace(-0.8, 0.8, 5))
 
 
-class Points(nn.Module):
+class Points(Generator):
     """A generator of points in the plane, as (N, 2, 1, 1)."""
 
     latents = {"z": LatentSpec((8,))}  # noqa: RUF012
@@ -169,7 +170,7 @@ class Points(nn.Module):
         return self.body(latent)[:, :, None, None]  # type: ignore[no-any-return]
 
 
-class Judge(nn.Module):
+class Judge(Critic):
     """A critic of such points with any head."""
 
     def __init__(self, conditioning: Any) -> None:
@@ -187,7 +188,7 @@ def modes_covered(augment: dict[str, Any] | None, conditioning: Any, seed: int, 
     torch.manual_seed(seed)
     nets = {"generator": Points(), "discriminator": Judge(conditioning)}
     node = {"use": "adversarial", "objective": "non-saturating", **({"augment": augment} if augment else {})}
-    task = parts.build("task", check_node("task", node), nets, image_spec((2, 1, 1)))
+    task = parts.build("task", check_node("task", node), nets, Facts(image_spec((2, 1, 1))))
     optim = {role: torch.optim.Adam(net.parameters(), lr=1e-3, betas=(0.5, 0.99)) for role, net in nets.items()}
     for step in range(steps):
         for update in task.updates():

@@ -15,7 +15,7 @@ from ganvas.errors import BadValue
 from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.shelves.networks.gan.fastgan import MULTIPLES, Excitation, Noise, quarter
-from ganvas.types import Batch, DataSpec
+from ganvas.types import Batch, DataSpec, Facts
 
 pytestmark = pytest.mark.system("fastgan")
 
@@ -34,7 +34,9 @@ def pair(spec: DataSpec = SPEC, **keys: object) -> dict[str, nn.Module]:
 
 
 def task_of(nets: dict[str, nn.Module], spec: DataSpec = SPEC, **keys: object) -> object:
-    return parts.build("task", check_node("task", {"use": "adversarial", "objective": "hinge", **keys}), nets, spec)
+    return parts.build(
+        "task", check_node("task", {"use": "adversarial", "objective": "hinge", **keys}), nets, Facts(spec)
+    )
 
 
 # ------------------------------------------------------------------------------------------- the generator

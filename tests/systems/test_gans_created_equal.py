@@ -25,7 +25,7 @@ from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.shelves.metrics.shapes_exact import shapes_precision_recall
 from ganvas.toys import shapes
-from ganvas.types import Latent, Scores, Turn
+from ganvas.types import NO_CONDITION, Critic, Latent, Scores, Turn
 
 pytestmark = pytest.mark.system("gans-created-equal")
 
@@ -63,7 +63,7 @@ def test_began_balances_its_two_errors_by_hand() -> None:
     """l(x) = 0.8 and l(G) = 0.2, as logits −0.8 and −0.2; k is moved, clipped and saved."""
     began = parts.build("objective", {"use": "began", "gamma": 0.5, "rate": 0.1})
     real, fake = torch.tensor([-0.6, -1.0], requires_grad=True), torch.tensor([-0.1, -0.3], requires_grad=True)
-    turn = Turn({}, 0, real, None, Latent(real), None, critic=None, generate=None)  # type: ignore[arg-type]
+    turn = Turn({}, 0, real, NO_CONDITION, Latent(real), NO_CONDITION, critic=None, generate=None)  # type: ignore[arg-type]
     turn.real_scores, turn.fake_scores = Scores(real, real[:, None]), Scores(fake, fake[:, None])
     assert began.critic(real, fake).item() == pytest.approx(0.8)  # k = 0: real images alone
     began.observe(turn)
@@ -114,7 +114,7 @@ def test_values_and_gradients_of_single_logits_by_hand(name: str, r: float, f: f
     assert fake.grad.item() == pytest.approx(at_generated(r, f), abs=1e-6)
 
 
-class Linear(nn.Module):
+class Linear(Critic):
     """D(x) = w · x: its slope is w everywhere."""
 
     def __init__(self, w: Tensor) -> None:
@@ -127,8 +127,9 @@ class Linear(nn.Module):
 
 def penalty(name: str, critic: Linear, real: Tensor, fake: Tensor) -> Tensor:
     turn = Turn(
-        nets={}, step=0, real=real, label=None, latent=Latent(torch.zeros(len(real), 1)), fake_label=None,
-        critic=critic, generate=lambda latent, label: fake,
+        nets={}, step=0, real=real, condition=NO_CONDITION,
+        latent=Latent(torch.zeros(len(real), 1)), fake_condition=NO_CONDITION,
+        critic=lambda data, condition: critic(data), generate=lambda latent, condition: fake,
     )  # fmt: skip
     found: Tensor = parts.build("regularizer", {"use": name})(turn)
     return found

@@ -25,7 +25,7 @@ from ganvas.nn.virtual_batch_norm import VirtualBatchNorm2d
 from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.shelves.metrics.inception_score import inception_score
-from ganvas.types import Batch, Evidence, EvidenceSet
+from ganvas.types import Batch, Evidence, EvidenceSet, Facts
 
 pytestmark = pytest.mark.system("improved-techniques-gan")
 GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden" / "metrics" / "a.safetensors"
@@ -183,7 +183,7 @@ def ssl_pair() -> dict[str, nn.Module]:
 
 
 def ssl_task(nets: dict[str, nn.Module], **keys: object) -> object:
-    return parts.build("task", check_node("task", {"use": "semi-supervised", **keys}), nets, DIGITS)
+    return parts.build("task", check_node("task", {"use": "semi-supervised", **keys}), nets, Facts(DIGITS))
 
 
 def test_k_plus_one_loss_is_the_softmax_with_a_last_logit_of_0() -> None:
@@ -215,13 +215,13 @@ def test_labelled_data_are_the_first_of_each_class_and_no_other_label_counts() -
     label = torch.arange(40) % K
     critic, generator = task.updates()
     torch.manual_seed(1)
-    losses = critic.losses(Batch(data, label), 0)
+    losses = critic.losses(Batch.labelled(data, label), 0)
     assert set(losses) == {"adversarial", "labelled"}
     assert torch.equal(task.data, data[:20])
     assert torch.equal(task.label, label[:20])
-    scrambled = Batch(data[20:], torch.randperm(20) % K)
+    scrambled = Batch.labelled(data[20:], torch.randperm(20) % K)
     found = []
-    for batch in (Batch(data[20:], label[20:]), scrambled):
+    for batch in (Batch.labelled(data[20:], label[20:]), scrambled):
         torch.manual_seed(2)
         found.append(critic.losses(batch, 1))
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
@@ -237,7 +237,7 @@ def test_labelled_data_are_the_first_of_each_class_and_no_other_label_counts() -
 def test_task_says_what_it_needs() -> None:
     nets = ssl_pair()
     with pytest.raises(BadValue, match="no labels"):
-        parts.build("task", {"use": "semi-supervised"}, nets, image_spec((1, 8, 8)))
+        parts.build("task", check_node("task", "semi-supervised"), nets, Facts(image_spec((1, 8, 8))))
     node = check_node("network", {"use": "dcgan-discriminator", "width": 8})
     with pytest.raises(BadValue, match="class logits") as caught:
         ssl_task({**nets, "discriminator": parts.build("network", node, DIGITS)})
@@ -262,7 +262,7 @@ def accuracies(seed: int, steps: int = 450) -> tuple[float, float]:
     alone = copy.deepcopy(nets["discriminator"])
     task = ssl_task(nets, labelled_per_class=10)
     order = torch.randperm(len(train))
-    task.meet(Batch(train.data[order], train.label[order]))
+    task.meet(Batch.labelled(train.data[order], train.label[order]))
     assert len(task.data) == 100
     optim = {role: torch.optim.Adam(net.parameters(), lr=1e-3, betas=(0.5, 0.9)) for role, net in nets.items()}
     for step in range(steps):

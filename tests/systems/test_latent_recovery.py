@@ -14,7 +14,7 @@ from ganvas.model import Model
 from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.shelves.metrics.latent_recovery import LatentRecovery, minimise, recover, recovery_statistics
-from ganvas.types import Batch, DataSpec, Evidence, EvidenceSet
+from ganvas.types import Batch, DataSpec, Evidence, EvidenceSet, Facts
 
 pytestmark = pytest.mark.system("latent-recovery")
 
@@ -172,7 +172,7 @@ def gan(images: Tensor, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     nets = {"generator": network("mlp-generator", z_dim=16), "discriminator": network("mlp-discriminator")}
     node = {"use": "adversarial", "regularizers": {"r1": {"weight": 1.0}}}
-    task = parts.build("task", check_node("task", node), nets, SPEC)
+    task = parts.build("task", check_node("task", node), nets, Facts(SPEC))
     optim = {role: torch.optim.Adam(net.parameters(), lr=1e-3, betas=(0.5, 0.99)) for role, net in nets.items()}
     for step in range(3000):
         for update in task.updates():

@@ -18,13 +18,13 @@ from ganvas.recipe.check import check_node
 from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
 from ganvas.shelves.regularizers.region_link import Link, RegionLink, axes_of, box_mask, link_changes
 from ganvas.training.train import train
-from ganvas.types import Latent, LatentSpec, Scores, Turn
+from ganvas.types import NO_CONDITION, Generator, Latent, LatentSpec, Scores, Turn
 
 pytestmark = pytest.mark.system("linkgan")
 LEFT, RIGHT = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0)
 
 
-class Halves(nn.Module):
+class Halves(Generator):
     """Of 8 axes the first four paint the left half of an image of 6x8 pixels, the others the right one."""
 
     conditional = False
@@ -40,12 +40,13 @@ class Halves(nn.Module):
         return torch.cat([left.view(-1, 1, 6, 4), right.view(-1, 1, 6, 4)], 3)
 
 
-def turn(net: nn.Module, n: int = 16) -> Turn:
+def turn(net: Generator, n: int = 16) -> Turn:
     latent = Latent(torch.randn(n, 8))
     return Turn(
-        nets={"generator": net}, step=0, real=torch.zeros(n, 1, 6, 8), label=None, latent=latent, fake_label=None,
-        critic=lambda data, label: Scores(data.mean((1, 2, 3)), data.flatten(1)),
-        generate=lambda latent, label: net(latent.values, label),
+        nets={"generator": net}, step=0, real=torch.zeros(n, 1, 6, 8), condition=NO_CONDITION,
+        latent=latent, fake_condition=NO_CONDITION,
+        critic=lambda data, condition: Scores(data.mean((1, 2, 3)), data.flatten(1)),
+        generate=net.make,
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from ganvas.recipe.check import check_node
 from ganvas.recipe.recipe import Recipe
 from ganvas.shelves.networks.style.mobilestylegan import DenseConv, FixedDemodulation, SeparableConv, WaveletUpsample
 from ganvas.training.train import train
-from ganvas.types import Batch, DataSpec, Latent
+from ganvas.types import Batch, DataSpec, Facts, Latent
 
 pytestmark = pytest.mark.system("mobilestylegan")
 
@@ -171,7 +171,7 @@ def test_onnx_makes_the_same_images() -> None:
 
 
 def task_of(keys: Mapping[str, object], **nets: nn.Module) -> object:
-    return parts.build("task", check_node("task", {"use": "distill-generator", **keys}), nets, SPEC)
+    return parts.build("task", check_node("task", {"use": "distill-generator", **keys}), nets, Facts(SPEC))
 
 
 def test_terms_are_the_differences_of_images_and_bands_at_each_size() -> None:
@@ -231,7 +231,7 @@ def test_what_cannot_be_taught_is_refused_with_a_hint(
     node |= keys
     nets = {"generator": student(**of_student), "teacher": build("stylegan2-generator")}
     with pytest.raises(BadValue, match=match) as caught:
-        parts.build("task", node, nets, SPEC)
+        parts.build("task", node, nets, Facts(SPEC))
     assert caught.value.hint
 
 
@@ -244,7 +244,7 @@ def test_with_a_critic_the_teacher_s_images_are_the_real_data_of_the_same_latent
     )
     nets = {"generator": net, "discriminator": critic, "teacher": teacher}
     keys = {"use": "distill-generator-adversarially", "share": ["mapping"], "feature_weight": 2.0}
-    task = parts.build("task", check_node("task", {**keys, "adversarial_weight": 0.25}), nets, SPEC)
+    task = parts.build("task", check_node("task", {**keys, "adversarial_weight": 0.25}), nets, Facts(SPEC))
     batch = Batch(torch.full((4, 3, 16, 16), 7.0))
     turn = task.turn(batch, 0, for_generator=True)
     torch.testing.assert_close(turn.real, teacher(turn.latent.values))
@@ -321,8 +321,8 @@ def taught_digits(seed: int) -> dict[str, float]:
     }
     node = {"use": "adversarial", "regularizers": {"r1": {"weight": 1, "every": 4}}}
     against = {role: torch.optim.Adam(net.parameters(), lr=2e-3, betas=(0.0, 0.99)) for role, net in pair.items()}
-    run(parts.build("task", check_node("task", node), pair, data.spec), against, real, 150, 16)
-    task = build_task(recipe, nets, data.spec)
+    run(parts.build("task", check_node("task", node), pair, Facts(data.spec)), against, real, 150, 16)
+    task = build_task(recipe, nets, Facts(data.spec))
     z = torch.randn(256, 16)
 
     def error() -> float:

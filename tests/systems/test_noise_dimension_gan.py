@@ -28,7 +28,7 @@ from ganvas.shelves.metrics.noise_budget import (
     float32_uniform_entropy_bits,
     latent_bits,
 )
-from ganvas.types import Batch, Evidence, EvidenceSet, LatentSpec
+from ganvas.types import Batch, Evidence, EvidenceSet, Facts, LatentSpec
 
 pytestmark = pytest.mark.system("noise-dimension-gan")
 
@@ -184,7 +184,7 @@ def gan(images: Tensor, z_dim: int, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     nets = {"generator": network("mlp-generator", z_dim=z_dim), "discriminator": network("mlp-discriminator")}
     node = {"use": "adversarial", "regularizers": {"r1": {"weight": 1.0}}}
-    task = parts.build("task", check_node("task", node), nets, SPEC)
+    task = parts.build("task", check_node("task", node), nets, Facts(SPEC))
     optim = {role: torch.optim.Adam(net.parameters(), lr=1e-3, betas=(0.5, 0.99)) for role, net in nets.items()}
     for step in range(1500):
         for update in task.updates():

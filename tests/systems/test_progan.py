@@ -27,7 +27,7 @@ from ganvas.recipe.recipe import Recipe
 from ganvas.shelves.metrics.fine_detail import gaussian_blur
 from ganvas.shelves.metrics.laplacian_swd import doubled, laplacian_swds, pyramid
 from ganvas.training.train import train
-from ganvas.types import Adjustable, Fading, Scores, Turn
+from ganvas.types import NO_CONDITION, Condition, Scores, Turn
 
 pytestmark = pytest.mark.system("progan")
 
@@ -120,8 +120,7 @@ def test_the_fade_is_saved_and_what_is_loaded_goes_on_from_there() -> None:
 def test_only_what_fades_can_be_moved() -> None:
     for role in ("generator", "discriminator"):
         fading, whole = network(role, 16, fade=0.0), network(role, 16)
-        assert isinstance(fading, Adjustable) and set(fading.knobs()) == {"fade"} and not whole.knobs()
-    assert isinstance(whole, Fading)
+        assert set(fading.knobs()) == {"fade"} and not whole.knobs()
     x = torch.randn(2, 3, 16, 16)
     assert torch.equal(whole.fade_real(x), x)
 
@@ -209,13 +208,13 @@ def test_parameter_counts_are_the_published_ones() -> None:
 def test_drift_is_the_mean_square_of_real_scores() -> None:
     logits = torch.tensor([3.0, -1.0])
 
-    def critic(data: Tensor, label: Tensor | None) -> Scores:
+    def critic(data: Tensor, condition: Condition) -> Scores:
         return Scores(logits, data)
 
     def generate(*_: Any) -> Tensor:
         raise AssertionError("nothing is generated for it")
 
-    turn = Turn({}, 0, torch.zeros(2, 1), None, None, None, critic, generate)  # type: ignore[arg-type]
+    turn = Turn({}, 0, torch.zeros(2, 1), NO_CONDITION, None, NO_CONDITION, critic, generate)  # type: ignore[arg-type]
     assert parts.build("regularizer", {"use": "drift"})(turn) == 5
 
 

@@ -19,7 +19,7 @@ from ganvas.errors import BadValue, CheckpointError, MissingExtra
 from ganvas.nn.projection import FeatureMixer, Frozen
 from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
-from ganvas.types import Batch, DataSpec
+from ganvas.types import Batch, DataSpec, Facts
 
 pytestmark = pytest.mark.system("projected-gan")
 
@@ -57,13 +57,13 @@ def test_features_and_mixers_stay_as_they_are_while_both_networks_learn(backbone
     before = frozen_state(nets["discriminator"])
     assert before
     start = {role: [each.clone() for each in net.parameters()] for role, net in nets.items()}
-    task = parts.build("task", check_node("task", {"use": "adversarial", "objective": "hinge"}), nets, SPEC)
+    task = parts.build("task", check_node("task", {"use": "adversarial", "objective": "hinge"}), nets, Facts(SPEC))
     optim = {role: torch.optim.Adam(net.train().parameters(), lr=1e-3) for role, net in nets.items()}
     for step in range(steps):
         for update in task.updates():
             (role,) = update.nets
             optim[role].zero_grad()
-            losses = update.losses(Batch(images(seed=step), torch.zeros(4).long()), step)
+            losses = update.losses(Batch.labelled(images(seed=step), torch.zeros(4).long()), step)
             torch.stack(list(losses.values())).sum().backward()
             optim[role].step()
     after = frozen_state(nets["discriminator"])

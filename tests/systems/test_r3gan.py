@@ -19,7 +19,7 @@ from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.shelves.networks.gan.r3gan import GAIN, Filter, ResidualBlock
 from ganvas.toys.plane import centres, modes_found
-from ganvas.types import DataSpec, Latent, Scores, Turn
+from ganvas.types import NO_CONDITION, DataSpec, Latent, Scores, Turn
 
 pytestmark = pytest.mark.system("r3gan")
 
@@ -154,8 +154,9 @@ def dirac_gan(penalties: tuple[str, ...], steps: int, *, gamma: float = 1.0, lr:
     course = []
     for step in range(steps):
         turn = Turn(
-            {}, step, torch.zeros(1, 1), None, Latent(torch.zeros(1, 1)), None, critic=critic,
-            generate=lambda latent, label: generator.value + latent.values,
+            {}, step, torch.zeros(1, 1), NO_CONDITION, Latent(torch.zeros(1, 1)), NO_CONDITION,
+            critic=lambda x, condition: critic(x),
+            generate=lambda latent, condition: generator.value + latent.values,
         )  # fmt: skip
         real, fake = turn.real_scores.logits, turn.fake_scores.logits
         loss = PAIR.critic(real, critic(turn.fake.detach()).logits)

@@ -17,8 +17,7 @@ from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.recipe.recipe import Recipe
 from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
-from ganvas.training.check import step_once
-from ganvas.types import Batch, Latent, Scores, Turn
+from ganvas.types import NO_CONDITION, Batch, Condition, Facts, Latent, Scores, Turn
 
 pytestmark = pytest.mark.system("reg-norm-study")
 
@@ -55,10 +54,14 @@ def test_every_cell_is_one_override_each_and_takes_a_step(loss: str, penalty: st
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         nets, _ = build_networks(resolved, spec, pretrained=False)
-        task = build_task(resolved, nets, spec)
+        task = build_task(resolved, nets, Facts(spec))
     # The study finds batch norm harmful beside a gradient penalty, which is said.
     assert bool(caught) == (norm == "batch" and penalty in ("gradient-penalty", "dragan"))
-    step_once(task, spec)
+    batch = spec.stand_in(4, torch.Generator().manual_seed(0))
+    for update in task.updates():
+        sum(update.losses(batch, 0).values()).backward()
+        if update.after is not None:
+            update.after(batch)
     assert all(torch.isfinite(p.grad).all() for p in nets["discriminator"].parameters() if p.grad is not None)
     kinds = {type(module) for module in nets["discriminator"].modules()}
     assert any(issubclass(kind, nn.BatchNorm2d) for kind in kinds) == (norm == "batch")
@@ -77,7 +80,7 @@ def test_layer_norm_normalises_each_map_by_itself() -> None:
 def test_weight_decay_is_the_squared_length_of_the_weights() -> None:
     critic = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
     x = torch.zeros(2, 3)
-    turn = Turn({"discriminator": critic}, 0, x, None, Latent(x), None, critic, lambda latent, label: x)
+    turn = Turn({"discriminator": critic}, 0, x, NO_CONDITION, Latent(x), NO_CONDITION, critic=None, generate=None)  # type: ignore[arg-type]
     term = parts.build("regularizer", check_node("regularizer", "weight-decay"))(turn)
     assert term.item() == pytest.approx(sum(layer.weight.square().sum().item() for layer in critic))
     term.backward()
@@ -101,10 +104,10 @@ def test_gradient_penalty_of_a_linear_critic_is_exact() -> None:
     torch.manual_seed(0)
     w, real, fake = torch.randn(5), torch.randn(8, 5), torch.randn(8, 5)
 
-    def critic(data: Tensor, label: Tensor | None = None) -> Scores:
+    def critic(data: Tensor, condition: Condition) -> Scores:
         return Scores(data @ w, data)
 
-    turn = Turn({}, 0, real, None, Latent(fake), None, critic, lambda latent, label: latent.values)
+    turn = Turn({}, 0, real, NO_CONDITION, Latent(fake), NO_CONDITION, critic, lambda latent, condition: latent.values)
     for name in ("gradient-penalty", "dragan"):
         found = parts.build("regularizer", check_node("regularizer", name))(turn)
         assert found.item() == pytest.approx((w.norm().item() - 1) ** 2, rel=1e-5), name
@@ -123,7 +126,7 @@ def distance(loss: str, penalty: str, norm: str, seed: int, steps: int = 120) ->
         "data.size=~", "networks.generator.width=64", "networks.discriminator.width=64", f"train.seed={seed}"
     ).resolve()  # fmt: skip
     nets, _ = build_networks(resolved, spec, pretrained=False)
-    task = build_task(resolved, nets, spec)
+    task = build_task(resolved, nets, Facts(spec))
     optim = {role: torch.optim.Adam(net.parameters(), lr=1e-3, betas=(0.5, 0.999)) for role, net in nets.items()}
     real = digits("train")
     for step in range(steps):

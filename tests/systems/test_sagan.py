@@ -19,7 +19,7 @@ from ganvas.nn.init import orthogonal, treatment
 from ganvas.nn.spectral import SpectralNorm
 from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
-from ganvas.types import Batch
+from ganvas.types import Batch, Facts
 
 pytestmark = pytest.mark.system("sagan")
 GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden"
@@ -149,7 +149,7 @@ def trained(attended: bool, seed: int, steps: int) -> tuple[float, float]:
         "discriminator": {"use": "dcgan-deep-discriminator", "widths": [16, 32, 32], "norm": "spectral", **place},
     }
     nets = {role: parts.build("network", check_node("network", node), spec) for role, node in nodes.items()}
-    task = parts.build("task", check_node("task", {"use": "adversarial", "objective": "hinge"}), nets, spec)
+    task = parts.build("task", check_node("task", {"use": "adversarial", "objective": "hinge"}), nets, Facts(spec))
     rates = {"generator": 5e-4, "discriminator": 1e-3}
     optim = {role: torch.optim.Adam(net.parameters(), lr=rates[role], betas=(0.0, 0.9)) for role, net in nets.items()}
     data = symmetric(1000)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ganvas import parts
 from ganvas.nn.san import SANLinear
 from ganvas.parts import image_spec
-from ganvas.types import Latent, Turn
+from ganvas.types import NO_CONDITION, Latent, Turn
 
 pytestmark = pytest.mark.system("san")
 
@@ -25,7 +25,7 @@ def head_of(name: str, features: int = D) -> nn.Module:
 
 
 def turn_of(head: nn.Module, real: Tensor, fake: Tensor) -> Turn:
-    turn = Turn({}, 0, real, None, Latent(real), None, critic=None, generate=None)
+    turn = Turn({}, 0, real, NO_CONDITION, Latent(real), NO_CONDITION, critic=None, generate=None)
     turn.real_scores, turn.fake_scores = head(real), head(fake)
     return turn
 

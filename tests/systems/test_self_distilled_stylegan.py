@@ -20,13 +20,13 @@ from ganvas.parts import image_spec
 from ganvas.shelves.analysis.self_filter import best_rebuilt, reconstruction_distances
 from ganvas.shelves.samplers.multimodal import MultimodalTruncated, modes_of
 from ganvas.training.train import train
-from ganvas.types import Latent, LatentSpec
+from ganvas.types import NO_CONDITION, Extractor, Generator, Latent, LatentSpec, SpacedGenerator
 
 pytestmark = pytest.mark.system("self-distilled-stylegan")
 L, W = 3, 4
 
 
-class Styled(nn.Module):
+class Styled(SpacedGenerator):
     """w = 2 z + 1, one w a layer; the image is w+ itself, scaled well into [-1, 1]. Its centre is told from outside."""
 
     conditional = False
@@ -55,7 +55,7 @@ class Styled(nn.Module):
         return self.from_space(Latent(latent))
 
 
-class Pixels:
+class Pixels(Extractor):
     """An extractor whose features are the image."""
 
     name, provenance, classes = "pixels", {}, 0
@@ -72,7 +72,7 @@ def truncated(model: Model, part: Any, n: int = 40) -> tuple[Tensor, Tensor]:
     """(w before, w after) of n images."""
     latent = model.draw(n, seed=0)
     with torch.no_grad():
-        images = part(model, latent, None, torch.Generator())
+        images = part(model, latent, NO_CONDITION, torch.Generator())
     return model.draw(n, seed=0, space="w").values, 16 * images[:, 0, 0]
 
 
@@ -136,14 +136,14 @@ def test_a_generator_without_w_is_truncated_where_it_is_drawn() -> None:
     )
     latent = model.draw(20, seed=0)
     with torch.no_grad():
-        images = part(model, latent, None, torch.Generator())
+        images = part(model, latent, NO_CONDITION, torch.Generator())
         assert part.modes is not None
         possible = model.synthesize(Latent(part.modes.centres, "z"))
     assert torch.cdist(images.flatten(1), possible.flatten(1)).min(1).values.max() < 1e-4
     assert part.modes.centres.shape == (3, 8)
     with pytest.raises(UsageError, match="cannot be driven from 'w'"):
         MultimodalTruncated(space="w", clusters=2, samples=4, extractor=Pixels())(
-            model, latent, None, torch.Generator()
+            model, latent, NO_CONDITION, torch.Generator()
         )
 
 
@@ -155,7 +155,7 @@ def test_fewer_samples_than_clusters_are_refused() -> None:
 # ------------------------------------------------------------------------------------------- the filter
 
 
-class Linear(nn.Module):
+class Linear(Generator):
     """Images of a plane in pixel space."""
 
     conditional = False

@@ -19,7 +19,7 @@ from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
 from ganvas.shelves.regularizers.spectrum import ROUNDING_POWER, radial_spectrum, relative_spectrum, ring_weights
-from ganvas.types import Batch, Latent, Turn
+from ganvas.types import NO_CONDITION, Batch, Facts, Latent, Turn
 
 pytestmark = pytest.mark.system("spectral-upconv")
 
@@ -94,7 +94,7 @@ def test_relative_spectrum_is_that_of_the_brightness_and_its_term_a_mean_absolut
     term = parts.build(
         "regularizer", check_node("regularizer", {"use": "spectral-distribution", "scale": "brightness"})
     )
-    turn = Turn({}, 0, real, None, Latent(torch.zeros(3, 1)), None, None, lambda z, label: fake)
+    turn = Turn({}, 0, real, NO_CONDITION, Latent(torch.zeros(3, 1)), NO_CONDITION, None, lambda z, condition: fake)
     difference = np.abs(expected - relative_spectrum(real).mean(0).numpy()).mean()
     assert term(turn).item() == pytest.approx(difference, rel=1e-4)
     black = torch.full((2, 1, 8, 8), -1.0, requires_grad=True)
@@ -127,7 +127,7 @@ def trained_samples(seed: int, weight: float = 0) -> Tensor:
     }
     term = {"spectral-distribution": {"weight": weight, "scale": "brightness"}}
     node = {"use": "adversarial", "regularizers": term if weight else {}}
-    task = parts.build("task", check_node("task", node), nets, SPEC)
+    task = parts.build("task", check_node("task", node), nets, Facts(SPEC))
     optim = {role: torch.optim.Adam(net.parameters(), lr=5e-4, betas=(0.5, 0.999)) for role, net in nets.items()}
     data = real_digits()[:1000]
     for step in range(STEPS):
@@ -202,7 +202,16 @@ def test_term_alone_brings_the_spectrum_of_a_generator_to_that_of_real_data() ->
         before = gap()
         for step in range(300):
             batch, latent = real[torch.randint(1000, (32,))], Latent(torch.randn(32, 32))
-            turn = Turn({}, step, batch, None, latent, None, None, lambda z, label, net=generator: net(z.values))
+            turn = Turn(
+                {},
+                step,
+                batch,
+                NO_CONDITION,
+                latent,
+                NO_CONDITION,
+                None,
+                lambda z, _, net=generator: net(z.values),
+            )
             optim.zero_grad()
             term(turn).backward()
             optim.step()

@@ -18,7 +18,18 @@ from ganvas.recipe.check import check_node
 from ganvas.recipe.recipe import Recipe
 from ganvas.shelves.networks.style.stylegan2 import StyleGAN2Generator
 from ganvas.training.train import train
-from ganvas.types import DataSpec, Evidence, EvidenceSet, Latent, Movable, Scores, SpacedGenerator, Turn
+from ganvas.types import (
+    Condition,
+    DataSpec,
+    Evidence,
+    EvidenceSet,
+    Generator,
+    Latent,
+    Movable,
+    Scores,
+    SpacedGenerator,
+    Turn,
+)
 
 pytestmark = pytest.mark.system("stylegan2")
 
@@ -140,11 +151,12 @@ def test_the_mean_of_w_follows_training_and_psi_0_is_one_image() -> None:
 # ------------------------------------------------------------------------------------------- regularisation
 
 
-def turn_of(net: nn.Module, z: Tensor, label: Tensor | None = None) -> Turn:
+def turn_of(net: Generator, z: Tensor, label: Tensor | None = None) -> Turn:
+    condition = Condition.labelled(label)
     return Turn(
-        nets={"generator": net}, step=0, real=torch.zeros(len(z), 3, 16, 16), label=label, latent=Latent(z),
-        fake_label=label, critic=lambda data, label: Scores(data.sum((1, 2, 3)), data.flatten(1)),
-        generate=lambda latent, label: net(latent.values, label),
+        nets={"generator": net}, step=0, real=torch.zeros(len(z), 3, 16, 16), condition=condition, latent=Latent(z),
+        fake_condition=condition, critic=lambda data, condition: Scores(data.sum((1, 2, 3)), data.flatten(1)),
+        generate=net.make,
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from ganvas.shelves.augment import ada
 from ganvas.shelves.augment.ada import Ada
 from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
 from ganvas.training.train import train
-from ganvas.types import Batch, Latent, Scores, Turn
+from ganvas.types import NO_CONDITION, Batch, Facts, Latent, Scores, Turn
 
 pytestmark = pytest.mark.system("stylegan2-ada")
 GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden" / "ada_augment" / "a.safetensors"
@@ -75,8 +75,10 @@ def test_overfitting_raises_p_linearly_and_its_absence_lowers_it() -> None:
     def turn(sign: float) -> Turn:
         images = torch.zeros(batch, 1, 1, 1)
         return Turn(
-            nets={}, step=0, real=images, label=None, latent=Latent(torch.zeros(batch, 1)), fake_label=None,
-            critic=lambda data, label: Scores(sign * logits, logits[:, None]), generate=lambda latent, label: images,
+            nets={}, step=0, real=images, condition=NO_CONDITION,
+            latent=Latent(torch.zeros(batch, 1)), fake_condition=NO_CONDITION,
+            critic=lambda data, condition: Scores(sign * logits, logits[:, None]),
+            generate=lambda latent, condition: images,
         )  # fmt: skip
 
     for call in range(40):
@@ -135,7 +137,7 @@ def on_200_digits(seed: int, augment: dict[str, object] | None, steps: int = 100
     }
     nets = {role: parts.build("network", check_node("network", node), spec) for role, node in nodes.items()}
     node = {"use": "adversarial", "objective": "non-saturating", "augment": augment}
-    task = parts.build("task", check_node("task", node), nets, spec)
+    task = parts.build("task", check_node("task", node), nets, Facts(spec))
     optim = {role: torch.optim.Adam(net.parameters(), lr=1e-3, betas=(0.0, 0.99)) for role, net in nets.items()}
     averages, signs = Averages(nets, ("generator",), Ema(decay=0.99)), []
     for step in range(steps):

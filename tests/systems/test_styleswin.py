@@ -22,7 +22,7 @@ from ganvas.recipe.check import check_node
 from ganvas.recipe.recipe import Recipe
 from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
 from ganvas.shelves.networks.transformer.styleswin import DoubleAttention, position_code, window_of, wrapped
-from ganvas.types import Batch, DataSpec, Latent
+from ganvas.types import Batch, DataSpec, Facts, Latent
 
 pytestmark = pytest.mark.system("styleswin")
 
@@ -293,7 +293,7 @@ def trained(seed: int, critic: dict[str, object], steps: int = 150) -> Trained:
     data = parts.build("dataset", {**recipe["data"], "count": 512})
     real = data.batch(np.arange(512), np.random.default_rng(0)).data
     nets, _ = build_networks(recipe, data.spec, pretrained=False)
-    task = build_task(recipe, nets, data.spec)
+    task = build_task(recipe, nets, Facts(data.spec))
     optim = {role: torch.optim.Adam(net.parameters(), lr=5e-4, betas=(0.0, 0.99)) for role, net in nets.items()}
     extractor = parts.build("extractor", check_node("extractor", "random-net"))
     z = torch.randn(512, 16, generator=torch.Generator().manual_seed(1))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ganvas import parts
 from ganvas.parts import data_spec
 from ganvas.recipe.check import check_node
-from ganvas.types import Batch
+from ganvas.types import Batch, Facts
 
 pytestmark = pytest.mark.system("wgan")
 
@@ -38,7 +38,7 @@ def test_weights_lie_within_the_limit_after_every_critic_step() -> None:
         "use": "adversarial", "objective": "wasserstein", "critic_steps": 3,
         "regularizers": {"weight-clipping": {"limit": limit}},
     }  # fmt: skip
-    task = parts.build("task", check_node("task", node), nets, data_spec("plane", (2,)))
+    task = parts.build("task", check_node("task", node), nets, Facts(data_spec("plane", (2,))))
     critic, generator = task.updates()
     assert critic.nets == ("discriminator",)
     assert critic.repeat == 3
@@ -46,11 +46,12 @@ def test_weights_lie_within_the_limit_after_every_critic_step() -> None:
     optim = torch.optim.RMSprop(nets["discriminator"].parameters(), lr=0.01)
     for step in range(10):
         optim.zero_grad()
-        torch.stack(list(critic.losses(Batch(points(64)), step).values())).sum().backward()
+        batch = Batch(points(64))
+        torch.stack(list(critic.losses(batch, step).values())).sum().backward()
         optim.step()
         moved = max(parameter.abs().max().item() for parameter in nets["discriminator"].parameters())
         assert moved > limit  # it has left the box, and is brought back
-        critic.after()
+        critic.after(batch)
         assert all((parameter.abs() <= limit).all() for parameter in nets["discriminator"].parameters())
 
 

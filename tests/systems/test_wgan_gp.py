@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ganvas import parts
 from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
-from ganvas.types import Latent, Scores, Turn
+from ganvas.types import NO_CONDITION, Facts, Latent, Scores, Turn
 
 pytestmark = pytest.mark.system("wgan-gp")
 
@@ -25,11 +25,13 @@ N, D = 16, 6
 
 def penalty(critic: Callable[..., Scores], real: Tensor, fake: Tensor, **keys: object) -> Tensor:
     part = parts.build("regularizer", check_node("regularizer", {"use": "gradient-penalty", **keys}))
-    return part(Turn({}, 0, real, None, Latent(fake), None, critic, lambda latent, label: latent.values))
+    return part(
+        Turn({}, 0, real, NO_CONDITION, Latent(fake), NO_CONDITION, critic, lambda latent, asked: latent.values)
+    )
 
 
 def scored(function: Callable[[Tensor], Tensor]) -> Callable[..., Scores]:
-    return lambda data, label=None: Scores(function(data), data.flatten(1))
+    return lambda data, condition=NO_CONDITION: Scores(function(data), data.flatten(1))
 
 
 @pytest.mark.parametrize("a", [-3.0, -1.0, 0.5, 4.0])
@@ -75,7 +77,7 @@ def task_of(norm: str, regularizers: dict[str, object]) -> None:
         ),
     }
     node = {"use": "adversarial", "objective": "wasserstein", "regularizers": regularizers}
-    parts.build("task", check_node("task", node), nets, spec)
+    parts.build("task", check_node("task", node), nets, Facts(spec))
 
 
 def test_batch_norm_in_the_critic_is_warned_of() -> None:
@@ -138,7 +140,10 @@ def trained_critic(regularizer: str, keys: dict[str, float], data: Callable[[int
     optim = torch.optim.Adam(critic.parameters(), lr=1e-3, betas=(0.0, 0.9))
     for step in range(2000 if regularizer == "weight-clipping" else 600):
         real, fake = data(128), data(128) + 0.5 * torch.randn(128, 2)
-        turn = Turn({}, step, real, None, Latent(fake), None, critic, lambda latent, label: latent.values)
+        turn = Turn(
+            {}, step, real, NO_CONDITION, Latent(fake), NO_CONDITION,
+            critic=lambda data, condition: critic(data), generate=lambda latent, condition: latent.values,
+        )  # fmt: skip
         loss = turn.fake_scores.logits.mean() - turn.real_scores.logits.mean()
         if regularizer == "gradient-penalty":
             loss = loss + weight * part(turn)

@@ -11,7 +11,7 @@ from ganvas.engine.build import build_networks, build_task
 from ganvas.recipe.check import check_node
 from ganvas.recipe.recipe import Recipe
 from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
-from ganvas.types import Batch
+from ganvas.types import Batch, Facts
 
 SAMPLES = 500
 
@@ -32,7 +32,7 @@ def distances(name: str, seed: int, steps: int) -> tuple[float, float]:
     recipe = Recipe.load(name).override(f"train.seed={seed}").resolve()  # networks start from it, too
     spec = parts.build("dataset", recipe["data"]).spec
     nets, _ = build_networks(recipe, spec, pretrained=False)
-    task = build_task(recipe, nets, spec)
+    task = build_task(recipe, nets, Facts(spec))
     lr, betas = recipe["optim"]["lr"], tuple(recipe["optim"]["betas"])
     optim = {role: torch.optim.Adam(net.parameters(), lr=lr, betas=betas) for role, net in nets.items()}
     real, held_out = digits("train", spec.height), digits("test", spec.height)
