@@ -54,6 +54,7 @@ MEANING = {
     "train.sample_every": "steps between sample grids; null: with each checkpoint",
     "train.keep": "newest checkpoints that stay, besides the best",
     "ema.decay": "share of the old average that a step keeps",
+    "ema.buffers": "statistics of batch and spectral norms: averaged with the weights, or copied from the live network",
     "ema.half_life_images": "real images after which half of the old average is left; in place of decay",
     "courses.PATH.from": "the value where the schedule's factor is 1, which is the beginning",
     "courses.PATH.to": "the value where the factor is 0, which is the end",

@@ -30,8 +30,11 @@ def test_it_goes_on_from_its_checkpoint_to_the_weights_that_0_1_reached(tmp_path
     reached, _ = read_tensors(run / "model.safetensors")
     expected, _ = read_tensors(RUN / "model.safetensors")
     assert reached.keys() == expected.keys()
-    # Other processors round otherwise; on the one that made it the two are equal to the bit.
-    assert all(torch.allclose(reached[name].float(), own.float(), atol=1e-4) for name, own in expected.items())
+    # Other processors round otherwise; on the one that made it the two are equal to the bit. Statistics of batch norm
+    # differ: 0.1 moved them in critic updates, too, and copied them into the average.
+    learnt = [name for name in expected if "running_" not in name and "num_batches" not in name]
+    assert len(learnt) > 20
+    assert all(torch.allclose(reached[name].float(), expected[name].float(), atol=1e-4) for name in learnt)
 
 
 def test_points_were_another_name_for_the_plane() -> None:

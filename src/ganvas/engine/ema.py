@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ganvas.engine.layout import local
+from ganvas.nn.statistics import statistics_of
 from ganvas.recipe.schema import Ema
 from ganvas.types import Adjustable, Knob
 
@@ -21,7 +22,7 @@ def average_decay(ema: Ema, images: int, batch: int) -> float:
     With ramp-up ratio ρ the half-life is at most ρ × images seen (Karras et al. 2020, `ema_rampup`), so that early
     averages do not remember the initial weights.
     """
-    if images < ema.start_images:
+    if images <= ema.start_images:
         return 0.0
     decay = ema.decay
     if ema.half_life_images is not None:
@@ -33,25 +34,36 @@ def average_decay(ema: Ema, images: int, batch: int) -> float:
 
 
 class Averages(Adjustable):
-    """Averaged copies of some networks, in eval mode; parameters are averaged, buffers are copied."""
+    """Averaged copies of some networks, in eval mode.
+
+    Parameters are averaged, and with them the statistics of normalisation layers, which belong to the weights that they
+    were gathered with, unless `ema.buffers` says that they are copied. All other buffers are copied.
+    """
 
     def __init__(self, nets: Mapping[str, nn.Module], roles: tuple[str, ...], settings: Ema) -> None:
         self.settings = settings
         self.nets = {role: copy.deepcopy(nets[role]).eval().requires_grad_(False) for role in roles}
+
+    def averaged(self, net: nn.Module) -> list[Tensor]:
+        """What of a network is averaged."""
+        own = [*net.parameters(), *(statistics_of(net) if self.settings.buffers == "average" else ())]
+        return [local(each) for each in own]
 
     @torch.no_grad()
     def update(self, nets: Mapping[str, nn.Module], images: int, batch: int) -> None:
         """W ← decay · W + (1 − decay) · weights, after a step that ended at `images` real images seen."""
         decay = average_decay(self.settings, images, batch)
         for role, average in self.nets.items():
-            mine: list[Tensor] = [local(each) for each in average.parameters()]
-            theirs: list[Tensor] = [local(each) for each in nets[role].parameters()]
+            mine, theirs = self.averaged(average), self.averaged(nets[role])
             if decay == 0:
                 torch._foreach_copy_(mine, theirs)
             else:
                 torch._foreach_lerp_(mine, theirs, 1 - decay)
-            if buffers := list(average.buffers()):
-                torch._foreach_copy_(buffers, list(nets[role].buffers()))
+            done = {id(each) for each in mine}
+            pairs = zip(average.buffers(), nets[role].buffers(), strict=True)
+            copied = [(to, of) for to, of in pairs if id(local(to)) not in done]
+            if copied:
+                torch._foreach_copy_(*map(list, zip(*copied, strict=True)))
 
     def knobs(self) -> dict[str, Knob]:
         if self.settings.half_life_images is None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ganvas.nn.precise import precise
+from ganvas.nn.statistics import Gathering
 
 _WARM_UP = 15  # power iterations on the initial weight
 _MATRICES = (
@@ -35,7 +36,7 @@ class PowerIteration:
     eps: Annotated[float, Gt(0)] = 1e-6
 
 
-class SpectralNorm(nn.Module):
+class SpectralNorm(Gathering):
     """W ↦ W / σ(W), with σ(W) ≈ uᵀ W v by power iteration in each training forward (eq. 8-9).
 
     The iteration is kept out of compiled graphs: inductor's partitioner would recompute it in the backward pass from a
@@ -54,6 +55,10 @@ class SpectralNorm(nn.Module):
         self.register_buffer("_v", F.normalize(torch.randn(W.shape[1], device=W.device), dim=0, eps=power.eps))
         for _ in range(0 if W.is_meta else _WARM_UP):  # without values there is nothing to warm up
             self._u, self._v = self.iterate(W, self._u)
+
+    def statistics(self) -> list[Tensor]:
+        """The two singular vectors, which follow the weight."""
+        return [self._u, self._v]
 
     def matrix(self, weight: Tensor) -> Tensor:
         return as_matrix(weight, self.dim)

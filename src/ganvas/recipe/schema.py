@@ -38,6 +38,7 @@ class Ema:
 
     decay: Annotated[float, Ge(0), Le(1)] = 0.999
     half_life_images: Annotated[float, Gt(0)] | None = None  # in place of `decay`, whatever the batch
+    buffers: Literal["average", "copy"] = "average"  # statistics of normalisation layers
     start_images: Annotated[int, Ge(0)] = 0
     rampup_ratio: Annotated[float, Gt(0)] | None = None  # half-life is at most this share of the images seen so far
 

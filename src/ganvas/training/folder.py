@@ -16,7 +16,7 @@ import torch
 import ganvas
 from ganvas import parts
 from ganvas.engine.build import Plan
-from ganvas.errors import DataError, ResumeMismatch
+from ganvas.errors import DataError, RecipeError, ResumeMismatch
 from ganvas.files.files import claimed, write_bytes
 from ganvas.recipe import yaml12
 from ganvas.recipe.layering import without_nulls
@@ -62,6 +62,8 @@ def run_folder(name: str, out: str | Path | None, *, resume: bool) -> Path:
 
 def check_same_recipe(folder: Path, resolved: Mapping[str, Any], *, allow_changes: bool) -> None:
     before, _ = yaml12.read((folder / "resolved.yaml").read_text(encoding="utf-8"), str(folder / "resolved.yaml"))
+    with contextlib.suppress(RecipeError):  # keys that are newer than the run have their defaults
+        before = Recipe(before).resolve()
     changed = differences(before, json.loads(json.dumps(resolved)))
     if changed and not allow_changes:
         lines = "\n".join(f"    {key}: {old!r} -> {new!r}" for key, (old, new) in changed.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import warnings
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from ganvas.errors import BadValue
 from ganvas.nn.precise import precise
+from ganvas.nn.statistics import untracked
 from ganvas.parts import Entry, Slot, Slots, task
 from ganvas.types import (
     Augment,
@@ -202,12 +204,13 @@ class Adversarial(Task):
     # ------------------------------------------------------------------ one turn
 
     def turn(self, batch: Batch, step: int, *, for_generator: bool) -> Turn:
-        generate = self.generate if for_generator else torch.no_grad()(self.generate)
+        generate = self.generate if for_generator else self.generate_untaught
         asked = batch.condition
         latent = self.draw(len(batch), batch.data.device)
-        for entry in self.terms.values():
-            score = partial(self.score_latent, condition=asked)
-            latent = entry.part.move_latent(latent, score, differentiable=for_generator)
+        with contextlib.nullcontext() if for_generator else untracked(self.generator):
+            for entry in self.terms.values():
+                score = partial(self.score_latent, condition=asked)
+                latent = entry.part.move_latent(latent, score, differentiable=for_generator)
         real = self.discriminator.fade_real(batch.data)
         if not for_generator:
             for part in self.hooks().values():
@@ -225,6 +228,11 @@ class Adversarial(Task):
 
     def generate(self, latent: Latent, condition: Condition) -> Tensor:
         return self.generator.make(latent, condition)
+
+    def generate_untaught(self, latent: Latent, condition: Condition) -> Tensor:
+        """As `generate`, for the critic's updates: without gradients, and the generator's running statistics stay."""
+        with torch.no_grad(), untracked(self.generator):
+            return self.generate(latent, condition)
 
     def score_latent(self, latent: Latent, condition: Condition) -> Tensor:
         return self.critic(self.generate(latent, condition), condition).logits

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ganvas.errors import BadValue
 from ganvas.nn.gradients import input_gradient
+from ganvas.nn.statistics import untracked
 from ganvas.parts import Slot, task
 from ganvas.types import (
     Batch,
@@ -116,7 +117,7 @@ class ALAE(Task):
 
     def critic_losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """L_D on real data (N, *shape) and as many generated ones."""
-        with torch.no_grad():
+        with torch.no_grad(), untracked(self.generator):
             fake = self.generator(self.draw(batch), batch.label)
         losses = {"adversarial": self.objective.critic(self.score(batch.data), self.score(fake))}
         if self.r1_gamma:

@@ -1,0 +1,50 @@
+"""Statistics that layers gather while they train: which they are, and how they are held still."""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class Gathering(nn.Module, ABC):
+    """A layer whose buffers follow its weights or what it sees, so that they belong into an average of the weights."""
+
+    @abstractmethod
+    def statistics(self) -> list[Tensor]:
+        """Its floating-point buffers of this kind."""
+
+
+def statistics_of(net: nn.Module) -> list[Tensor]:
+    """The statistics of all normalisation layers of a network, in the order of its modules.
+
+    Those of torch's batch norms are their running mean and variance. Counts are none, and neither are buffers that are
+    averages already, such as StyleGAN's mean of w.
+    """
+    found: list[Tensor] = []
+    for module in net.modules():
+        if isinstance(module, Gathering):
+            found += module.statistics()
+        elif isinstance(module, _BatchNorm):
+            found += [each for each in (module.running_mean, module.running_var) if each is not None]
+    return found
+
+
+@contextlib.contextmanager
+def untracked(net: nn.Module) -> Iterator[None]:
+    """Batch norms of a network normalise by the batch as before, but their running statistics stay.
+
+    A generator's statistics are those of its own updates: a critic's update draws from it, too, and as often as there
+    are critic steps (Brock et al. 2019 and PyTorch-StudioGAN hold them still there).
+    """
+    tracking = [each for each in net.modules() if isinstance(each, _BatchNorm) and each.track_running_stats]
+    for norm in tracking:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in tracking:
+            norm.track_running_stats = True
