@@ -11,6 +11,7 @@ from typing import Any
 from ganvas import parts
 from ganvas.parts import values
 from ganvas.parts.values import choices
+from ganvas.types import Regularizer
 
 # Keys that make a part small, or keep it from doing nothing in the two steps that it is watched for.
 KEYS: Mapping[str, Mapping[str, Any]] = {
@@ -125,7 +126,7 @@ class Drawer:
 
     def regularizer(self, name: str) -> dict[str, Any]:
         node = self.part("regularizer", name)
-        if "__call__" in dir(parts.find("regularizer", name).load()):  # others act on weights, or are only read
+        if issubclass(parts.find("regularizer", name).load(), Regularizer):  # others act on weights, or are only read
             node |= {"weight": self.random.choice(WEIGHTS), "every": self.random.choice((1, 1, 2))}
         return node
 

@@ -15,9 +15,16 @@ from ganvas.recipe.check import check_node
 from ganvas.recipe.recipe import Recipe
 from ganvas.training.check import check
 from ganvas.training.train import train
-from ganvas.types import Latent, Turn
+from ganvas.types import NO_CONDITION, Generator, Latent, Scores, Turn
 
 QUICK = ("train.steps=2", "train.batch=4", "data.limit=24", "eval=")
+
+
+class Dead(nn.Linear, Generator):
+    """One layer and its rectifier, as images of 4x4."""
+
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        return super().forward(latent).relu().view(-1, 1, 4, 4)
 
 
 @pytest.mark.parametrize("of", ["by-head", "top-k"])
@@ -39,16 +46,17 @@ def test_adaptivemix_trains_in_half_precision(tmp_path: Path) -> None:
 def test_path_length_has_a_gradient_where_the_generator_is_dead() -> None:
     """‖Jᵀ y‖ = 0 for a latent whose units are all off; the square root alone has an infinite slope there."""
     torch.manual_seed(0)
-    layer = nn.Linear(3, 16)
+    layer = Dead(3, 16)
     latent = Latent(torch.tensor([[1.0, 1.0, 1.0], [-1.0, -1.0, -1.0]]))
     with torch.no_grad():
         layer.weight.fill_(1.0)
         layer.bias.zero_()
 
-    def generate(at: Latent, label: object) -> torch.Tensor:
-        return layer(at.values).relu().view(-1, 1, 4, 4)
-
-    turn = Turn({"generator": layer}, 0, torch.zeros(2, 1, 4, 4), None, latent, None, lambda x, y: x, generate)  # type: ignore[arg-type, return-value]
+    nothing = torch.zeros(2, 1, 4, 4)
+    scores = Scores(nothing[:, 0, 0, 0], nothing.flatten(1))
+    turn = Turn(
+        {"generator": layer}, 0, nothing, NO_CONDITION, latent, NO_CONDITION, lambda data, given: scores, layer.make
+    )
     loss = parts.build("regularizer", check_node("regularizer", "path-length"))(turn)
     loss.backward()
     assert loss.item() > 0

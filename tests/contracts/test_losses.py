@@ -12,11 +12,24 @@ from torch import Tensor, nn
 
 from ganvas import parts
 from ganvas.engine.checkpoint import pack, unpack
+from ganvas.errors import BadValue
 from ganvas.nn.equalized import EqualizedLinear
 from ganvas.nn.san import NormalizedRows
 from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
-from ganvas.types import Batch, Constraint, Gauge, Latent, LatentMover, Nets, Regularizer, Stateful, Turn
+from ganvas.types import (
+    Batch,
+    Condition,
+    Constraint,
+    Facts,
+    Gauge,
+    Hook,
+    Latent,
+    Nets,
+    Network,
+    Regularizer,
+    Turn,
+)
 
 SPEC = image_spec((1, 8, 8), num_classes=10)
 
@@ -39,7 +52,8 @@ def nets(conditioning: str = "plain") -> Nets:
 # --------------------------------------------------------------------------------------------------- objectives
 
 
-ACTING = [name for name in names("objective") if name != "by-head"]  # which leaves it all to the critic's head
+# All but those that leave the whole loss to the critic's head.
+ACTING = [name for name in names("objective") if not parts.find("objective", name).load().by_head]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", names("objective"))
@@ -78,20 +92,19 @@ def test_objective_that_does_not_read_the_real_side_works_without_it(name: str) 
 
 def turn_of(own: Nets, n: int = 4) -> Turn:
     generator = torch.Generator().manual_seed(1)
-    label = torch.arange(n)
+    given, critic = Condition(label=torch.arange(n)), own["discriminator"]
     return Turn(
-        nets=own, step=0, real=torch.rand(n, *SPEC.shape, generator=generator) * 2 - 1, label=label,
-        latent=Latent(torch.randn(n, 8, generator=generator)), fake_label=label, critic=own["discriminator"],
-        generate=lambda latent, label: own["generator"](latent.values, label),
+        nets=own, step=0, real=torch.rand(n, *SPEC.shape, generator=generator) * 2 - 1, condition=given,
+        latent=Latent(torch.randn(n, 8, generator=generator)), fake_condition=given,
+        critic=lambda data, condition: critic(data, **condition.of(critic)), generate=own["generator"].make,
     )  # fmt: skip
 
 
 def term_of(regularizer: Regularizer, own: Nets) -> Tensor:
-    """The regularizer's term, after it has moved the latents where it is one that does."""
+    """The regularizer's term, after it has moved the latents if it does."""
     turn = turn_of(own)
-    if isinstance(regularizer, LatentMover):
-        score = lambda latent: own["discriminator"](turn.generate(latent, turn.label), turn.label).logits  # noqa: E731
-        turn.latent = regularizer.move(turn.latent, score, differentiable=True)
+    score = lambda latent: turn.critic(turn.generate(latent, turn.condition), turn.condition).logits  # noqa: E731
+    turn.latent = regularizer.move_latent(turn.latent, score, differentiable=True)
     return regularizer(turn)
 
 
@@ -136,14 +149,48 @@ def test_regularizer_goes_on_exactly_from_its_state(name: str) -> None:
     own = nets()
     torch.manual_seed(1)
     term_of(one, own)
-    if isinstance(one, Stateful):
-        tensors, skeleton = pack(one.state_dict())
-        other.load_state_dict(unpack(tensors, json.loads(json.dumps(skeleton))))
+    other.load_state_dict(as_saved(one.state_dict()))
     found = []
     for regularizer in (one, other):
         torch.manual_seed(2)
         found.append(term_of(regularizer, copy.deepcopy(own)))
     assert torch.equal(found[0], found[1])
+
+
+# --------------------------------------------------------------------------------------------------- hooks
+
+
+HOOKS = [(kind, name) for kind in ("objective", "regularizer", "augment") for name in names(kind)]
+
+
+def as_saved(state: dict[str, object]) -> dict[str, object]:
+    """A state as it comes back from a checkpoint."""
+    tensors, skeleton = pack(state)
+    return unpack(tensors, json.loads(json.dumps(skeleton)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("kind", "name"), HOOKS)
+def test_hooks_look_without_touching_and_remember(kind: str, name: str) -> None:
+    """Learning from an update changes nothing of it, and what was learnt is in the state, whole."""
+    one, other = (parts.build(kind, check_node(kind, name)) for _ in range(2))
+    assert isinstance(one, Hook)
+    assert one.least_batch >= 1
+    assert all(role.kinds for role in one.roles.values())
+    own = nets()
+    turn = turn_of(own)
+    assert len(turn.real_scores.logits) == len(turn.fake_scores.logits)  # the passes were made for the losses
+    before = {role: copy.deepcopy(net.state_dict()) for role, net in own.items()}
+    real, latent = turn.real.clone(), turn.latent.values.clone()
+    for _ in range(5):
+        one.observe(turn)
+    assert torch.equal(turn.real, real) and torch.equal(turn.latent.values, latent)
+    for role, net in own.items():
+        assert all(torch.equal(before[role][key], value) for key, value in net.state_dict().items())
+    saved = as_saved(one.state_dict())
+    other.load_state_dict(saved)
+    assert repr(other.state_dict()) == repr(one.state_dict())
+    mixed = one.mix_real(turn.real, lambda: turn.fake)
+    assert mixed.shape == real.shape and torch.equal(turn.real, real)
 
 
 # --------------------------------------------------------------------------------------------------- augmentations
@@ -168,8 +215,13 @@ def test_augmentation_is_differentiable_and_keeps_the_shape(name: str, channels:
 HEADS = names("conditioning")
 
 
-def pairing_of(name: str) -> str:
-    return getattr(parts.find("conditioning", name).load(), "pairing", "needed")
+def objective_for(own: Nets) -> str:
+    """An objective that the critic's head goes with."""
+    try:
+        own["discriminator"].head.check(parts.build("objective", {"use": "hinge"}))
+    except BadValue as error:
+        return error.hint.removeprefix("task.objective=")
+    return "hinge"
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -204,19 +256,21 @@ def test_head_scores_and_brings_finite_terms(name: str) -> None:
 def test_task_names_networks_and_a_sampler_that_there_are(name: str) -> None:
     task = parts.find("task", name).load()
     assert task.roles
+    for role in task.roles.values():
+        assert role.kinds and all(issubclass(kind, Network) for kind in role.kinds)
     assert set(task.averaged) <= set(task.roles)
     parts.find("sampler", task.sampler)
 
 
 @pytest.mark.parametrize(
     ("objective", "conditioning"),
-    [(name, "plain") for name in ACTING]
-    + [("hinge" if pairing_of(name) != "own" else "by-head", name) for name in HEADS],
+    [(name, "plain") for name in ACTING] + [(None, name) for name in HEADS],
 )
-def test_adversarial_task_runs_with_every_objective_and_head(objective: str, conditioning: str) -> None:
+def test_adversarial_task_runs_with_every_objective_and_head(objective: str | None, conditioning: str) -> None:
     own = nets(conditioning)
-    task = parts.build("task", check_node("task", {"use": "adversarial", "objective": objective}), own, SPEC)
-    batch = Batch(torch.rand(4, *SPEC.shape) * 2 - 1, torch.arange(4))
+    node = check_node("task", {"use": "adversarial", "objective": objective or objective_for(own)})
+    task = parts.build("task", node, own, Facts(SPEC))
+    batch = Batch.labelled(torch.rand(4, *SPEC.shape) * 2 - 1, torch.arange(4))
     for update in task.updates():
         losses = update.losses(batch, 0)
         assert all(torch.isfinite(loss) for loss in losses.values())
@@ -228,7 +282,7 @@ def test_adversarial_task_runs_with_every_objective_and_head(objective: str, con
 
 def test_critic_update_does_not_build_the_generators_graph() -> None:
     own = nets()
-    task = parts.build("task", check_node("task", "adversarial"), own, SPEC)
-    batch = Batch(torch.rand(4, *SPEC.shape) * 2 - 1, torch.arange(4))
+    task = parts.build("task", check_node("task", "adversarial"), own, Facts(SPEC))
+    batch = Batch.labelled(torch.rand(4, *SPEC.shape) * 2 - 1, torch.arange(4))
     sum(task.updates()[0].losses(batch, 0).values()).backward()
     assert all(parameter.grad is None for parameter in own["generator"].parameters())

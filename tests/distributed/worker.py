@@ -64,7 +64,7 @@ class OneBatch(TorchFunctionMode):
         return rows.reshape(size)
 
 
-class InFloat64:
+class InFloat64(Dataset):
     """A data set whose images are float64."""
 
     def __init__(self, dataset: Dataset) -> None:
@@ -76,7 +76,7 @@ class InFloat64:
 
     def batch(self, indices: Any, rng: Any) -> Batch:
         found = self.dataset.batch(indices, rng)
-        return Batch(found.data.double(), found.label)
+        return found.with_data(found.data.double())
 
 
 def train(name: str, overrides: list[str], folder: Path) -> dict[str, torch.Tensor]:

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from torch import Tensor, nn
+from torch import Tensor
 
 import ganvas
 from ganvas import parts
@@ -19,7 +19,7 @@ from ganvas.errors import GanvasError, MissingCapability, UnknownPart, UsageErro
 from ganvas.files.pictures import to_uint8
 from ganvas.model import Capability, HasCritic, HasLatents, Model
 from ganvas.parts import data_spec, image_spec
-from ganvas.types import Latent, LatentSpec
+from ganvas.types import Generator, Latent, LatentSpec
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def model(trained_run: Path) -> Model:
     return ganvas.load(trained_run)
 
 
-class Echo(nn.Module):
+class Echo(Generator):
     """A generator whose datum is its latent, so that what it is given can be seen: points, which nobody clamps."""
 
     def __init__(self, prior: str = "normal") -> None:
@@ -177,7 +177,7 @@ def test_a_label_is_for_all_or_one_for_each(model: Model) -> None:
         ({"label": -1}, "label -1 is outside", "classes are"),
         ({"label": [0, 1]}, "2 labels for 4 samples", "one for each"),
         ({"label": []}, "0 labels for 4 samples", "one for each"),
-        ({"label": "three"}, "'three' is no class number", "0 to 9"),
+        ({"label": "three"}, "no class is called 'three'", "its classes are 0 0, 1 1"),
         ({"label": 2.5}, "2.5 is no class number", "0 to 9"),
         ({"batch": 0}, "batches of 0", "at least 1"),
         ({"truncation": 0.5, "sampler": "plain"}, "both given", "threshold"),
@@ -234,12 +234,12 @@ def test_capabilities(model: Model) -> None:
     critic = parts.build("network", {"use": "sngan-discriminator", "width": 8}, image_spec((1, 8, 8)))
     headless = Model({"sampler": {"use": "plain"}}, image_spec((1, 8, 8)), {"discriminator": critic})
     headless.require(HasCritic)
-    for call in (
-        lambda: headless.sample(1, seed=0),
-        lambda: headless.draw(1, seed=0),
-        lambda: headless.require(HasLatents),
+    for call, missing in (
+        (lambda: headless.sample(1, seed=0), "a network that makes data"),
+        (lambda: headless.draw(1, seed=0), "latent spaces"),
+        (lambda: headless.require(HasLatents), "latent spaces"),
     ):
-        with pytest.raises(MissingCapability, match="latent spaces"):
+        with pytest.raises(MissingCapability, match=f"this needs {missing}; the model has discriminator"):
             call()
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 from scipy import stats
-from torch import Tensor, nn
+from torch import Tensor
 
 from ganvas.model import Model
-from ganvas.parts import image_spec
-from ganvas.types import LatentSpec, Scores
+from ganvas.parts import data_spec
+from ganvas.types import Critic, Generator, LatentSpec, Scores
 
 PIXELS = 16
 
 
-class Identity(nn.Module):
+class Identity(Generator):
     """G(z) = z, no image, so that nothing is cut to [-1, 1]; sixteen independent standard normals."""
 
     conditional = False
@@ -27,10 +27,8 @@ class Identity(nn.Module):
         return latent
 
 
-class Tilted(nn.Module):
+class Tilted(Critic):
     """d(x) = s Σ x − const: the log density ratio of N(s, 1) to N(0, 1) in every pixel."""
-
-    head = None
 
     def __init__(self, tilt: float) -> None:
         super().__init__()
@@ -43,7 +41,7 @@ class Tilted(nn.Module):
 
 def model(tilt: float) -> Model:
     nets = {"generator": Identity(), "discriminator": Tilted(tilt)}
-    return Model({"sampler": {"use": "plain"}}, image_spec((PIXELS,), modality="points"), nets)
+    return Model({"sampler": {"use": "plain"}}, data_spec("plane", (PIXELS,)), nets)
 
 
 def test_no_steps_is_plain_sampling_to_the_last_bit() -> None:

@@ -8,6 +8,7 @@ from ganvas.errors import MissingCapability
 from ganvas.model import Model
 from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
+from ganvas.types import Condition
 
 
 def model(use: str = "sngan-generator", **keys: object) -> Model:
@@ -37,7 +38,7 @@ def test_standing_statistics_are_the_mean_over_the_batches_of_their_means() -> N
     made = model(conditioning="batch-norm")
     sampler = parts.build("sampler", check_node("sampler", {"use": "standing-statistics", "batches": 5, "batch": 32}))
     latent = made.draw(4, seed=0)
-    sampler(made, latent, torch.zeros(4, dtype=torch.int64), torch.Generator())
+    sampler(made, latent, Condition(label=torch.zeros(4, dtype=torch.int64)), torch.Generator())
     norm = next(m for m in sampler.net.modules() if isinstance(m, torch.nn.BatchNorm2d))
     assert norm.num_batches_tracked == 5
     random = torch.Generator().manual_seed(0)

@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ganvas.errors import MissingCapability, UsageError
 from ganvas.model import Model
 from ganvas.parts import image_spec
-from ganvas.types import Latent, LatentSpec
+from ganvas.types import Generator, Latent, LatentSpec, SpacedGenerator
 
 L, W = 4, 3
 
 
-class Styled(nn.Module):
+class Styled(SpacedGenerator):
     """w = 2 z + 1 (its mean is 1), one w a layer; the image is w+ itself, scaled into [-1, 1]."""
 
     conditional = False
@@ -80,7 +80,7 @@ def test_layers_that_are_not_there_and_generators_without_w_are_refused() -> Non
         plain.sample(2, sampler="style")
 
 
-class Plain(nn.Module):
+class Plain(Generator):
     conditional = False
 
     def __init__(self) -> None:

@@ -55,11 +55,18 @@ def spec_as_plain(spec: DataSpec) -> dict[str, Any]:
 
 
 def spec_from_plain(plain: Mapping[str, Any]) -> DataSpec:
-    """What `spec_as_plain` gave, also in the form of version 0.1, whose data had a number of classes alone."""
+    """What `spec_as_plain` gave, also in the form of version 0.1, whose data had a number of classes alone.
+
+    Raises
+    ------
+    KeyError, ValueError : it is in neither form.
+    """
     from ganvas.types import ConditionSpec, label_of  # it loads torch, and recipes are read without
 
-    shape = tuple(plain["shape"])
-    if "conditions" not in plain:
+    shape, beside = tuple(plain["shape"]), "conditions" if "conditions" in plain else "num_classes"
+    if unknown := plain.keys() - {"shape", "modality", "sample_rate", beside}:
+        raise ValueError(f"{', '.join(sorted(unknown))} of its data is not known")
+    if beside == "num_classes":
         return parts.data_spec(_OLD_MODALITIES[plain.get("modality", "image")], shape, label_of(plain["num_classes"]))
     conditions = {
         name: ConditionSpec(
