@@ -217,9 +217,24 @@ def test_a_sheet_has_a_row_for_each_film_and_a_column_for_each_frame(video: Any)
     lit = [[sheet[row * (cell + gap) + 9, column * (cell + gap) + 9] for column in range(4)] for row in range(2)]
     assert lit == [[0, 255, 0, 0], [0, 0, 0, 255]]
     assert video.note((1, 4, 16, 16)) == ""
-    assert "8 of their 20 frames" in video.note((1, 20, 16, 16)) and "2 channels" in video.note((2, 4, 16, 16))
+    assert "8 or fewer of their 20 frames" in video.note((1, 20, 16, 16)) and "2 channels" in video.note((2, 4, 16, 16))
     wide = video.show(films(1, (3, 20, 16, 16)))
     assert wide.width == 8 * 64 + 7 * 4
+
+
+def test_with_columns_films_lie_beside_each_other_and_time_goes_down(video: Any) -> None:
+    """So that a class can have a column, and neighbours a row."""
+    data = torch.full((3, 1, 2, 16, 16), -1.0)
+    data[1, :, 1] = 1
+    data[2, :, 0] = 1
+    sheet = np.asarray(video.show(data, 2))
+    cell, gap, rows = 64, 4, 16
+    below = 2 * cell + gap + rows  # of the first row of films
+    places = [[9, cell + gap + 9], [below + 9, below + cell + gap + 9]]
+    found = [[[sheet[y, column * (cell + gap) + 9] for y in times] for column in range(2)] for times in places]
+    assert found == [[[0, 0], [0, 255]], [[255, 0], [128, 128]]]  # the fourth film is not there
+    assert video.show(films(4, COLOUR), 4).size == (4 * 72 + 3 * 4, 6 * 60 + 5 * 4)
+    assert video.show(films(8, COLOUR), 4).height == 2 * (4 * 60 + 3 * 4) + 16
 
 
 def test_a_player_is_a_gif_in_the_page(video: Any) -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _IN_STRIP = 8  # frames of a film that are shown, at most
 _MOST_PLAYERS = 24
+_GREY, _GAP = 128, 16  # what is between rows of films, and how many pixels of it
+_EMPTY = _GREY / 127.5 - 1  # where a film is missing
 
 
 @modality("video")
@@ -65,20 +67,28 @@ class Video(Modality):
         return {"videos": self._frames(data)}
 
     def show(self, data: Tensor, columns: int | None = None) -> Picture:
-        """Film strips: a row is a film, its columns are up to eight of its frames, evenly from the first to the last.
+        """Film strips of up to eight frames of a film, evenly from its first to its last.
 
-        A row is one film whatever `columns` says.
+        Each film has a row, and time goes from left to right. With `columns`, so many films lie beside each other and
+        time goes down; of several rows of films, each shows up to four frames.
         """
-        T = data.shape[2]
-        chosen = torch.linspace(0, T - 1, min(T, _IN_STRIP)).round().long()
-        strips = data.detach().cpu()[:, :, chosen].transpose(1, 2).flatten(0, 1)  # (N * shown, C, H, W)
-        return pictures.grid(strips, len(chosen))
+        n, _, T = data.shape[:3]
+        shown = min(T, _IN_STRIP if n <= (columns or n) else _IN_STRIP // 2)
+        chosen = torch.linspace(0, T - 1, shown).round().long()
+        frames = data.detach().cpu()[:, :, chosen].transpose(1, 2)  # (N, shown, C, H, W)
+        if columns is None:
+            return pictures.grid(frames.flatten(0, 1), shown)
+        rows = []
+        for films in frames.split(columns):
+            empty = torch.full((columns - len(films), *films.shape[1:]), _EMPTY)
+            rows.append(pictures.grid(torch.cat([films, empty]).transpose(0, 1).flatten(0, 1), columns))
+        return _below_each_other(rows)
 
     def note(self, shape: tuple[int, ...]) -> str:
         """A strip has some of the frames and at most three channels."""
         left_out = []
         if shape[1] > _IN_STRIP:
-            left_out.append(f"{_IN_STRIP} of their {shape[1]} frames")
+            left_out.append(f"{_IN_STRIP} or fewer of their {shape[1]} frames")
         if shape[0] not in files.CHANNELS:
             left_out.append(f"some of their {shape[0]} channels")
         return f"a picture of the films shows {' and '.join(left_out)}" if left_out else ""
@@ -118,3 +128,17 @@ class Video(Modality):
     def _frames(self, data: Tensor) -> np.ndarray:
         """(N, T, H, W, C) uint8."""
         return self.rounded(data).permute(0, 2, 3, 4, 1).contiguous().cpu().numpy()
+
+
+def _below_each_other(sheets: Sequence[Picture]) -> Picture:
+    """Pictures of one width and kind as one."""
+    if len(sheets) == 1:
+        return sheets[0]
+    height = sum(sheet.height + _GAP for sheet in sheets) - _GAP
+    ground = _GREY if sheets[0].mode == "L" else (_GREY,) * len(sheets[0].getbands())
+    whole = PILImage.new(sheets[0].mode, (sheets[0].width, height), ground)
+    top = 0
+    for sheet in sheets:
+        whole.paste(sheet, (0, top))
+        top += sheet.height + _GAP
+    return whole
