@@ -17,7 +17,7 @@ from ganvas.nn.eight_bit import eight_bit
 from ganvas.parts import image_spec
 from ganvas.report import panels
 from ganvas.report.figures import figure
-from ganvas.types import Chart, Evidence, EvidenceSet, LatentSpec, Panel, Sheet
+from ganvas.types import Chart, Evidence, EvidenceSet, Generator, LatentSpec, Panel, Sheet
 
 
 def images(n: int, seed: int, side: int = 8) -> Tensor:
@@ -36,7 +36,7 @@ def analysis(name: str, **keys: object) -> object:
     return parts.build("analysis", {"use": name, **keys})
 
 
-class Constant(nn.Module):
+class Constant(Generator):
     """An unconditional generator: grey by the first number of its latent."""
 
     conditional = False
@@ -126,7 +126,12 @@ def test_charts_draw_every_series_and_survive_what_is_not_finite(kind: str) -> N
 def test_panels_come_back_as_they_were_written(tmp_path: Path) -> None:
     picture = images(6, 0)
     chart = Chart("c", "lines", {"s": (np.array([0.0, 1.0]), np.array([2.0, np.nan]))}, "x", "y")
-    panels.write(tmp_path, {"one": Panel("T", "text", (Sheet("cap", picture, 3),), (chart,))}, {"step": 4})
+    panels.write(
+        tmp_path,
+        {"one": Panel("T", "text", (Sheet("cap", picture, 3),), (chart,))},
+        {"step": 4},
+        parts.modality_of("image"),
+    )
     (kept,), facts = panels.read(tmp_path)
     assert (kept.title, kept.text, facts["step"]) == ("T", "text", 4)
     assert kept.sheets[0][0] == "cap" and kept.sheets[0][1].is_file()

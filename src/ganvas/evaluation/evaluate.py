@@ -26,7 +26,6 @@ from ganvas.recipe.recipe import differences
 from ganvas.runtime.devices import pick_device
 from ganvas.stats.intervals import around
 
-OTHERWISE = "folder-default"  # the protocol of images that come without one
 Target = str | Path
 
 
@@ -50,7 +49,7 @@ def evaluate(
         must differ in their training seed alone: their rows have an interval over training seeds.
     against : images, a data set, or a file of statistics (`read_statistics`); None takes the protocol's reference, else
         what the model was trained on.
-    protocol : a shipped name or a file; None takes the run's own, else `folder-default`.
+    protocol : a shipped name or a file; None takes the run's own, else that of the data's modality.
     metrics : these instead of the protocol's, by name or as `{use: NAME, KEY: VALUE}`.
     extractor : this instead of the protocol's, in the same way.
     samples : images that a model is asked for, instead of the protocol's number.
@@ -75,14 +74,16 @@ def evaluate(
         if best:
             raise UsageError("only a run has a best checkpoint", where=str(targets[0]))
         node = node_at(targets[0], size, "ganvas eval")  # before anything else is looked for
-        rules = rules_of(protocol or OTHERWISE, metrics, extractor, samples)
+        given = None if protocol is None else rules_of(protocol, metrics, extractor, samples)
+        data = unflipped(node)
+        rules = given or rules_of(data.spec.modality.protocol, metrics, extractor, samples)
         judge = judge_of(rules, against, None, size, watch)
-        return judge.score_images(unflipped(node))
+        return judge.score_images(data)
     if size is not None and against is None:
         raise UsageError("nothing here has a size to change", where="--size", hint="it is for folders of images")
     loaded = [Model.load(best_of(target)[0] if best else target, device=pick_device(device)) for target in targets]
     same_but_for_seed(targets, loaded)
-    own = (loaded[0].recipe["eval"] or {}).get("protocol") or OTHERWISE
+    own = (loaded[0].recipe["eval"] or {}).get("protocol") or loaded[0].spec.modality.protocol
     judge = judge_of(
         rules_of(protocol or own, metrics, extractor, samples), against, loaded[0].recipe["data"], size, watch
     )
@@ -113,15 +114,17 @@ def save_statistics(
     """
     if file.suffix != ".npz":
         raise UsageError(f"{file} is no .npz", where="--save-stats", hint="give a name that ends in .npz")
-    model = Model.load(target, device=pick_device(device)) if is_model(target) else None
-    own = ((model.recipe["eval"] or {}).get("protocol") if model else None) or OTHERWISE
-    rules = rules_of(protocol or own, (), extractor, samples)
-    net = parts.build("extractor", rules["extractor"])
-    if model is None:
-        source = evidence.of_dataset(unflipped(node_at(target, size, "ganvas eval")), rules["samples"])
-    else:
+    if is_model(target):
+        model = Model.load(target, device=pick_device(device))
+        own = (model.recipe["eval"] or {}).get("protocol") or model.spec.modality.protocol
+        rules = rules_of(protocol or own, (), extractor, samples)
         n = rules["samples"] or 10_000
         source = evidence.of_model(model, n, rules["seeds"][0], model.conditions(n, seed=0), rules["sampler"])
+    else:
+        data = unflipped(node_at(target, size, "ganvas eval"))
+        rules = rules_of(protocol or data.spec.modality.protocol, (), extractor, samples)
+        source = evidence.of_dataset(data, rules["samples"])
+    net = evidence.suited(parts.build("extractor", rules["extractor"]), source.modality)
     found = evidence.gather(source, {"": net}, {"": frozenset({"moments"})}, watch)[""].moments
     assert found is not None
     facts = {"extractor": net.name, **dict(net.provenance)}

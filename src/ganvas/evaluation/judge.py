@@ -19,7 +19,7 @@ from ganvas.evaluation import evidence
 from ganvas.evaluation.protocol import Measure, renamed
 from ganvas.model import Model, Rows
 from ganvas.stats.intervals import around, halves
-from ganvas.types import Condition, Dataset, Evidence, EvidenceSet, Extractor, Metric, Moments
+from ganvas.types import Condition, Dataset, DataSpec, Evidence, EvidenceSet, Extractor, Metric, Moments
 
 
 class Entry(NamedTuple):
@@ -53,7 +53,8 @@ class Judge:
 
     Raises
     ------
-    BadValue : a metric reads class logits and its extractor has none, or an extractor takes data of other modalities.
+    BadValue : a metric reads class logits and its extractor has none, or one of both is for data of other
+        modalities.
     """
 
     def __init__(
@@ -80,6 +81,12 @@ class Judge:
                 raise BadValue(
                     f"metric {name!r} reads class logits, which extractor {self.extractors[extractor].name!r} has not",
                     where=f"protocol {protocol['name']}", hint="ganvas list features",
+                )  # fmt: skip
+            kind = "" if isinstance(reference, Moments) else reference.spec.modality.part_name
+            if kind and metric.modalities and kind not in metric.modalities:
+                raise BadValue(
+                    f"metric {name!r} looks at {' or '.join(metric.modalities)} data, and these are {kind}",
+                    where=f"protocol {protocol['name']}", hint="ganvas list metrics",
                 )  # fmt: skip
             self.entries[name] = Entry(metric, extractor, renamed(name, own["use"], metric))
 
@@ -170,33 +177,12 @@ class Judge:
                 )
             return model.conditions(n, seed=0)
         if others:
-            self.check_conditions(model, self.reference)
+            check_reference(model, self.reference.spec, self.protocol["name"])
             return evidence.conditions_of(model, self.reference)
         if not model.num_classes or self.protocol["labels"] == "uniform":
             return model.conditions(n, seed=0)
         label = next((each.label for each in self.real.values()), None)  # no extractor: nothing is measured
         return model.conditions(n, seed=0) if label is None else Condition(label=label).repeat_to(n)
-
-    def check_conditions(self, model: Model, reference: Dataset) -> None:
-        """Refuse a reference whose data do not come with what the model makes its data of.
-
-        Raises
-        ------
-        DataError : says what is missing, or unlike.
-        """
-        for name in model.reads:
-            there = reference.spec.condition(name) if name in ("data", *reference.spec.conditions) else None
-            wanted = model.spec.condition(name)
-            if there is None or (there.shape, there.categories) != (wanted.shape, wanted.categories):
-                have = (
-                    f"its own is {there.shape}" if there else f"it has {', '.join(reference.spec.conditions) or 'none'}"
-                )
-                raise DataError(
-                    f"the model makes its data of a condition {name!r} {wanted.shape}, which the reference does not"
-                    f" have: {have}",
-                    where=f"protocol {self.protocol['name']}",
-                    hint="give the protocol a `reference` that is made like the recipe's `data`, or none to take these",
-                )  # fmt: skip
 
     def are_pairs(self, model: Model | None) -> bool:
         """Whether the i-th fake datum may belong to the i-th real one: always, unless a model made it of no such thing.
@@ -352,6 +338,29 @@ def _interval(
         "interval": f"95 % t-interval: {' and '.join(how)}" if how else "none: one look at one set",
         "error_of_sampling": seeds_error, "error_of_reference": spread,
     }  # fmt: skip
+
+
+def check_reference(model: Model, reference: DataSpec, protocol: str) -> None:
+    """Refuse a reference whose data do not come with what the model makes its data of, beside class labels.
+
+    Raises
+    ------
+    DataError : says what is missing, or unlike.
+    """
+    wishes = model.wanted()
+    for name, needed in wishes.items() if wishes.keys() - {"label"} else ():
+        there = reference.condition(name) if name in ("data", *reference.conditions) else None
+        wanted = model.spec.condition(name)
+        if there is None and not needed:
+            continue
+        if there is None or (there.shape, there.categories) != (wanted.shape, wanted.categories):
+            have = f"its own is {there.shape}" if there else f"it has {', '.join(reference.conditions) or 'none'}"
+            raise DataError(
+                f"the model makes its data of a condition {name!r} {wanted.shape}, which the reference does not"
+                f" have: {have}",
+                where=f"protocol {protocol}",
+                hint="give the protocol a `reference` that is made like the recipe's `data`, or none to take these",
+            )  # fmt: skip
 
 
 def judge_for(

@@ -105,9 +105,7 @@ def write(file: Path, values: NDArray[np.int16], rate: int) -> None:
     if suffix not in SUFFIXES:
         raise DataError(f"no sound file ends in {suffix or 'nothing'}", where=str(file), hint="FILE.wav or FILE.flac")
     if not 1 <= len(values) <= _MOST_CHANNELS:
-        raise DataError(
-            f"no sound file can hold {len(values)} channels", where=str(file), hint="write --out FILE.npz"
-        )
+        raise DataError(f"no sound file can hold {len(values)} channels", where=str(file), hint="write --out FILE.npz")
     if suffix == ".wav":
         write_bytes(file, wav(values, rate))
         return
@@ -203,7 +201,8 @@ def _soundfile(where: str) -> Any:
         import soundfile
     except (ImportError, OSError) as error:  # OSError: the library behind it is not there
         raise MissingExtra(
-            f"FLAC and OGG files need the package soundfile ({str(error).splitlines()[0]})", where=where,
+            f"FLAC and OGG files need the package soundfile ({str(error).splitlines()[0]})",
+            where=where,
             hint='pip install "ganvas[audio]" -c constraints.txt, or give WAV files',
         ) from None
     return soundfile

@@ -10,7 +10,6 @@ from typing import Any
 from ganvas import parts, report
 from ganvas.errors import BadValue, DataError, UsageError
 from ganvas.evaluation import evidence
-from ganvas.evaluation.evaluate import OTHERWISE
 from ganvas.evaluation.judge import Judge, unflipped
 from ganvas.evaluation.protocol import load_protocol
 from ganvas.files.files import append_rows, read_rows
@@ -37,7 +36,7 @@ def inspect(
     Parameters
     ----------
     run : a run folder.
-    protocol : whose reference and extractor are used; None takes the run's own, else `folder-default`.
+    protocol : whose reference and extractor are used; None takes the run's own, else that of the data's modality.
     analyses : only these, by name; none means all.
 
     Returns the report's path, and a sentence for each analysis that was left out.
@@ -51,7 +50,7 @@ def inspect(
     if not folder.is_dir():
         raise UsageError("it is not a run folder", where=str(run), hint="give the folder that ganvas train wrote")
     model = Model.load(folder, device=pick_device(device))
-    rules = load_protocol(protocol or (model.recipe["eval"] or {}).get("protocol") or OTHERWISE)
+    rules = load_protocol(protocol or (model.recipe["eval"] or {}).get("protocol") or model.spec.modality.protocol)
     training = unflipped(model.recipe["data"])
     reference = unflipped(rules["reference"]) if rules["reference"] else training
     judge = Judge(rules, reference, training, watch=watch)
@@ -60,7 +59,8 @@ def inspect(
         append_rows(folder / "scores.jsonl", rows)
     chosen = analyses or [part.name for part in parts.every("analysis")]
     built: dict[str, Analysis] = {name: parts.build("analysis", check_node("analysis", name)) for name in chosen}
-    net = parts.build("extractor", rules["extractor"])
+    modality = model.spec.modality
+    net = evidence.suited(parts.build("extractor", rules["extractor"]), modality)
     needs = frozenset({"features", "images"})
 
     def embedded(source: evidence.Source) -> EvidenceSet:
@@ -78,6 +78,10 @@ def inspect(
     found: dict[str, Panel] = {}
     left_out: list[str] = []
     for name, analysis in built.items():
+        if analysis.modalities and modality.part_name not in analysis.modalities:
+            kinds = " or ".join(analysis.modalities)
+            left_out.append(f"{name} is left out: it looks at {kinds} data, and these are {modality.part_name}")
+            continue
         try:
             panel = analysis(looked_at)
         except (BadValue, DataError, UsageError) as error:
@@ -89,5 +93,5 @@ def inspect(
         "step": model.step, "protocol": rules["name"], "extractor": net.name, "samples": count,
         "reference": min(SAMPLES, len(reference)), "training": min(TRAINING, len(training)),
     }  # fmt: skip
-    panels.write(folder, found, copy.deepcopy(facts))
+    panels.write(folder, found, copy.deepcopy(facts), modality)
     return report.write(folder), left_out

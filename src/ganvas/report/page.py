@@ -12,6 +12,7 @@ from ganvas.report.charts import Point, line_chart, numbers
 from ganvas.report.embedding import embed
 from ganvas.report.figures import figure
 from ganvas.report.markup import Html, join, table, tag
+from ganvas.report.players import players
 from ganvas.report.record import Record, Row, how_made
 
 _STYLE = Path(__file__).with_name("style.css")
@@ -191,11 +192,11 @@ def _inspection(record: Record) -> Iterator[Html]:
     """The sections that `ganvas inspect` left."""
     for i, panel in enumerate(record.panels):
         sheets = []
-        for caption, file in panel.sheets:
+        for caption, file, played in panel.sheets:
             picture = embed(file, **_SHEET)
             if picture is not None:
                 image = tag("img", src=picture.uri, width=picture.width, height=picture.height, alt=caption)
-                sheets.append(tag("figure", tag("figcaption", caption), image))
+                sheets.append(tag("figure", tag("figcaption", caption), image, players(played)))
         yield _section(
             panel.title,
             tag(
@@ -212,8 +213,8 @@ def _inspection(record: Record) -> Iterator[Html]:
         yield tag(
             "p",
             f"Looked at by ganvas inspect at step {facts.get('step', 0):,}: {facts.get('samples')} samples, "
-            f"{facts.get('reference')} images of the reference of protocol {facts.get('protocol')} and "
-            f"{facts.get('training')} training images, features of {facts.get('extractor')}.",
+            f"{facts.get('reference')} data of the reference of protocol {facts.get('protocol')} and "
+            f"{facts.get('training')} training data, features of {facts.get('extractor')}.",
             class_="note",
         )
 

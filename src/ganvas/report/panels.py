@@ -1,6 +1,7 @@
 """What `ganvas inspect` found, kept in the run's folder so that every later report shows it, too.
 
-`inspection/panels.json` holds texts and the numbers of charts; pictures lie beside it as PNG files.
+`inspection/panels.json` holds texts and the numbers of charts; pictures lie beside it as PNG files, and what can be
+heard or played as HTML files.
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ import numpy as np
 
 from ganvas.files import pictures
 from ganvas.files.files import write_bytes
-from ganvas.nn.eight_bit import from_bytes
-from ganvas.types import Chart, Panel
+from ganvas.types import Chart, Modality, Panel
 
 FOLDER = "inspection"
 _DIGITS = 5  # of each number of a chart
@@ -30,12 +30,14 @@ class Kept:
 
     title: str
     text: str
-    sheets: tuple[tuple[str, Path], ...]  # (caption, picture)
+    sheets: tuple[tuple[str, Path, Path | None], ...]  # (caption, picture, players)
     charts: tuple[Chart, ...]
 
 
-def write(folder: Path, panels: Mapping[str, Panel], facts: Mapping[str, Any]) -> None:
+def write(folder: Path, panels: Mapping[str, Panel], facts: Mapping[str, Any], modality: Modality) -> None:
     """Write sections by their analysis' name, and what they were made of, in place of earlier ones.
+
+    `modality` says how the data of sheets are shown.
 
     Raises
     ------
@@ -48,9 +50,13 @@ def write(folder: Path, panels: Mapping[str, Panel], facts: Mapping[str, Any]) -
     for name, panel in panels.items():
         files = []
         for i, sheet in enumerate(panel.sheets):
-            file = f"{name}-{i}.png"
-            pictures.save(pictures.grid(from_bytes(sheet.images), sheet.columns), target / file)
-            files.append({"caption": sheet.caption, "file": file})
+            data = modality.restored(sheet.images)
+            pictures.save(modality.show(data, sheet.columns), target / f"{name}-{i}.png")
+            own = {"caption": sheet.caption, "file": f"{name}-{i}.png"}
+            if player := modality.player(data):
+                own["player"] = f"{name}-{i}.html"
+                write_bytes(target / own["player"], player.encode())
+            files.append(own)
         charts = [
             {
                 "caption": chart.caption, "kind": chart.kind, "x": chart.x, "y": chart.y,
@@ -71,7 +77,14 @@ def read(folder: Path) -> tuple[Sequence[Kept], Mapping[str, Any]]:
             Kept(
                 title=str(row["title"]),
                 text=str(row["text"]),
-                sheets=tuple((str(each["caption"]), folder / FOLDER / _name(each["file"])) for each in row["sheets"]),
+                sheets=tuple(
+                    (
+                        str(each["caption"]),
+                        folder / FOLDER / _name(each["file"], "png"),
+                        folder / FOLDER / _name(each["player"], "html") if "player" in each else None,
+                    )
+                    for each in row["sheets"]
+                ),
                 charts=tuple(
                     Chart(
                         str(each["caption"]), each["kind"],
@@ -88,10 +101,10 @@ def read(folder: Path) -> tuple[Sequence[Kept], Mapping[str, Any]]:
         return (), {}
 
 
-def _name(file: object) -> str:
+def _name(file: object, suffix: str) -> str:
     """A file of this folder and of no other."""
-    if not re.fullmatch(r"[\w-]+\.png", str(file)):
-        raise ValueError(f"{file} is no picture of ours")
+    if not re.fullmatch(rf"[\w-]+\.{suffix}", str(file)):
+        raise ValueError(f"{file} is no file of ours")
     return str(file)
 
 

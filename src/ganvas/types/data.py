@@ -34,6 +34,7 @@ class Modality(Named, ABC):
     rate : points of the time axis in a second (samples, frames); None without a time axis.
     suffixes : of the files that it writes, the usual one first.
     rows : data below each other on a sheet of samples.
+    protocol : the shipped one by which data are scored where nobody names another.
     """
 
     axes: tuple[str, ...]
@@ -41,6 +42,7 @@ class Modality(Named, ABC):
     rate: float | None = None
     suffixes: ClassVar[tuple[str, ...]]
     rows: ClassVar[int] = 8
+    protocol: ClassVar[str] = "raw"
 
     def node(self) -> dict[str, Any]:
         """The recipe node (`use` and keys) that builds it again; one with keys adds them."""

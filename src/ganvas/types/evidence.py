@@ -99,6 +99,7 @@ class Metric(ABC):
     """
 
     needs: frozenset[str]
+    modalities: ClassVar[tuple[str, ...]] = ()
     lower_is_better: Mapping[str, bool]
     limits: Mapping[str, tuple[float, float]]
 
@@ -112,7 +113,10 @@ class Metric(ABC):
 
 @dataclass(frozen=True)
 class Sheet:
-    """Pictures in rows: `images` (N, C, H, W) uint8, `columns` in a row, and what a reader has to know."""
+    """Data in rows, rounded as their files hold them: `images` (N, *shape), which for images are (N, C, H, W) uint8.
+
+    `columns` stand in a row, and `caption` is what a reader has to know.
+    """
 
     caption: str
     images: Tensor
@@ -141,9 +145,10 @@ class Panel:
 
 
 class Analysis(ABC):
-    """A look at a model and its data that ends in pictures. `needs` is as a metric's."""
+    """A look at a model and its data that ends in pictures. `needs` and `modalities` are as a metric's."""
 
     needs: frozenset[str]
+    modalities: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def __call__(self, evidence: Evidence) -> Panel | None:

@@ -7,7 +7,6 @@ from typing import Annotated
 import torch
 from annotated_types import Gt
 
-from ganvas.nn.eight_bit import eight_bit
 from ganvas.parts import analysis
 from ganvas.types import Analysis, Condition, Evidence, Panel, Sheet
 
@@ -44,7 +43,7 @@ class Classes(Analysis):
                 ).cpu()
                 for k in range(classes)
             ]
-        images = eight_bit(torch.cat(rows))
+        images = model.spec.modality.rounded(torch.cat(rows))
         text = "Each row is a class, in order; each column is one latent."
         if classes < model.num_classes:
             text += f" The first {classes} of {model.num_classes} classes."

@@ -7,7 +7,6 @@ from typing import Annotated
 import torch
 from annotated_types import Gt
 
-from ganvas.nn.eight_bit import eight_bit
 from ganvas.nn.paths import lerp, slerp
 from ganvas.parts import analysis
 from ganvas.types import Analysis, Condition, Evidence, Latent, Panel, Sheet
@@ -45,7 +44,7 @@ class Interpolation(Analysis):
         label = None if labels is None else labels.repeat_interleave(self.columns)
         with torch.inference_mode():
             data = model.synthesize(Latent(way, space), Condition.labelled(label)).cpu()
-        images = eight_bit(data)
+        images = model.spec.modality.rounded(data)
         kept = " The class stays the same within a row." if labels is not None else ""
         return Panel(
             "Interpolation",

@@ -17,6 +17,7 @@ class Spectrum(Analysis):
     """
 
     needs = frozenset({"images"})
+    modalities = ("image",)
 
     def __call__(self, evidence: Evidence) -> Panel:
         assert evidence.real.images is not None and evidence.fake.images is not None

@@ -45,6 +45,7 @@ class ClassificationAccuracyScore(Metric):
     """
 
     needs = frozenset({"fake:images", "fake:label", "real:images", "real:label"})
+    modalities = ("image",)
     lower_is_better: Mapping[str, bool] = {"classification_accuracy_score": False}
     limits: Mapping[str, tuple[float, float]] = {"classification_accuracy_score": (0, 1)}
 
@@ -79,6 +80,7 @@ class GANTest(Metric):
     """
 
     needs = frozenset({"training:images", "training:label", "fake:images", "fake:label"})
+    modalities = ("image",)
     lower_is_better: Mapping[str, bool] = {"gan_test": False}
     limits: Mapping[str, tuple[float, float]] = {"gan_test": (0, 1)}
 

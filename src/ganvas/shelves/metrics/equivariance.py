@@ -48,6 +48,7 @@ class TranslationEquivariance(Metric):
     """
 
     needs = frozenset({"model"})
+    modalities = ("image",)
     lower_is_better: Mapping[str, bool] = {"eq_t": False, "eq_t_frac": False}
     limits: Mapping[str, tuple[float, float]] = {"eq_t": (-math.inf, math.inf), "eq_t_frac": (-math.inf, math.inf)}
 
@@ -84,6 +85,7 @@ class RotationEquivariance(Metric):
     """
 
     needs = frozenset({"model"})
+    modalities = ("image",)
     lower_is_better: Mapping[str, bool] = {"eq_r": False}
     limits: Mapping[str, tuple[float, float]] = {"eq_r": (-math.inf, math.inf)}
 

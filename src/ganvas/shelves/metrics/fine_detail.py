@@ -38,6 +38,7 @@ class HighPassDistance(Metric):
     """
 
     needs = frozenset({"images", "extractor"})
+    modalities = ("image",)
     lower_is_better: Mapping[str, bool] = {"high_pass_distance": True}
     limits: Mapping[str, tuple[float, float]] = {"high_pass_distance": (0, math.inf)}
 
@@ -68,6 +69,7 @@ class PatchDistance(Metric):
     """
 
     needs = frozenset({"images"})
+    modalities = ("image",)
     lower_is_better: Mapping[str, bool] = {"patch_distance": True}
     limits: Mapping[str, tuple[float, float]] = {"patch_distance": (0, math.inf)}
 

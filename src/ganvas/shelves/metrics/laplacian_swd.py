@@ -52,6 +52,7 @@ class LaplacianSWD(Metric):
     """
 
     needs = frozenset({"images"})
+    modalities = ("image",)
     lower_is_better: Mapping[str, bool] = {"laplacian_swd": True}
     limits: Mapping[str, tuple[float, float]] = {"laplacian_swd": (0, math.inf)}
 

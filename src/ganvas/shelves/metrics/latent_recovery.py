@@ -46,6 +46,7 @@ class LatentRecovery(Metric):
     """
 
     needs = frozenset({"training:images", "real:images", "model"})
+    modalities = ("image",)
     lower_is_better: Mapping[str, bool] = {
         "recovery_gap": True,
         "recovery_p": False,

@@ -36,6 +36,7 @@ class NoiseBudget(Metric):
     """
 
     needs = frozenset({"real:images", "model"})
+    modalities = ("image",)
     lower_is_better: Mapping[str, bool] = {"noise_budget": False}
     limits: Mapping[str, tuple[float, float]] = {"noise_budget": (0, math.inf)}
 

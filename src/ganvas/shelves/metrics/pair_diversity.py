@@ -38,6 +38,7 @@ class MSSSIMDiversity(Metric):
     """
 
     needs = frozenset({"fake:images", "fake:label"})
+    modalities = ("image",)
     lower_is_better: Mapping[str, bool] = {"ms_ssim_diversity": True}
     limits: Mapping[str, tuple[float, float]] = {"ms_ssim_diversity": (0, 1)}
 

@@ -33,6 +33,7 @@ class PSNR(Metric):
     """
 
     needs = frozenset({"images", "pairs"})
+    modalities = ("image",)
     lower_is_better: Mapping[str, bool] = {"psnr": False}
     limits: Mapping[str, tuple[float, float]] = {"psnr": (0, 10 * math.log10(_RANGE**2 / _ROUNDING))}
 
@@ -50,6 +51,7 @@ class SSIM(Metric):
     """
 
     needs = frozenset({"images", "pairs"})
+    modalities = ("image",)
     lower_is_better: Mapping[str, bool] = {"ssim": False}
     limits: Mapping[str, tuple[float, float]] = {"ssim": (-1, 1)}
 
@@ -68,6 +70,7 @@ class MSSSIM(Metric):
     """
 
     needs = frozenset({"images", "pairs"})
+    modalities = ("image",)
     lower_is_better: Mapping[str, bool] = {"ms_ssim": False}
     limits: Mapping[str, tuple[float, float]] = {"ms_ssim": (0, 1)}
 

@@ -36,6 +36,7 @@ class SpectralDistance(Metric):
     """
 
     needs = frozenset({"images"})
+    modalities = ("image",)
     lower_is_better: Mapping[str, bool] = {"spectral_distance": True, "spectral_shape_distance": True}
     limits: Mapping[str, tuple[float, float]] = {
         "spectral_distance": (0, math.inf),
@@ -66,6 +67,7 @@ class SpectralDetectability(Metric):
     """
 
     needs = frozenset({"images"})
+    modalities = ("image",)
     lower_is_better: Mapping[str, bool] = {"spectral_detectability": True}
     limits: Mapping[str, tuple[float, float]] = {"spectral_detectability": (0, 1)}
 

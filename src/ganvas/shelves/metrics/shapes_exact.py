@@ -29,6 +29,7 @@ class ShapesExact(Metric):
     """
 
     needs = frozenset({"images"})
+    modalities = ("image",)
     lower_is_better: Mapping[str, bool] = {"shapes_precision": False, "shapes_recall": False, "shapes_f1": False}
     limits: Mapping[str, tuple[float, float]] = dict.fromkeys(lower_is_better, (0, 1))
 

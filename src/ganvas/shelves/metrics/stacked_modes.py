@@ -34,6 +34,7 @@ class StackedModes(Metric):
     """
 
     needs = frozenset({"fake:images", "extractor"})
+    modalities = ("image",)
     lower_is_better: Mapping[str, bool] = {"modes_reached": False, "modes_kl": True}
     limits: Mapping[str, tuple[float, float]] = {"modes_reached": (0, MODES), "modes_kl": (0, math.log(MODES))}
 

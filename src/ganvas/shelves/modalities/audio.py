@@ -46,6 +46,7 @@ class Audio(Modality):
     axes = ("channel", "time")
     suffixes = files.SUFFIXES
     rows = 2
+    protocol = "audio-default"
     rate: int
 
     def __init__(self, *, rate: Annotated[int, Gt(0)] = 16_000) -> None:
@@ -102,6 +103,8 @@ class Audio(Modality):
             content = base64.b64encode(files.wav(sound, self.rate)).decode()
             source = f'src="data:audio/wav;base64,{content}"'
             pieces.append(f'<audio controls preload="none" title="sound {number}" {source}></audio>')
+        if len(data) > _MOST_PLAYERS:
+            pieces.append(f"<p>The first {_MOST_PLAYERS} of {len(data)}, row by row.</p>")
         return "".join(pieces)
 
     def read(self, file: Path, shape: tuple[int, ...]) -> Tensor:

@@ -33,6 +33,7 @@ class Image(Modality):
 
     axes = ("channel", "height", "width")
     suffixes = (".png",)
+    protocol = "folder-default"
 
     def rounded(self, data: Tensor) -> Tensor:
         """(N, C, H, W) uint8."""

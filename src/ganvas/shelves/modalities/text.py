@@ -52,6 +52,7 @@ class Text(Modality):
     axes = ("position",)
     suffixes = (".txt",)
     rows = 1
+    protocol = "text-default"
 
     def __init__(self, *, vocabulary: tuple[str, ...]) -> None:
         if not vocabulary or "" in vocabulary or len(set(vocabulary)) < len(vocabulary):
