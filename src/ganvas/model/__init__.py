@@ -3,6 +3,7 @@
 from ganvas.model.model import (
     BLOCK,
     Capability,
+    HasAutoencoder,
     HasCritic,
     HasEncoder,
     HasLatents,
@@ -18,6 +19,6 @@ from ganvas.model.model import (
 )
 
 __all__ = [
-    "BLOCK", "Capability", "HasCritic", "HasEncoder", "HasLatents", "HasMaker", "HasPredictor", "HasTokenizer", "Model",
-    "Rows", "Wish", "condition_of", "load", "model_header",
+    "BLOCK", "Capability", "HasAutoencoder", "HasCritic", "HasEncoder", "HasLatents", "HasMaker", "HasPredictor",
+    "HasTokenizer", "Model", "Rows", "Wish", "condition_of", "load", "model_header",
 ]  # fmt: skip

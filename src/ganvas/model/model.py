@@ -13,10 +13,12 @@ from torch import Tensor
 
 from ganvas import parts
 from ganvas.errors import DataError, MissingCapability, UsageError, nearest
+from ganvas.model.conditions import fitted
 from ganvas.recipe.check import check_node
 from ganvas.recipe.trained import read_trained, spec_as_plain
 from ganvas.runtime.devices import derive_seed, settle_kernels
 from ganvas.types import (
+    Autoencoder,
     Condition,
     Critic,
     DataSpec,
@@ -31,6 +33,7 @@ from ganvas.types import (
     Sampler,
     SpacedGenerator,
     Tokenizer,
+    read_by_maker,
 )
 
 BLOCK = 64  # latents and labels are drawn in blocks, so that image i is the same whatever n is
@@ -94,6 +97,12 @@ class HasEncoder(Capability):
     """A network that turns data into latents."""
 
     name, kind = "an encoder", Encoder
+
+
+class HasAutoencoder(Capability):
+    """A network that gives data back."""
+
+    name, kind = "an autoencoder", Autoencoder
 
 
 class HasTokenizer(Capability):
@@ -180,12 +189,21 @@ class Model:
         tokenizer: Tokenizer = self.first(HasTokenizer)
         return tokenizer
 
+    def wanted(self, sampler: Sampler | str | Mapping[str, Any] | None = None) -> Mapping[str, bool]:
+        """The conditions that samples can be made for, by name, and whether they must be given; see `Sampler.reads`.
+
+        `sampler` is one in place of the recipe's.
+        """
+        if isinstance(sampler, Sampler):
+            return sampler.reads(self)
+        if sampler is None and "sampler" not in self.recipe:  # networks without a recipe to sample by
+            return read_by_maker(self)
+        return self.sampler(sampler).reads(self)
+
     @property
     def reads(self) -> tuple[str, ...]:
         """The conditions that can be asked for, by name: none where its maker does not look at any."""
-        if not HasMaker.present(self) or not self.maker.conditional:
-            return ()
-        return tuple(name for name in self.maker.reads() if name in self.spec.conditions)
+        return tuple(self.wanted())
 
     @property
     def num_classes(self) -> int:
@@ -321,38 +339,41 @@ class Model:
         seed: int,
         label: int | str | Sequence[int | str] | Tensor | None = None,
         condition: Wish = None,
+        sampler: Sampler | str | Mapping[str, Any] | None = None,
     ) -> Condition:
         """Everything that n samples are made for: (n, ...) each. Labels that are not given are drawn, see `labels`.
+
+        `sampler` is one in place of the recipe's, which may read other conditions.
 
         Raises
         ------
         UsageError : a condition is missing that the model cannot do without, or one that it does not read is given, or
-            there are as many values as there are not samples.
+            it is not of its kind, or there are as many values as there are not samples.
         """
+        if isinstance(condition, Tensor) and condition.dim() != 1:
+            raise UsageError(
+                f"a tensor {tuple(condition.shape)} by itself is not class labels (N,)",
+                hint="say which condition it is: condition={name: tensor}",
+            )
         given = condition_of(condition)
         if label is not None and "label" in given:
             raise UsageError("label and condition's label are both given", hint="leave one of them out")
+        wanted = self.wanted(sampler)
         values: dict[str, Tensor] = {}
         for name, value in given.items():
             if name == "label":
                 continue
-            if name not in self.reads:
-                reads = f"; it reads {', '.join(self.reads)}" if self.reads else ""
+            if name not in wanted:
+                reads = f"; it reads {', '.join(wanted)}" if wanted else ""
                 raise UsageError(f"this model does not read a condition {name!r}{reads}", hint="leave it out")
-            shape = self.spec.conditions[name].shape
-            if tuple(value.shape[1:]) != shape or len(value) not in (1, n):
-                raise UsageError(
-                    f"condition {name!r} is {tuple(value.shape)} for {n} samples of {shape}",
-                    hint="give one value, or one for each sample",
-                )
-            values[name] = value.expand(n, *shape).to(self.device)
+            values[name] = fitted(name, value, self.spec.condition(name), n).to(self.device)
         own = self.labels(n, seed=seed, label=given.label if label is None else label)
         if own is not None:
             values["label"] = own
-        for name, needed in self.maker.reads().items():
+        for name, needed in wanted.items():
             if needed and name not in values:
                 raise UsageError(
-                    f"this model makes data of a {name!r} {self.spec.conditions[name].shape}, and none is given",
+                    f"this model makes data of a {name!r} {self.spec.condition(name).shape}, and none is given",
                     hint="ganvas sample RUN --given FOLDER; in Python: sample(n, condition={name: tensor})",
                 )
         return Condition(values)
@@ -435,8 +456,8 @@ class Model:
         UsageError : the model makes its data of no condition, or of several and only one is given.
         """
         if isinstance(given, Tensor):
-            needed = [name for name, must in self.maker.reads().items() if must and name in self.reads]
-            names = needed or [name for name in self.reads if name != "label"]
+            wanted = self.wanted()
+            names = [name for name, must in wanted.items() if must] or [name for name in wanted if name != "label"]
             if len(names) != 1:
                 reads = ", ".join(self.reads) or "nothing"
                 raise UsageError(
@@ -500,7 +521,7 @@ class Model:
         if callable(condition):
             rows = condition
         else:
-            rows = self.conditions(n, seed=seed, label=label, condition=condition).slices()
+            rows = self.conditions(n, seed=seed, label=label, condition=condition, sampler=draw).slices()
 
         begin = draw.start(self)
         return self._pieces(n, BLOCK if draw.stochastic else batch, seed, draw, begin, rows, share)

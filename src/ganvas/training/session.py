@@ -207,6 +207,8 @@ def first_of(dataset: Dataset | StreamedDataset, n: int) -> Batch:
 def sample_grid(model: Model, *, seed: int, like: Batch | None = None, **options: Any) -> Picture:
     """A sheet of samples; with classes, each column is one class, in order.
 
+    What is made of data, as reconstructions are, stands in rows below those of its originals.
+
     Parameters
     ----------
     like : data whose other conditions the samples are made for; needed where the model makes its data of them.
@@ -216,11 +218,24 @@ def sample_grid(model: Model, *, seed: int, like: Batch | None = None, **options
     columns = min(classes, 20) or _GRID_COLUMNS
     n = columns * model.spec.modality.rows
     label = [i % columns for i in range(n)] if classes else None
-    others = [name for name in model.reads if name != "label"]
-    if others and like is not None:
-        n = min(n, len(like))
-        label, options = None, {**options, "condition": like.condition.only(model.reads).rows(slice(n))}
-    return model.spec.modality.show(sample_together(model, n, seed=seed, label=label, **options), columns)
+    reads = model.wanted(options.get("sampler"))
+    if like is None or reads.keys() <= {"label"}:
+        return model.spec.modality.show(sample_together(model, n, seed=seed, label=label, **options), columns)
+    n = min(n, len(like))
+    if "data" in reads:  # as many originals stand beside them
+        columns = min(columns, n)
+        n = max(1, min(n // columns, model.spec.modality.rows // 2)) * columns
+    options = {**options, "condition": like.asked(reads).rows(slice(n))}
+    made = sample_together(model, n, seed=seed, **options)
+    if "data" in reads:
+        made = interleaved(like.data[:n].to(made), made, columns)
+    return model.spec.modality.show(made, columns)
+
+
+def interleaved(above: torch.Tensor, below: torch.Tensor, columns: int) -> torch.Tensor:
+    """Data (N, ...) twice, N a multiple of `columns`: so many of the one, then their like of the other, and so on."""
+    rows = zip(above.split(columns), below.split(columns), strict=True)
+    return torch.cat([part for row in rows for part in row])
 
 
 def sample_together(model: Model, n: int, **options: Any) -> torch.Tensor:

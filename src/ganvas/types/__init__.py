@@ -28,7 +28,7 @@ from ganvas.types.evidence import (
     Panel,
     Sheet,
 )
-from ganvas.types.models import Sampler, Subject, Synthesizer
+from ganvas.types.models import Sampler, Subject, Synthesizer, read_by_maker
 from ganvas.types.named import Adjustable, Knob, Named
 from ganvas.types.networks import (
     Autoencoder,
@@ -143,4 +143,5 @@ __all__ = [
     "Turn",
     "Update",
     "label_of",
+    "read_by_maker",
 ]

@@ -14,6 +14,13 @@ from ganvas.types.data import Condition, DataSpec
 from ganvas.types.networks import Generator, Latent, LatentSpec, Maker, Nets
 
 
+def read_by_maker(model: Synthesizer) -> dict[str, bool]:
+    """The conditions that a model's maker looks at, and whether it cannot do without; none where there is no maker."""
+    if not any(isinstance(net, Maker) for net in model.nets.values()) or not model.maker.conditional:
+        return {}
+    return {name: must for name, must in model.maker.reads().items() if name in model.spec.conditions}
+
+
 class Synthesizer(Protocol):
     """What a sampler needs of a trained model."""
 
@@ -61,6 +68,15 @@ class Sampler(ABC):
     """
 
     stochastic: bool = False
+
+    def reads(self, model: Synthesizer) -> Mapping[str, bool]:
+        """The conditions that data are made for, by name, and whether they must be given.
+
+        Those that the model's maker reads unless overridden. A sampler that makes its data of data, as one that
+        reconstructs or fills in, reads the condition `data`: wherever samples are made beside a data set, for a
+        picture or a score, these are its own data in their order.
+        """
+        return read_by_maker(model)
 
     def start(self, model: Synthesizer) -> LatentSpec | None:
         """The noise that it begins from, which the model draws; the model's first latent space unless overridden.

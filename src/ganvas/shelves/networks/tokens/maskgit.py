@@ -8,6 +8,7 @@ papers and the shapes of its weights.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import torch
@@ -19,7 +20,7 @@ from ganvas.errors import BadValue
 from ganvas.nn.dot_product import attend, merge_heads, split_heads
 from ganvas.nn.precise import precise
 from ganvas.parts import network
-from ganvas.types import DataSpec, TokenModel
+from ganvas.types import Condition, DataSpec, TokenModel
 
 Positive = Annotated[int, Gt(0)]
 Share = Annotated[float, Ge(0), Lt(1)]
@@ -81,7 +82,7 @@ class SwiGLU(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and SwiGLU, each x + α f((1 + γ) norm(x) + β), with α, β, γ from the condition; the identity at first."""
+    """Attention and SwiGLU, each x + α f((1 + γ) norm(x) + β) with α, β, γ of the condition; at first the identity."""
 
     def __init__(self, width: int, heads: int, inner: int, dropout: float) -> None:
         super().__init__()
@@ -99,8 +100,7 @@ class Block(nn.Module):
         modulation = self.modulation(F.silu(condition))[:, None]  # (N, 1, 6 D)
         beta1, gamma1, alpha1, beta2, gamma2, alpha2 = modulation.chunk(6, dim=2)
         x = x + alpha1 * self.attention(self.norm1(x) * (1 + gamma1) + beta1)
-        x = x + alpha2 * self.mlp(self.norm2(x) * (1 + gamma2) + beta2)
-        return x
+        return x + alpha2 * self.mlp(self.norm2(x) * (1 + gamma2) + beta2)
 
 
 class LastNorm(nn.Module):
@@ -142,8 +142,9 @@ class MaskGITTransformer(TokenModel):
 
     Parameters
     ----------
-    vocabulary : how many tokens the data have; a tokenizer's `vocabulary`.
-    length : how many tokens a datum has; the product of a tokenizer's `token_shape`.
+    vocabulary : how many tokens the data have; a tokenizer's `vocabulary`. None: those of data that are tokens, else
+        1024.
+    length : how many tokens a datum has; the product of a tokenizer's `token_shape`. None: likewise, else 256.
     width, depth, heads : of the transformer.
     mlp_width : inner width of the SwiGLU layers; two thirds of the 4 · width of an ordinary one by default, as a
         multiple of 256.
@@ -160,8 +161,8 @@ class MaskGITTransformer(TokenModel):
         self,
         spec: DataSpec,
         *,
-        vocabulary: Annotated[int, Gt(1)] = 1024,
-        length: Positive = 256,
+        vocabulary: Annotated[int, Gt(1)] | None = None,
+        length: Positive | None = None,
         width: Positive = 768,
         depth: Positive = 12,
         heads: Positive = 12,
@@ -174,17 +175,24 @@ class MaskGITTransformer(TokenModel):
         if width % heads:
             fitting = max(n for n in range(1, heads + 1) if width % n == 0)
             raise BadValue(f"{heads} heads cannot share {width} channels evenly", key="heads", hint=f"heads={fitting}")
-        self.vocabulary, self.outputs, self.length = vocabulary + 1, vocabulary, length
+        categories = spec.modality.categories
+        self.outputs = vocabulary or categories or 1024
+        self.length = length or (math.prod(spec.shape) if categories else 256)
+        self.vocabulary = self.outputs + 1
         self.classes = spec.num_classes if conditional else 0
         self.conditional = self.classes > 0
         inner = mlp_width or -(-(8 * width // 3) // 256) * 256
         self.class_embedding = embedding(self.classes + 1, width)
-        self.token_embedding = embedding(vocabulary + 1, width)
-        self.positions = nn.Parameter(torch.randn(length, width) * STD)
+        self.token_embedding = embedding(self.vocabulary, width)
+        self.positions = nn.Parameter(torch.randn(self.length, width) * STD)
         self.registers = nn.Parameter(torch.randn(registers, width) * STD) if registers else None
         self.blocks = nn.ModuleList(Block(width, heads, inner, dropout) for _ in range(depth))
         self.last_norm = LastNorm(width)
-        self.bias = nn.Parameter(torch.zeros(vocabulary + 1))
+        self.bias = nn.Parameter(torch.zeros(self.vocabulary))
+
+    def without(self, condition: Condition) -> Condition:
+        """The number after the last class stands for no class."""
+        return Condition.labelled(None if condition.label is None else torch.full_like(condition.label, self.classes))
 
     def forward(self, tokens: Tensor, label: Tensor | None = None) -> Tensor:
         """Tokens (N, L) and labels (N,) -> logits (N, L, outputs)."""

@@ -150,10 +150,8 @@ class Level(nn.Module):
         self, in_: int, out: int, blocks: int, *, attention: bool, then: nn.Module, groups: int, dropout: float
     ) -> None:
         super().__init__()
-        widths = [in_, *[out] * blocks]
-        self.blocks = nn.ModuleList(
-            ResidualBlock(a, b, groups, dropout) for a, b in zip(widths, widths[1:], strict=False)
-        )
+        widths = [(in_ if i == 0 else out, out) for i in range(blocks)]
+        self.blocks = nn.ModuleList(ResidualBlock(a, b, groups, dropout) for a, b in widths)
         self.attention = nn.ModuleList(Attention(out, groups) for _ in range(blocks if attention else 0))
         self.then = then
 
