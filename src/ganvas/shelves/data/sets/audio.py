@@ -89,7 +89,7 @@ class Recordings(StoredSounds):
             names = [listing.names[each] for each in chosen]
             sounds, damaged = _decode(found, names, channels)
         if found.ignored:
-            warnings.warn(f"{_counted(found.ignored, 'file')} in {found.where} no sound: {_some(found.ignored)}")
+            warnings.warn(f"{_counted(found.ignored, 'file', f'in {found.where} ')} no sound: {_some(found.ignored)}")
         if damaged:
             said = (
                 f"{_counted(list(damaged), 'recording')} damaged: {_some([f'{n} ({r})' for n, r in damaged.items()])}"
@@ -215,8 +215,8 @@ def _common_rate(rates: dict[str, int], where: str) -> int:
     return next(iter(counts))
 
 
-def _counted(names: Sequence[str], word: str) -> str:
-    return f"1 {word} is" if len(names) == 1 else f"{len(names)} {word}s are"
+def _counted(names: Sequence[str], word: str, place: str = "") -> str:
+    return f"1 {word} {place}is" if len(names) == 1 else f"{len(names)} {word}s {place}are"
 
 
 def _some(names: Sequence[str]) -> str:
