@@ -11,6 +11,8 @@ from torch import Tensor
 
 from ganvas.types.critics import Critic
 from ganvas.types.data import Condition, DataSpec
+from ganvas.types.evidence import Evidence
+from ganvas.types.named import Named
 from ganvas.types.networks import Generator, Latent, LatentSpec, Maker, Nets
 
 
@@ -99,3 +101,22 @@ class Sampler(ABC):
     @abstractmethod
     def __call__(self, model: Synthesizer, start: Latent, condition: Condition, rng: torch.Generator) -> Tensor:
         """Data (N, ...), as many as there are points in `start`."""
+
+
+class Edit(Named, ABC):
+    """A move of latents that changes what is made of them: fitted once to a model, applied at any strength.
+
+    Attributes
+    ----------
+    space : the latent space whose points it moves; None: the one that is drawn from.
+    """
+
+    space: str | None = None
+
+    @abstractmethod
+    def fit(self, model: Subject, evidence: Evidence | None = None) -> Mapping[str, Tensor]:
+        """What has to be known of the model, by name; `evidence` is there where labelled or real data are."""
+
+    @abstractmethod
+    def __call__(self, model: Subject, latent: Latent, state: Mapping[str, Tensor], strength: float) -> Latent:
+        """Points (N, *shape) of the space, moved; at strength 0 they stay where they are."""

@@ -1,0 +1,261 @@
+"""DiT's network and its diffusion process (facebookresearch/DiT) -> ours.
+
+The official network embeds a label that it drops while it trains; here the task does that, and the table's last row is
+the null class. The official process has a table for each respaced list of timesteps; here a `Chain` is that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganvas import parts
+from ganvas.interop.names import Renamer
+from ganvas.interop.registry import Imported, NoImporter, OfficialCase, carry_over, importer
+from ganvas.nn.diffusion import Chain
+from ganvas.nn.guidance import both_predictions, guided
+from ganvas.parts import image_spec
+from ganvas.types import Condition, Denoiser, Path
+
+REPO = "facebookresearch/DiT"
+
+NETWORK = {
+    "input_size": 32, "patch_size": 2, "in_channels": 4, "hidden_size": 1152, "depth": 28, "num_heads": 16,
+    "mlp_ratio": 4.0, "class_dropout_prob": 0.1, "num_classes": 1000, "learn_sigma": True,
+}  # fmt: skip
+"""The official constructor's arguments and their defaults."""
+
+PROCESS = {
+    "timestep_respacing": "", "noise_schedule": "linear", "use_kl": False, "sigma_small": False,
+    "predict_xstart": False, "learn_sigma": True, "rescale_learned_sigmas": False, "diffusion_steps": 1000,
+}  # fmt: skip
+
+GUIDED = 3  # channels that the official guidance moves
+
+NAMES = Renamer(
+    {
+        "x_embedder": "patch_embedding",
+        "x_embedder.proj": "patch_embedding.projection",
+        "t_embedder": "level_embedding",
+        "y_embedder": "label_embedding",
+        "y_embedder.embedding_table": "label_embedding",
+        "pos_embed": "positions",
+        "final_layer": "final",
+        "final_layer.norm_final": "final.norm",
+        "final_layer.adaLN_modulation.1": "final.modulation",
+    },
+    {
+        "attn": "attention",
+        "proj": "out",
+        "mlp.fc1": "mlp.0",
+        "mlp.act": "mlp.1",
+        "mlp.fc2": "mlp.2",
+        "adaLN_modulation.1": "modulation",
+    },
+)
+
+
+def _arguments(given: Mapping[str, Any], known: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """The official arguments with their defaults.
+
+    Raises
+    ------
+    NoImporter : one that is not known.
+    """
+    for key, value in given.items():
+        if key not in known:
+            raise NoImporter(f"no importer yet for {what} with {key}={value!r}")
+    return {**known, **given}
+
+
+# ---------------------------------------------------------------------------------------------------- the network
+
+
+@importer("models.DiT", repo=REPO)
+def dit(case: OfficialCase) -> Imported:
+    """The network, with or without learned sigma and null class."""
+    told = _arguments(case.kwargs, NETWORK, case.cls)
+    node = {
+        "use": "dit-denoiser",
+        "patch": told["patch_size"],
+        "width": told["hidden_size"],
+        "depth": told["depth"],
+        "heads": told["num_heads"],
+        "mlp_ratio": float(told["mlp_ratio"]),
+        "learned_sigma": told["learn_sigma"],
+        "null_class": told["class_dropout_prob"] > 0,
+    }
+    spec = image_spec((told["in_channels"], told["input_size"], told["input_size"]), told["num_classes"])
+    return carry_over(case, spec, node, rename=NAMES, call=_call_network)
+
+
+def _call_network(net: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`x`, `t`, `y` -> `out`; `cfg_x` and so on, twice the data with labels and null classes, -> `cfg_out`."""
+    assert isinstance(net, Denoiser)
+    found = {"out": net(inputs["x"], inputs["t"].float(), label=inputs["y"])}
+    first = net.get_submodule("level_embedding")
+    found["t_emb_sinusoid"] = first.waves(inputs["t"].float())  # type: ignore[operator]
+    if "cfg_x" not in inputs:
+        return found
+    half = len(inputs["cfg_x"]) // 2
+    asked = Condition(label=inputs["cfg_y"][:half])
+    if not torch.equal(net.without(asked)["label"], inputs["cfg_y"][half:]):
+        raise NoImporter("no importer yet for guidance away from another class than the null class")
+    pair = both_predictions(net, inputs["cfg_x"][:half], inputs["cfg_t"][:half].float(), asked)
+    moved = guided(*pair, inputs["cfg_scale"].item(), GUIDED)
+    found["cfg_out"] = torch.cat([moved, torch.cat([moved[:, :GUIDED], pair[1][:, GUIDED:]], dim=1)])
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------- the process
+
+
+@importer("diffusion.create_diffusion(SpacedDiffusion)", "diffusion.create_diffusion", repo=REPO)
+def process(case: OfficialCase) -> Imported:
+    """One or more diffusion processes, each under its name, with the same constant prediction in place of a network."""
+    made = {}
+    for name, kwargs in case.kwargs.items():
+        told = _arguments(kwargs, PROCESS, case.cls)
+        schedules = {"linear": "linear-ddpm", "squaredcos_cap_v2": "cosine-ddpm"}
+        if told["noise_schedule"] not in schedules or told["use_kl"]:
+            raise NoImporter(f"no importer yet for {case.cls} with {kwargs}")
+        node = {
+            "use": schedules[told["noise_schedule"]],
+            "steps": told["diffusion_steps"],
+            "predicts": "data" if told["predict_xstart"] else "noise",
+            "learned_sigma": told["learn_sigma"],
+        }
+        made[name] = told, parts.build("path", node)
+    names = "/".join(path.called() for _, path in made.values())
+    return Imported(nn.Module(), image_spec(()), {"use": names}, lambda name: name, partial(_call_processes, made))
+
+
+def _call_processes(
+    made: Mapping[str, tuple[Mapping[str, Any], Path]], _net: nn.Module, inputs: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    for name, (told, path) in made.items():
+        timesteps = respaced(told["diffusion_steps"], told["timestep_respacing"])  # rising
+        levels = torch.tensor([*reversed(timesteps), -1.0], dtype=torch.float64)
+        own = _tables(path, levels) | {"timestep_map": torch.tensor(timesteps)}
+        own |= _steps(told, path, levels, inputs, inputs[f"{name}.t"])
+        found |= {f"{name}.{key}": value for key, value in own.items()}
+    return found
+
+
+def respaced(steps: int, respacing: str | list[int]) -> list[int]:
+    """The timesteps that stay of 0 to steps − 1: all, "ddimN" at one stride, or "n,m,…" evenly in equal sections.
+
+    Raises
+    ------
+    NoImporter : there are not so many timesteps.
+    """
+    if not respacing:
+        respacing = [steps]
+    if isinstance(respacing, str) and respacing.startswith("ddim"):
+        count = int(respacing.removeprefix("ddim"))
+        fitting = [range(0, steps, stride) for stride in range(1, steps) if len(range(0, steps, stride)) == count]
+        if not fitting:
+            raise NoImporter(f"no stride leaves {count} of {steps} timesteps")
+        return list(fitting[0])
+    counts = [int(each) for each in respacing.split(",")] if isinstance(respacing, str) else respacing
+    kept: list[int] = []
+    start = 0
+    for i, count in enumerate(counts):
+        size = steps // len(counts) + (i < steps % len(counts))
+        if count > size:
+            raise NoImporter(f"{count} timesteps of a section of {size}")
+        stride = (size - 1) / (count - 1) if count > 1 else 1.0
+        kept += [start + round(j * stride) for j in range(count)]
+        start += size
+    return kept
+
+
+def _tables(path: Path, levels: Tensor) -> dict[str, Tensor]:
+    """The official tables, which run from the clean end."""
+    chain = Chain(*path.at(levels))
+    alpha_bar = chain.alpha.square()
+    tables = {
+        "betas": chain.beta,
+        "alphas_cumprod": alpha_bar[:-1],
+        "alphas_cumprod_prev": alpha_bar[1:],
+        "posterior_variance": chain.variance,
+        "posterior_log_variance_clipped": chain.log_least,
+        "posterior_mean_coef1": chain.from_x,
+        "posterior_mean_coef2": chain.from_x_t,
+        "sqrt_recip_alphas_cumprod": 1 / chain.alpha[:-1],
+        "sqrt_recipm1_alphas_cumprod": chain.sigma[:-1] / chain.alpha[:-1],
+    }
+    return {key: table.flip(0) for key, table in tables.items()}
+
+
+def _steps(
+    told: Mapping[str, Any], path: Path, levels: Tensor, inputs: Mapping[str, Tensor], at: Tensor
+) -> dict[str, Tensor]:
+    """What happens at the respaced timesteps `at` (N,), a datum each."""
+    chain = Chain(*path.at(levels))
+    x, noise, x_t, fresh = (inputs[key] for key in ("x_start", "noise", "x_t", "step_noise"))
+    prediction = inputs["model_out"] if path.sides == 2 else inputs["model_out"][:, : x.shape[1]]
+    step = len(chain) - 1 - at  # ours count from the noisiest
+    level = levels[step].float()
+    clean = path.denoised(prediction, x_t, level).clamp(-1, 1)
+    sampler = parts.build("sampler", {"use": "ddpm", "variance": "small" if told["sigma_small"] else "learned"})
+
+    def each(function: Any) -> Tensor:
+        """The function's answers to (the datum's rows, its step), put together."""
+        return torch.cat([function(slice(i, i + 1), int(k)) for i, k in enumerate(step)])
+
+    share = path.variance_share(prediction)
+    log_variance = each(lambda i, k: sampler.log_variance(chain, k, None if share is None else share[i], x[i]))
+    variance = log_variance.exp()
+    if share is None and told["sigma_small"]:
+        variance = chain.variance[step].float().view(-1, 1, 1, 1).expand_as(x)
+    q_sample = path.noisy(x, noise, level)
+    found = {
+        "q_sample": q_sample,
+        "p_mean": chain.mean(step, clean, x_t),
+        "p_variance": variance,
+        "p_log_variance": log_variance,
+        "p_pred_xstart": clean,
+        "model_t": levels[step].long(),
+        "p_sample": each(lambda i, k: chain.ancestral(k, clean[i], x_t[i], log_variance[i], fresh[i])),
+    }
+    for eta in (0.0, 0.6):
+        found[f"ddim_eta{eta:g}"] = each(
+            lambda i, k, eta=eta: _as_they_round(chain, k).implicit(0, clean[i], x_t[i], eta, fresh[i])
+        )
+    return found | _losses(told, path, chain, prediction, x, noise, q_sample, level, step)
+
+
+def _as_they_round(chain: Chain, k: int) -> Chain:
+    """Step k alone, from the level below's ᾱ in float32, of which the official DDIM step takes 1 − ᾱ.
+
+    That is off by 3e-4 at the least noisy levels, which shows where the noise in sight is as large as 100.
+    """
+    below = chain.alpha[k + 1].square().float().double()
+    return Chain(
+        torch.stack([chain.alpha[k], below.sqrt()]), torch.stack([chain.sigma[k], (1 - below).sqrt()])
+    )  # fmt: skip
+
+
+def _losses(
+    told: Mapping[str, Any], path: Path, chain: Chain, prediction: Tensor, x: Tensor, noise: Tensor, x_t: Tensor,
+    level: Tensor, step: Tensor,
+) -> dict[str, Tensor]:  # fmt: skip
+    """Those of each datum (N,); with learned sigma, `vb` is the bound between the respaced timesteps."""
+    rows = [slice(i, i + 1) for i in range(len(x))]
+    terms = [path.losses(prediction[i], x[i], noise[i], x_t[i], level[i]) for i in rows]
+    found = {"loss_mse": torch.stack([each["mse"] for each in terms])}
+    found["loss_loss"] = found["loss_mse"]
+    if path.sides == 2:
+        found["loss_vb"] = path.bound(prediction, x, x_t, level, chain, step)  # type: ignore[attr-defined]
+        if told["rescale_learned_sigmas"]:
+            found["loss_vb"] = found["loss_vb"] * len(chain) / 1000
+        if len(chain) == told["diffusion_steps"] and not told["rescale_learned_sigmas"]:
+            found["loss_vb"] = torch.stack([each["bound"] for each in terms])  # as training has it
+        found["loss_loss"] = found["loss_mse"] + found["loss_vb"]
+    return found

@@ -1,0 +1,1 @@
+"""Denoisers of diffusion and flow models."""

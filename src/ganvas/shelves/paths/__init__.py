@@ -1,0 +1,1 @@
+"""From data to noise: schedules, and what a network predicts along them."""
