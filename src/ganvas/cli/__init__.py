@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from ganvas.cli import bench, evaluate, export, import_, inspect, look_up, profile, sample, scale, search, train  # noqa: F401
+from ganvas.cli import bench, edit, evaluate, export, import_, inspect, look_up, profile, sample, scale, search, train  # noqa: F401
 from ganvas.cli.frame import cli, say, tell
 from ganvas.errors import GanvasError, RecipeError, UsageError
 

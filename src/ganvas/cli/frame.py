@@ -49,6 +49,7 @@ class InOrder(click.Group):
         "sample",
         "eval",
         "inspect",
+        "edit",
         "profile",
         "bench",
         "search",

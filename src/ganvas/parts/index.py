@@ -70,6 +70,7 @@ BASES: dict[str, tuple[str, ...]] = {
     "extractor": ("Extractor",),
     "metric": ("Metric",),
     "analysis": ("Analysis",),
+    "edit": ("Edit",),
     "sink": ("Sink",),
 }
 """kind -> the classes of `ganvas.types` of which a part of this kind is one. The other kinds are plain functions."""

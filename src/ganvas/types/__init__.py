@@ -28,7 +28,7 @@ from ganvas.types.evidence import (
     Panel,
     Sheet,
 )
-from ganvas.types.models import Sampler, Subject, Synthesizer, read_by_maker
+from ganvas.types.models import Edit, Sampler, Subject, Synthesizer, read_by_maker
 from ganvas.types.named import Adjustable, Knob, Named
 from ganvas.types.networks import (
     Autoencoder,
@@ -91,6 +91,7 @@ __all__ = [
     "DataSpec",
     "Dataset",
     "Denoiser",
+    "Edit",
     "Encoder",
     "Evidence",
     "EvidenceSet",
