@@ -16,7 +16,7 @@ from ganvas.errors import UsageError
 @click.option(
     "--against", metavar="IMAGES|DATA|STATS", help="What to compare with. [default: the protocol's reference]"
 )
-@click.option("--protocol", metavar="NAME|FILE", help="[default: the run's own, else folder-default]")
+@click.option("--protocol", metavar="NAME|FILE", help="[default: the run's own, else that of its modality]")
 @click.option(
     "--metric", "metrics", multiple=True, metavar="NAME", help="These instead of the protocol's; may be repeated."
 )

@@ -11,7 +11,7 @@ from ganvas.cli.frame import cli, device_option, json_option, parts_option, say,
 
 @cli.command("inspect")
 @click.argument("run_path", metavar="RUN")
-@click.option("--protocol", metavar="NAME|FILE", help="[default: the run's own, else folder-default]")
+@click.option("--protocol", metavar="NAME|FILE", help="[default: the run's own, else that of its modality]")
 @click.option("--with", "analyses", multiple=True, metavar="NAME", help="Only this look; may be repeated.")
 @device_option
 @parts_option
