@@ -13,10 +13,10 @@ import torch
 from ganvas import parts
 from ganvas.errors import UsageError
 from ganvas.nn.eight_bit import eight_bit
-from ganvas.parts import Part, values
+from ganvas.parts import Part, data_spec, image_spec, values
 from ganvas.recipe.check import check_node
 from ganvas.stats.moments import moments_of
-from ganvas.types import Dataset, Evidence, EvidenceSet, Extractor, Metric
+from ganvas.types import Dataset, DataSpec, Evidence, EvidenceSet, Extractor, Metric
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*samples are few", "ignore:images of 3x32x32 hold")
 
@@ -48,15 +48,16 @@ def test_digits_and_shapes_are_at_hand() -> None:
 
 
 @every_dataset
-def test_batches_are_images_of_the_promised_form(part: Part) -> None:
+def test_batches_are_data_of_the_promised_form(part: Part) -> None:
     dataset = open_dataset(part)
     n = len(dataset)
     batch = dataset.batch(np.arange(min(n, 50)), np.random.default_rng(0))
     assert batch.data.shape == (min(n, 50), *dataset.spec.shape)
-    assert batch.data.dtype == torch.float32
-    assert batch.data.min() >= -1
-    assert batch.data.max() <= 1
-    assert batch.data.std() > 0.01
+    categories = dataset.spec.modality.categories
+    assert batch.data.dtype == (torch.int64 if categories else torch.float32)
+    assert batch.data.min() >= (0 if categories else -1)
+    assert batch.data.max() <= (categories - 1 if categories else 1)
+    assert batch.data.double().std() > 0.01
     assert len(dataset.class_names) == dataset.spec.num_classes
     if dataset.spec.num_classes:
         assert batch.label is not None
@@ -105,18 +106,36 @@ def test_fingerprint_is_that_of_the_content(part: Part) -> None:
 # --------------------------------------------------------------------------------------------------- extractors
 
 
+FORMS = {
+    "image": [image_spec((1, 8, 8)), image_spec((3, 32, 20)), image_spec((4, 16, 16))],
+    "audio": [data_spec({"use": "audio", "rate": 8000}, shape) for shape in ((1, 4000), (2, 6000))],
+    "text": [data_spec({"use": "text", "vocabulary": list("abcdefgh")}, shape) for shape in ((40,), (7,))],
+}
+"""Data of each modality that an extractor can say it takes."""
+
+
+def forms_of(extractor: Extractor) -> list[DataSpec]:
+    """Data that it has to take: of all its modalities, or images where it takes any."""
+    return [spec for modality in extractor.modalities or ("image",) for spec in FORMS[modality]]
+
+
+def data_for(extractor: Extractor, spec: DataSpec, n: int) -> tuple[Extractor, torch.Tensor]:
+    """The extractor made ready for such data, and n of them at random."""
+    return extractor.suited(spec.modality), spec.modality.draw(n, spec.shape, torch.Generator().manual_seed(0))
+
+
 def test_two_extractors_are_at_hand() -> None:
-    assert {"digit-net", "random-net"} == set(BUNDLED)
+    assert {"digit-net", "random-net"} <= set(BUNDLED)
 
 
 @every_extractor
-def test_extractor_takes_images_of_any_form(name: str) -> None:
-    extractor: Extractor = parts.build("extractor", check_node("extractor", name))
-    assert extractor.name == name
+def test_extractor_takes_data_of_any_form(name: str) -> None:
+    built: Extractor = parts.build("extractor", check_node("extractor", name))
+    assert built.name == name
     widths = set()
-    for channels, height, width in ((1, 8, 8), (3, 32, 20), (4, 16, 16)):
-        images = torch.rand(3, channels, height, width, generator=torch.Generator().manual_seed(0)) * 2 - 1
-        features, logits = extractor(images)
+    for spec in forms_of(built):
+        extractor, data = data_for(built, spec, 3)
+        features, logits = extractor(data)
         assert features.shape[0] == 3
         assert features.dim() == 2
         assert features.dtype == torch.float32
@@ -130,14 +149,14 @@ def test_extractor_takes_images_of_any_form(name: str) -> None:
 
 
 @every_extractor
-def test_extractor_is_a_function_of_each_image(name: str) -> None:
-    extractor: Extractor = parts.build("extractor", check_node("extractor", name))
-    images = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    features, _ = extractor(images)
-    assert torch.equal(extractor(images)[0], features)
-    rebuilt = parts.build("extractor", check_node("extractor", name))
-    assert torch.equal(rebuilt(images)[0], features)
-    alone, _ = extractor(images[1:2])
+def test_extractor_is_a_function_of_each_datum(name: str) -> None:
+    built: Extractor = parts.build("extractor", check_node("extractor", name))
+    extractor, data = data_for(built, forms_of(built)[0], 4)
+    features, _ = extractor(data)
+    assert torch.equal(extractor(data)[0], features)
+    rebuilt, _ = data_for(parts.build("extractor", check_node("extractor", name)), forms_of(built)[0], 4)
+    assert torch.equal(rebuilt(data)[0], features)
+    alone, _ = extractor(data[1:2])
     torch.testing.assert_close(alone[0], features[1], rtol=1e-4, atol=1e-5)
     assert not torch.allclose(features[0], features[1])
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ganvas import parts
-from ganvas.errors import MissingCapability, UsageError
+from ganvas.errors import UsageError
 from ganvas.parts import data_spec
 from ganvas.recipe.check import check_node
 from ganvas.shelves.metrics.ngram_distance import total_variation
@@ -61,21 +61,24 @@ class Known(TokenModel):
         return torch.where((tokens == 2)[..., None], self.first, certain)
 
 
-def bits(data: Tensor, net: nn.Module) -> float:
+def score(data: Tensor, net: nn.Module) -> dict[str, float]:
     spec = data_spec({"use": "text", "vocabulary": ["a", "b"]}, (5,))
     model = SimpleNamespace(maker=net, nets={"model": net}, spec=spec)
     metric = parts.build("metric", check_node("metric", "bits-per-token"))
-    return metric(Evidence(EvidenceSet(images=data), EvidenceSet(), None, model))["bits_per_token"]
+    return metric(Evidence(EvidenceSet(images=data), EvidenceSet(), None, model))
 
 
 def test_bits_per_token_is_the_likelihood_of_the_reference() -> None:
     data = torch.cat([torch.zeros(10, 5), torch.ones(30, 5)]).long()
     entropy = -(0.25 * math.log2(0.25) + 0.75 * math.log2(0.75))  # of the first token; the others cost nothing
-    assert bits(data, Known()) == pytest.approx(entropy / 5, abs=1e-6)
+    assert score(data, Known())["bits_per_token"] == pytest.approx(entropy / 5, abs=1e-6)
     with pytest.raises(UsageError, match="tokens up to 2"):
-        bits(torch.full((3, 5), 2), Known())
-    with pytest.raises(MissingCapability, match="token model"):
-        bits(data, nn.Identity())
+        score(torch.full((3, 5), 2), Known())
+
+
+def test_nothing_is_said_of_other_models() -> None:
+    with pytest.warns(UserWarning, match="no token model"):
+        assert score(torch.zeros(2, 5), nn.Identity()) == {}
 
 
 def test_token_counts_are_shares() -> None:

@@ -32,7 +32,7 @@ class Columns:
     @property
     def width(self) -> int:
         """Values of a vector."""
-        return self.places[self.order[-1]].stop
+        return sum(place.stop - place.start for place in self.places.values())
 
     def encode(self, table: Table) -> NDArray[np.float32]:
         """The rows of a table as vectors (N, width) in [-1, 1] where its numbers are in their ranges.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 
 import torch
 
-from ganvas.errors import MissingCapability, UsageError
+from ganvas.errors import UsageError
 from ganvas.nn.next_token import surprise
 from ganvas.parts import metric
 from ganvas.types import Condition, Evidence, Metric, Tokenizer, TokenModel
@@ -22,7 +23,7 @@ class BitsPerToken(Metric):
     −1/L log2 p(x_1 … x_L), the mean over all real data: at best the entropy of the source, log2 of the vocabulary for a
     model that knows nothing. Each datum is foretold from its start on, so that short windows cost more than long ones.
     Models that read labels are given those of the data. Of a model with a tokenizer it is the likelihood of tokens,
-    which says nothing of what the tokenizer loses.
+    which says nothing of what the tokenizer loses. Of other models nothing is said, with a warning.
     """
 
     needs = frozenset({"model", "real:images"})
@@ -35,9 +36,8 @@ class BitsPerToken(Metric):
         assert data is not None
         net = model.maker
         if not isinstance(net, TokenModel):
-            raise MissingCapability(
-                f"bits-per-token needs a token model; the model has {', '.join(model.nets)}", hint="ganvas list metrics"
-            )
+            warnings.warn(f"bits-per-token is left out: {', '.join(model.nets)} are no token model", stacklevel=2)
+            return {}
         condition = Condition.labelled(evidence.real.label).only(net.reads())
         tokenizer = next((each for each in model.nets.values() if isinstance(each, Tokenizer)), None)
         device = next(net.parameters()).device
