@@ -37,7 +37,7 @@ from ganvas.shelves.metrics import classification_accuracy
 from ganvas.shelves.regularizers.spectrum import radial_spectrum
 from ganvas.training.session import Watcher
 from ganvas.training.train import train
-from ganvas.types import Evidence, EvidenceSet, Latent, LatentSpec, Scores, Turn
+from ganvas.types import NO_CONDITION, Critic, Evidence, EvidenceSet, Generator, Latent, LatentSpec, Scores, Turn
 
 SOURCE = Path(ganvas.__file__).parent
 DEVICE = re.compile(r"""["'](cuda|mps|xpu|hip)(:\d+)?["']""")
@@ -92,8 +92,9 @@ def test_a_checkpoint_that_was_saved_after_a_score_loads_without_pickle(tmp_path
     train("tiny/digits", *TINY, *protocol(tmp_path, {"inception-score": {}}), out=run, device="cpu")
     with safe_open(run / "checkpoints" / "step-0000002" / STATE, framework="pt") as file:
         assert all(isinstance(file.get_tensor(name), Tensor) for name in file.keys())  # noqa: SIM118 - no mapping
-    state = Checkpoints(run / "checkpoints", 2).load(2)
-    step, value = state["best"]
+    checkpoints = Checkpoints(run / "checkpoints", 2)
+    assert checkpoints.load(2)["step"] == 2
+    step, value = checkpoints.best(2)
     assert step in (1, 2)
     assert type(value) is float  # the reference stores a NumPy scalar, which the safe loader refuses
     for each in run.rglob("*"):  # a pickle begins with PROTO, torch.save's archive with PK
@@ -121,7 +122,7 @@ def test_scores_are_on_disk_while_training_goes_on(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------------- samplers
 
 
-class Identity(nn.Module):
+class Identity(Generator):
     """G(z) = z, no image, so that nothing is cut to [-1, 1]."""
 
     conditional = False
@@ -134,10 +135,8 @@ class Identity(nn.Module):
         return latent
 
 
-class Counting(nn.Module):
+class Counting(Critic):
     """d(x) = slope · Σ x, and how often it was asked."""
-
-    head = None
 
     def __init__(self, slope: float) -> None:
         super().__init__()
@@ -171,7 +170,7 @@ def test_latent_optimisation_in_training_takes_the_steps_asked_for(steps: int, m
         return latent.values.sum(1)
 
     part = build("regularizer", "latent-optimisation", method=method, steps=steps, rate=0.1, damping=1.0, share=1.0)
-    moved = part.move(Latent(torch.zeros(3, 4)), score, differentiable=False).values
+    moved = part.move_latent(Latent(torch.zeros(3, 4)), score, differentiable=False).values
     assert len(asked) == steps
     slope = 1.0 if method == "gradient" else 1 / (1.0 + 4)
     torch.testing.assert_close(moved, torch.full((3, 4), steps * 0.1 * slope))
@@ -272,7 +271,9 @@ def test_the_spectral_term_hears_every_sample_of_both_sides() -> None:
     term = build("regularizer", "spectral-distribution")
 
     def loss(of_real: Tensor) -> Tensor:
-        turn = Turn({}, 0, of_real, None, Latent(torch.zeros(7, 1)), None, lambda x, y: x, lambda z, y: fake)  # type: ignore[arg-type, return-value]
+        turn = Turn(
+            {}, 0, of_real, NO_CONDITION, Latent(torch.zeros(7, 1)), NO_CONDITION, lambda x, y: x, lambda z, y: fake
+        )  # type: ignore[arg-type, return-value]
         return term(turn)
 
     (slope,) = torch.autograd.grad(loss(real), fake)

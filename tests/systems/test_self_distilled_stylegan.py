@@ -82,7 +82,9 @@ def truncated(model: Model, part: Any, n: int = 40) -> tuple[Tensor, Tensor]:
 def test_psi_1_leaves_w_as_it_is() -> None:
     model = model_of(Styled())
     part = MultimodalTruncated(psi=1.0, clusters=4, samples=100, extractor=Pixels())
-    assert torch.equal(model.sample(40, sampler="plain"), part(model, model.draw(40, seed=0), None, torch.Generator()))
+    assert torch.equal(
+        model.sample(40, sampler="plain"), part(model, model.draw(40, seed=0), NO_CONDITION, torch.Generator())
+    )
 
 
 def test_psi_0_gives_exactly_the_centre_of_the_images_kind_and_others_lie_on_the_way() -> None:
