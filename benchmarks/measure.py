@@ -2,8 +2,8 @@
 
 A side builds a recipe, warms it up and counts its FLOPs, then waits: each time it is asked it runs every update once
 and says how long that took. So two sides can take turns, and whatever else the machine does falls on both. A side may
-run the code of another revision, back to the one that laid the package in rooms; what measures (`ganvas.cost.flops`,
-`ganvas.cost.clock`, `ganvas.training.forecast`) is always that of this checkout.
+run the code of another revision, back to the first in which parts derive from base classes; what measures
+(`ganvas.cost.flops`, `ganvas.cost.clock`, `ganvas.training.forecast`) is always that of this checkout.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -140,7 +140,7 @@ def inside(task: dict[str, Any]) -> None:
             resolved = recipe.resolve()
             node = {key: value for key, value in resolved["data"].items() if key != "use"}
             spec = parts.preview(parts.find("dataset", resolved["data"]["use"]), node)
-            dataset = random_set(parts.image_spec((spec.channels, task["size"], task["size"]), spec.num_classes))
+            dataset = random_set(replace(spec, shape=(spec.channels, task["size"], task["size"])))
         rehearsal = forecast.Rehearsal(recipe, device=task["device"], dataset=dataset)
     except (errors.GanvasError, RuntimeError) as error:
         return _say({"problem": str(error).splitlines()[-1].strip()})
@@ -184,19 +184,19 @@ def _forward(trainer: Any, cost: Any, pace: Any, calls: int = 10) -> dict[str, f
     import torch
 
     from ganvas.engine.precision import autocast
-    from ganvas.types import Generator
+    from ganvas.types import Generator, Latent
 
     net = trainer.nets.get("generator")
     if not isinstance(net, Generator):
         return None
     net.eval()
     batch = next(trainer.feed)
-    (spec,) = list(net.latents.values())[:1]
-    z = torch.randn(len(batch), *spec.shape, device=trainer.device)
+    space, spec = next(iter(net.latents.items()))
+    z = Latent(torch.randn(len(batch), *spec.shape, device=trainer.device), space)
     with torch.inference_mode(), autocast(trainer.device, trainer.settings.precision):
         with torch.compiler.set_stance("force_eager"):
-            flops = cost.flops(lambda: net(z, batch.label))
-        times = pace.times(lambda: net(z, batch.label), repeats=calls, device=trainer.device)
+            flops = cost.flops(lambda: net.make(z, batch.condition))
+        times = pace.times(lambda: net.make(z, batch.condition), repeats=calls, device=trainer.device)
     return {
         "flops": flops, "clock_median": times.clock_median, "clock_p95": times.clock_p95,
         "processor_median": times.processor_median, "images_per_second": len(batch) / times.working(trainer.device),

@@ -16,12 +16,14 @@ from torch import Tensor
 from ganvas import parts
 from ganvas.evaluation import evidence
 from ganvas.evaluation.judge import Entry, Judge
-from ganvas.parts import image_spec
+from ganvas.parts import data_spec, image_spec
 from ganvas.recipe.check import check_node
-from ganvas.types import Batch, Evidence
+from ganvas.types import Batch, Dataset, Evidence, Extractor, Metric
+
+IMAGE = image_spec((3, 4, 4)).modality
 
 
-class Counting:
+class Counting(Extractor):
     """An extractor that counts the images it was shown: its feature is the mean colour, its logits their signs."""
 
     name = "counting"
@@ -37,7 +39,7 @@ class Counting:
         return mean, torch.cat([mean[:, :1], -mean[:, :1]], 1)
 
 
-class Fixed:
+class Fixed(Dataset):
     """A data set of given images in [-1, 1]."""
 
     def __init__(self, images: Tensor, label: Tensor | None = None, fingerprint: str = "fixed") -> None:
@@ -49,7 +51,7 @@ class Fixed:
         return len(self.images)
 
     def batch(self, indices: np.ndarray, rng: np.random.Generator) -> Batch:
-        return Batch(self.images[indices], None if self.label is None else self.label[indices])
+        return Batch.labelled(self.images[indices], None if self.label is None else self.label[indices])
 
 
 def noise(n: int, seed: int = 0) -> Tensor:
@@ -62,10 +64,10 @@ def gathered(data: Fixed, net: Counting, *needs: str) -> evidence.EvidenceSet:
 
 def test_bytes_are_what_a_picture_file_would_hold() -> None:
     every = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
-    assert torch.equal(evidence.eight_bit(evidence.from_bytes(every)), every)
-    assert evidence.eight_bit(torch.tensor([[[[-3.0, 3.0]]]])).tolist() == [[[[0, 255]]]]
+    assert torch.equal(IMAGE.rounded(IMAGE.restored(every)), every)
+    assert IMAGE.rounded(torch.tensor([[[[-3.0, 3.0]]]])).tolist() == [[[[0, 255]]]]
     points = torch.randn(5, 2)
-    assert evidence.eight_bit(points) is points
+    assert torch.equal(data_spec("plane", (2,)).modality.rounded(points), points)
 
 
 def test_a_set_is_embedded_once_and_remembered_by_its_content() -> None:
@@ -153,7 +155,7 @@ def big(n: int, seed: int = 0) -> Tensor:
 
 def test_floats_and_the_bytes_that_they_round_to_score_alike() -> None:
     real, fake = Fixed(big(40), fingerprint="real"), big(40, 1)
-    rounded = evidence.from_bytes(evidence.eight_bit(fake))
+    rounded = IMAGE.restored(IMAGE.rounded(fake))
     scores = [
         Judge(protocol(), real).score_images(Fixed(data, fingerprint=name))[0]["value"]
         for name, data in (("floats", fake), ("bytes", rounded))
@@ -199,7 +201,7 @@ def test_a_metric_under_another_name_may_read_another_extractor() -> None:
     ]
 
 
-class Probe:
+class Probe(Metric):
     """A metric that reads what it is told to read and counts the images it finds there."""
 
     lower_is_better: Mapping[str, bool] = {"probe": True}

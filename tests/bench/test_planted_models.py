@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ganvas import cli, parts
+from ganvas import cli
 
 PLANTED = '''\
 """Generators that do not generate."""
@@ -21,11 +20,11 @@ from torch import nn
 
 from ganvas import parts
 from ganvas.parts import network
-from ganvas.types import LatentSpec
+from ganvas.types import Generator, LatentSpec
 
 
 @network("planted-generator", tiny={})
-class Planted(nn.Module):
+class Planted(Generator):
     """Digits off the shelf: the training ones, held-out ones of two classes, or noise."""
 
     conditional = False
@@ -68,12 +67,11 @@ MEANT = {"memorises": "duplicates_of_training", "drops modes": "recall", "makes 
 
 
 @pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GANVAS_CACHE", str(tmp_path / "cache"))
     (tmp_path / "planted.py").write_text(PLANTED)
-    yield tmp_path
-    parts.index._index.cache_clear()
+    return tmp_path
 
 
 def ganvas(*words: str) -> None:

@@ -13,7 +13,8 @@ from ganvas.engine.build import Plan, build_trainer
 from ganvas.engine.trainer import Hooks
 from ganvas.parts import image_spec
 from ganvas.recipe.recipe import Recipe
-from ganvas.training.forecast import MEASURED_STEPS, Forecast, StandIn, amount, forecast, table
+from ganvas.training.check import random_set
+from ganvas.training.forecast import MEASURED_STEPS, Forecast, amount, forecast, table
 
 Ganvas = Callable[..., Any]
 SMALL = "networks.generator.width=8 networks.discriminator.width=8 train.batch=8 --device cpu"
@@ -78,7 +79,7 @@ def small(*overrides: str) -> Forecast:
 
 def test_parameters_are_counted_by_role_and_frozen_ones_apart(found: Forecast) -> None:
     recipe = Recipe.load("digits", ["networks.generator.width=16", "networks.discriminator.width=16"])
-    plan = Plan(recipe.resolve(), StandIn(image_spec((1, 8, 8), 10)), torch.device("cpu"))
+    plan = Plan(recipe.resolve(), random_set(image_spec((1, 8, 8), 10)), torch.device("cpu"))
     nets = build_trainer(plan, Path("nowhere"), Hooks(), fresh=True).nets
     for role, net in nets.items():
         assert found.parameters[role] == sum(each.numel() for each in net.parameters())

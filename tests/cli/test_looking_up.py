@@ -134,9 +134,11 @@ def test_check_several_recipes(ganvas: Ganvas) -> None:
 
 
 def test_check_without_data_says_so(ganvas: Ganvas) -> None:
-    said = ganvas("check folder data.path=nowhere --json")
+    refused = ganvas("check folder data.path=nowhere")
+    assert refused.code == 2 and "nowhere" in refused.err  # as training would be
+    said = ganvas("check folder data.path=nowhere --without-data --json")
     assert said.code == 0, said.err
-    assert "random data instead" in said.json[0]["notes"][0]
+    assert "random data stand in" in said.json[0]["notes"][0]
     assert "nowhere" in said.err
 
 

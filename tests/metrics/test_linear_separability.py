@@ -13,7 +13,7 @@ from torch import Tensor
 from ganvas.errors import DataError, UsageError
 from ganvas.parts import image_spec
 from ganvas.shelves.metrics.linear_separability import LinearSeparability, conditional_entropy, linear_separability
-from ganvas.types import Evidence, EvidenceSet, Latent, LatentSpec
+from ganvas.types import NO_CONDITION, Condition, Evidence, EvidenceSet, Extractor, Latent, LatentSpec
 
 
 def latents(n: int, d: int = 3, seed: int = 0) -> np.ndarray:
@@ -91,13 +91,13 @@ class Twisted:
     def labels(self, n: int, *, seed: int, label: object = None) -> Tensor | None:
         return None
 
-    def synthesize(self, latent: Latent, label: Tensor | None = None) -> Tensor:
+    def synthesize(self, latent: Latent, condition: Condition = NO_CONDITION) -> Tensor:
         x, y = latent.values.unbind(1)
         angle = self.turns * torch.hypot(x, y)
         return torch.stack([x * angle.cos() - y * angle.sin(), x * angle.sin() + y * angle.cos()], 1).view(-1, 1, 1, 2)
 
 
-class Sign:
+class Sign(Extractor):
     """A classifier of the sign of the first pixel, surer the further it is from 0."""
 
     name, classes = "sign", 2

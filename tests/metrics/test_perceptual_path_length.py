@@ -22,7 +22,7 @@ from ganvas.shelves.metrics.perceptual_path_length import (
     slerp,
     trimmed_mean,
 )
-from ganvas.types import Evidence, EvidenceSet, Latent, LatentSpec
+from ganvas.types import NO_CONDITION, Condition, Evidence, EvidenceSet, Extractor, Latent, LatentSpec
 
 D = 6
 
@@ -49,12 +49,12 @@ class Linear:
     def labels(self, n: int, *, seed: int, label: object = None) -> Tensor | None:
         return None
 
-    def synthesize(self, latent: Latent, label: Tensor | None = None) -> Tensor:
+    def synthesize(self, latent: Latent, condition: Condition = NO_CONDITION) -> Tensor:
         self.asked.append(latent.values)
         return (latent.values @ self.A.T).view(-1, 1, 1, D)
 
 
-class Identity:
+class Identity(Extractor):
     """Pixels as features, in the images' own precision."""
 
     name, classes = "identity", 0
@@ -115,7 +115,7 @@ def test_value_grows_with_the_square_of_the_scale_and_not_with_the_step() -> Non
 
 def test_a_rougher_generator_is_worse() -> None:
     class Rough(Linear):
-        def synthesize(self, latent: Latent, label: Tensor | None = None) -> Tensor:
+        def synthesize(self, latent: Latent, condition: Condition = NO_CONDITION) -> Tensor:
             return super().synthesize(latent).mul(20).sin() / 2
 
     values = [trimmed_mean(path_distances(each, Identity(), samples=300)) for each in (Linear(scale=0.5), Rough())]
@@ -153,8 +153,8 @@ def test_pairs_share_their_class_and_the_evidences_seed_draws_them() -> None:
         def labels(self, n: int, *, seed: int, label: object = None) -> Tensor:
             return torch.randint(3, (n,), generator=torch.Generator().manual_seed(seed))
 
-        def synthesize(self, latent: Latent, label: Tensor | None = None) -> Tensor:
-            return super().synthesize(latent) + 1e6 * label.view(-1, 1, 1, 1)
+        def synthesize(self, latent: Latent, condition: Condition = NO_CONDITION) -> Tensor:
+            return super().synthesize(latent) + 1e6 * condition.label.view(-1, 1, 1, 1)
 
     plain, labelled = (path_distances(each, Identity(), samples=80) for each in (Linear(), Labelled()))
     np.testing.assert_allclose(labelled, plain, rtol=1e-2)

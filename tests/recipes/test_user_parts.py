@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,10 +14,11 @@ LOSS = '''\
 """A loss of my own."""
 import torch.nn.functional as F
 from ganvas.parts import objective
+from ganvas.types import Objective
 
 
 @objective("my-loss", paper="me, today")
-class MyLoss:
+class MyLoss(Objective):
     """Softplus on both sides, divided by `heat`."""
 
     reads_real = False
@@ -34,12 +34,6 @@ class MyLoss:
 '''
 
 
-@pytest.fixture(autouse=True)
-def shelves_as_they_were() -> Iterator[None]:
-    yield
-    parts.index._index.cache_clear()
-
-
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -51,7 +45,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_it_is_listed_shown_and_checked(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["list", "objectives", "--parts", "my_loss.py", "--json"]) == 0
     listed = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
-    assert listed["my-loss"]["where"] == "my_loss.py:7"
+    assert listed["my-loss"]["where"] == "my_loss.py:8"
     assert "hinge" in listed
     assert cli.run(["show", "objective", "my-loss", "--parts", "my_loss.py"]) == 0
     shown = capsys.readouterr().out
@@ -67,7 +61,7 @@ def test_it_trains_and_its_model_needs_no_file_of_it(work: Path) -> None:
     line = ["train", "tiny/digits", "task.objective=my-loss", "train.steps=2", "train.batch=4", "eval="]
     assert cli.run([*line, "--parts", "my_loss.py", "--out", "run", "--device", "cpu"]) == 0
     assert "my-loss" in (work / "run" / "resolved.yaml").read_text()
-    parts.index._index.cache_clear()
+    parts.drop_added()
     assert cli.run(["sample", "run", "--out", "a.png", "--n", "2"]) == 0  # a loss is not needed to sample
 
 
@@ -88,10 +82,10 @@ def test_listing_runs_nothing_of_it(work: Path) -> None:
 BROKEN = [
     ("def (:\n", "my_loss.py:1", "invalid syntax"),
     ("x = 1\n", "--parts", "holds no part"),
-    (LOSS.replace("my-loss", "hinge"), "my_loss.py:7", "'hinge' is already defined at"),
-    (LOSS.replace('"my-loss"', 'str("my") + "-loss"'), "my_loss.py:6", "must be plain values"),
-    (LOSS.replace('"me, today"', "f'{1}'"), "my_loss.py:6", "must be plain values"),
-    (LOSS.replace("paper=", "papr="), "my_loss.py:6", "'papr'"),
+    (LOSS.replace("my-loss", "hinge"), "my_loss.py:8", "'hinge' is already defined at"),
+    (LOSS.replace('"my-loss"', 'str("my") + "-loss"'), "my_loss.py:7", "must be plain values"),
+    (LOSS.replace('"me, today"', "f'{1}'"), "my_loss.py:7", "must be plain values"),
+    (LOSS.replace("paper=", "papr="), "my_loss.py:7", "'papr'"),
     (LOSS + LOSS.replace("MyLoss", "Other"), "my_loss.py", "'my-loss' is already defined at"),
 ]
 

@@ -317,9 +317,10 @@ halves: 0
 SOFTPLUS = """
 import torch.nn.functional as F
 from ganvas.parts import objective
+from ganvas.types import Objective
 
 @objective("my-softplus")
-class Softplus:
+class Softplus(Objective):
     \"\"\"The non-saturating loss, by another name.\"\"\"
 
     def critic(self, real, fake):

@@ -22,7 +22,7 @@ from ganvas.shelves.metrics.perceptual_path_length import path_distances, trimme
 from ganvas.shelves.networks.style.spaces import crossed
 from ganvas.shelves.networks.style.stylegan import StyleGANGenerator, adain
 from ganvas.training.train import train
-from ganvas.types import DataSpec, Extractor, Latent, LatentSpec
+from ganvas.types import NO_CONDITION, Condition, DataSpec, Extractor, Latent, LatentSpec
 
 pytestmark = pytest.mark.system("stylegan")
 
@@ -203,7 +203,7 @@ class Linear:
     def labels(self, n: int, *, seed: int, label: object = None) -> Tensor | None:
         return None
 
-    def synthesize(self, latent: Latent, label: Tensor | None = None) -> Tensor:
+    def synthesize(self, latent: Latent, condition: Condition = NO_CONDITION) -> Tensor:
         assert latent.space == "w"
         return (latent.values @ self.A.T).view(-1, 1, 1, 6)
 
