@@ -78,7 +78,7 @@ class LogMel(Extractor):
                 hint="add the missing axis, or divide 16-bit numbers by 32768",
             )
         with torch.inference_mode():
-            pieces = data.float().mean(1).split(max(1, _AT_ONCE // data.shape[2]))
+            pieces = torch.split(data.float().mean(1), max(1, _AT_ONCE // data.shape[2]))
             return torch.cat([self._features(piece) for piece in pieces]), None
 
     def _features(self, sound: Tensor) -> Tensor:

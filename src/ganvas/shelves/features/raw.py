@@ -77,7 +77,7 @@ class Raw(Extractor):
             return values.float(), None
         matrix = torch.from_numpy(projection(D, self.most)).to(values.device)
         with torch.inference_mode():
-            pieces = values.float().split(max(1, _AT_ONCE // D))
+            pieces = torch.split(values.float(), max(1, _AT_ONCE // D))
             return torch.cat([piece @ matrix for piece in pieces]) / D**0.5, None
 
 

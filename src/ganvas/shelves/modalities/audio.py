@@ -93,7 +93,8 @@ class Audio(Modality):
         place = high.flip(1).numpy() * (len(_HEAT) - 1)  # (N, _SPECTRUM, _WIDTH), low frequencies last
         below = np.minimum(place.astype(int), len(_HEAT) - 2)
         share = (place - below)[..., None]
-        return (_HEAT[below] * (1 - share) + _HEAT[below + 1] * share).round().astype(np.uint8)
+        pictures: np.ndarray = (_HEAT[below] * (1 - share) + _HEAT[below + 1] * share).round().astype(np.uint8)
+        return pictures
 
     def player(self, data: Tensor) -> str:
         """An <audio> element for each sound; the first 24 where there are more."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
@@ -18,7 +18,7 @@ from ganvas.errors import DataError
 from ganvas.files import audio as files
 from ganvas.parts import dataset
 from ganvas.shelves.data.reading.archive import digest_of_file, open_members
-from ganvas.shelves.data.reading.listing import Kind, LabelMode, Listing, hidden, list_images
+from ganvas.shelves.data.reading.listing import LABEL_FILE, Kind, LabelMode, Listing, hidden, list_images
 from ganvas.shelves.data.reading.pixels import Corrupt
 from ganvas.shelves.data.reading.prepare import OnCorrupt
 from ganvas.shelves.data.reading.sounds import StoredSounds, at_peak, fitted, resampled, sixteen_bit, sound_spec
@@ -131,35 +131,42 @@ class Recordings(StoredSounds):
 
 def _look(path: Path, folder: str | None, labels: Labels, stack: contextlib.ExitStack) -> _Found:
     """The recordings of a folder or archive; an archive stays open until the stack unwinds."""
-    place, inner = path.expanduser(), (folder or "").strip("/")
+    inner = (folder or "").strip("/")
     mode: LabelMode = "none" if labels == "prefix" else labels
-    if place.is_dir():
-        root, where = place / inner, str(path / inner)
-        if not root.is_dir():
-            raise DataError("there is no such folder", where=where, hint="check data.folder")
-        names, folders = files_below(root, where)
+    if path.expanduser().is_dir():
+        return _look_below(path, inner, mode)
+    digest_of_file(path.expanduser(), str(path))  # says what is wrong where it is no file that can be read
+    members = open_members(path.expanduser(), str(path), inner, stack)
+    listing = list_images(
+        members.files, members.folders, members.read_labels, mode, where=members.where,
+        splits_key=f"data.folder={inner}/" if inner else "data.folder=", kind=_KIND,
+    )  # fmt: skip
+    return _Found(members.where, listing, _others(members.files, listing), members.read)
 
-        def read(name: str) -> bytes:
-            try:
-                return (root / name).read_bytes()
-            except OSError as error:
-                raise Corrupt(error.strerror or str(error)) from None
 
-        listing = list_images(
-            names, folders, lambda name: read_file(root, name, where), mode, where=where,
-            splits_key=f"data.path={path}/", kind=_KIND,
-        )  # fmt: skip
-    else:
-        digest_of_file(place, str(path))  # says what is wrong where it is no file that can be read
-        members = open_members(place, str(path), inner, stack)
-        where, read, names = members.where, members.read, list(members.files)
-        listing = list_images(
-            names, members.folders, members.read_labels, mode, where=where,
-            splits_key=f"data.folder={inner}/" if inner else "data.folder=", kind=_KIND,
-        )  # fmt: skip
-    used = {*listing.names, "dataset.json"}
-    ignored = tuple(sorted(name for name in names if not hidden(name) and name not in used))
-    return _Found(where, listing, ignored, read)
+def _look_below(path: Path, inner: str, mode: LabelMode) -> _Found:
+    root, where = path.expanduser() / inner, str(path / inner)
+    if not root.is_dir():
+        raise DataError("there is no such folder", where=where, hint="check data.folder")
+
+    def read(name: str) -> bytes:
+        try:
+            return (root / name).read_bytes()
+        except OSError as error:
+            raise Corrupt(error.strerror or str(error)) from None
+
+    names, folders = files_below(root, where)
+    listing = list_images(
+        names, folders, lambda name: read_file(root, name, where), mode, where=where,
+        splits_key=f"data.path={path}/", kind=_KIND,
+    )  # fmt: skip
+    return _Found(where, listing, _others(names, listing), read)
+
+
+def _others(names: Iterable[str], listing: Listing) -> tuple[str, ...]:
+    """Visible files that are neither recordings nor labels."""
+    used = {*listing.names, LABEL_FILE}
+    return tuple(sorted(name for name in names if not hidden(name) and name not in used))
 
 
 def _by_prefix(found: _Found) -> Listing:
@@ -199,7 +206,8 @@ def _with_channels(values: NDArray[np.float32], channels: int) -> NDArray[np.flo
     if len(values) == channels:
         return values
     if channels == 1:
-        return values.mean(0, keepdims=True)
+        mono: NDArray[np.float32] = values.mean(0, keepdims=True)
+        return mono
     if len(values) == 1:
         return values.repeat(channels, 0)
     raise files.Unreadable(f"its {len(values)} channels cannot become {channels}")
