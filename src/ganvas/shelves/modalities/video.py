@@ -79,7 +79,8 @@ class Video(Modality):
         if columns is None:
             return pictures.grid(frames.flatten(0, 1), shown)
         rows = []
-        for films in frames.split(columns):
+        for start in range(0, n, columns):
+            films = frames[start : start + columns]
             empty = torch.full((columns - len(films), *films.shape[1:]), _EMPTY)
             rows.append(pictures.grid(torch.cat([films, empty]).transpose(0, 1).flatten(0, 1), columns))
         return _below_each_other(rows)
