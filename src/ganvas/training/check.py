@@ -29,7 +29,7 @@ from ganvas.engine.build import (
 )
 from ganvas.engine.trainer import Hooks
 from ganvas.errors import BadValue, DataError, GanvasError
-from ganvas.evaluation.judge import Judge
+from ganvas.evaluation.judge import Judge, check_reference
 from ganvas.evaluation.protocol import load_protocol
 from ganvas.model import Model
 from ganvas.recipe.recipe import Recipe, made_short, made_tiny
@@ -181,8 +181,19 @@ def walk(recipe: Recipe, small: dict[str, Any], dataset: Dataset, train: Mapping
             raise failure
         model = Model.load(folder)
         if small["eval"]:
-            look_at(model, Judge(load_protocol(small["eval"]["protocol"]), dataset, dataset), dataset)
+            protocol = load_protocol(small["eval"]["protocol"])
+            look_at_reference(model, protocol)
+            look_at(model, Judge(protocol, dataset, dataset), dataset)
         build_trainer(plan, folder, Hooks(), fresh=False).resume()
+
+
+def look_at_reference(model: Model, protocol: Mapping[str, Any]) -> None:
+    """Refuse a protocol whose own reference says without its files that it does not fit the model."""
+    if (node := protocol["reference"]) is None:
+        return
+    spec = parts.preview(parts.find("dataset", node["use"]), node)
+    if spec is not None:
+        check_reference(model, spec, protocol["name"])
 
 
 def look_at(model: Model, judge: Judge, dataset: Dataset) -> None:
@@ -195,7 +206,7 @@ def look_at(model: Model, judge: Judge, dataset: Dataset) -> None:
 def sample_like(model: Model, dataset: Dataset, n: int) -> Tensor:
     """n samples, made for the conditions of the first n data."""
     batch = dataset.batch(np.arange(n), np.random.default_rng(0))
-    return model.sample(n, condition=batch.condition.only(model.reads))
+    return model.sample(n, condition=batch.asked(model.reads))
 
 
 @contextlib.contextmanager
