@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test slow lint types docs digit-net clean
+.PHONY: demo test slow claims lint types docs digit-net clean
 
 demo: $(VENV)/.installed
 	$(BIN)/ganvas train
@@ -14,6 +14,10 @@ test: $(VENV)/.installed-dev lint docs
 
 slow: $(VENV)/.installed-dev  # toy claims over several seeds, 30 kills: half an hour
 	$(BIN)/python -m pytest -m slow
+
+claims: $(VENV)/.installed-dev  # every statement of every system again, and what changed; more than an hour
+	GANVAS_CLAIMS=1 $(BIN)/python -m pytest tests/systems -m "slow or not slow" || true
+	$(BIN)/python scripts/claims.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -20,6 +20,7 @@ import ganvas
 from ganvas import cli, errors, parts, types
 from ganvas.evaluation.protocol import Measure, Protocol
 from ganvas.parts import values
+from ganvas.recipe import catalogue
 from ganvas.recipe.schema import Course, Ema, Eval, OptimOptions, Schema, Train
 from ganvas.recipe.trained import Weights
 
@@ -323,6 +324,24 @@ def parts_page() -> str:
             if fields := part.fields():
                 rows = [(f"`{key}`", type_of(each), default_of(each)) for key, each in fields.items()]
                 out.append(table(("key", "value", "default"), rows) + "\n")
+    return "\n".join(out)
+
+
+def systems_page() -> str:
+    """Every published system that works, and what its tests showed."""
+    out = [
+        "# Systems\n",
+        "The published systems that work here. A statement is what a test asserts: *shown*, or *not shown* where the "
+        "paper's claim did not hold at toy size and the test asserts what is true instead; with the value that was "
+        "measured, and the commit. `make claims` runs all of them again; `ganvas show system ID` prints one.\n",
+    ]
+    for found in catalogue.systems():
+        out.append(f"## {found['title']} {{#{found['id']}}}\n")
+        for name in ("parts", "recipes", "studies"):
+            if found[name]:
+                out.append(f"{name}: {', '.join(f'`{each}`' for each in found[name])}\n")
+        if noted := catalogue.claims(found["id"]):
+            out.append("\n".join(f"- {catalogue.claim_text(each)}" for each in noted) + "\n")
     return "\n".join(out)
 
 

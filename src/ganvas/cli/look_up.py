@@ -86,7 +86,7 @@ def show(kind: str, name: str | None, as_json: bool) -> None:
         return
     if kind in ("system", "systems"):
         system = catalogue.system(name or "")
-        tell(json.dumps(system, indent=1, ensure_ascii=False) if as_json else yaml12.write(system).rstrip())
+        tell(json.dumps(system, indent=1, ensure_ascii=False) if as_json else catalogue.system_text(system))
         return
     kind = parts.kind_of(kind)
     if name is None:

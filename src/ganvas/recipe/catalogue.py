@@ -14,11 +14,12 @@ from ganvas.errors import GanvasError, UnknownPart, nearest
 from ganvas.parts import Field, Part, Slot, Slots
 from ganvas.parts.values import plain, words
 from ganvas.recipe.check import PROTOCOLS
-from ganvas.recipe.recipe import Recipe, named_parts, shipped
+from ganvas.recipe.recipe import STUDIES, Recipe, named_parts, shipped
 from ganvas.recipe.schema import Schema
 
 _TITLES = Path(__file__).with_name("catalogue.json")
 _TESTS = Path(__file__).parents[3] / "tests" / "systems"  # there in a checkout, not in a wheel
+_CHECKOUT = _TESTS / "claims"
 
 
 def describe(part: Part) -> dict[str, Any]:
@@ -52,17 +53,54 @@ def systems() -> list[dict[str, Any]]:
     for each in recipes():
         if each["system"]:
             by_recipe.setdefault(each["system"], []).append(each["name"])
+    by_study: dict[str, list[str]] = {}
+    for folder in (STUDIES, PROTOCOLS):
+        for file in sorted(folder.glob("*.yaml")):
+            if own := _line(file.read_text(encoding="utf-8"), "system"):
+                by_study.setdefault(own, []).append(f"{folder.name.removesuffix('s')} {file.stem}")
     tests = dict(_system_tests())
+    noted = {file.stem for file in _claims().glob("*.json")}
     return [
         {
             "id": system,
             "title": titles.get(system, {}).get("title", system),
             "parts": by_part.get(system, []),
             "recipes": by_recipe.get(system, []),
+            "studies": by_study.get(system, []),
             "test": tests.get(system),
         }
-        for system in sorted({*by_part, *by_recipe})
+        for system in sorted({*by_part, *by_recipe, *by_study, *tests, *noted})
     ]
+
+
+def system_text(found: Mapping[str, Any]) -> str:
+    """`system` for a terminal."""
+    lines = [f"{found['id']}  {found['title']}", ""]
+    for name in ("parts", "recipes", "studies"):
+        lines += [f"  {name:8} {', '.join(found[name])}"] if found[name] else []
+    lines += [f"  {'test':8} {found['test']}"] if found["test"] else []
+    lines += ["", *(f"  {claim_text(each)}" for each in found["claims"])]
+    return "\n".join(lines).rstrip()
+
+
+def claim_text(claim: Mapping[str, Any]) -> str:
+    """One statement of a system and what its test found, on a line."""
+    verdict = "shown    " if claim["held"] and claim["shown"] else "not shown" if claim["held"] else "FAILED   "
+    value = f": {json.dumps(claim['value'], ensure_ascii=False)}" if "value" in claim else ""
+    seeds = f" (seeds {claim['seeds']})" if claim.get("seeds") else ""
+    return f"{verdict}  {claim['statement']}{value}{seeds}  [{claim['commit']}{', slow' if claim['slow'] else ''}]"
+
+
+def claims(system: str) -> list[dict[str, Any]]:
+    """What each test of a system showed, see `tests/systems/conftest.py`; empty where nothing was noted."""
+    file = _claims() / f"{system}.json"
+    entries: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return list(entries.values())
+
+
+def _claims() -> Path:
+    """Where the claims lie: beside the tests in a checkout, in the package of a wheel."""
+    return _CHECKOUT if _CHECKOUT.is_dir() else Path(__file__).parents[1] / "claims"
 
 
 def system(name: str) -> dict[str, Any]:
@@ -75,7 +113,7 @@ def system(name: str) -> dict[str, Any]:
     known = {each["id"]: each for each in systems()}
     if name not in known:
         raise UnknownPart(f"no system is called {name!r}.{nearest(name, known)}", hint="ganvas list systems")
-    return known[name]
+    return {**known[name], "claims": claims(name)}
 
 
 def matches(entry: Mapping[str, Any], pattern: str) -> bool:
