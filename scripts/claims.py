@@ -42,10 +42,8 @@ def verdict(entry: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    told = [
-        line
-        for file in sorted(CLAIMS.glob("*.json"))
-        for line in changes(committed(file), json.loads(file.read_text()))
-    ]
+    told = []
+    for file in sorted(CLAIMS.glob("*.json")):
+        told += changes(committed(file), json.loads(file.read_text(encoding="utf-8")))
     sys.stdout.write("\n".join(told or ["nothing changed"]) + "\n")
     sys.exit(any("FAILED" in line for line in told))

@@ -337,9 +337,8 @@ def systems_page() -> str:
     ]
     for found in catalogue.systems():
         out.append(f"## {found['title']} {{#{found['id']}}}\n")
-        for name in ("parts", "recipes", "studies"):
-            if found[name]:
-                out.append(f"{name}: {', '.join(f'`{each}`' for each in found[name])}\n")
+        kinds = [name for name in ("parts", "recipes", "studies") if found[name]]
+        out += [f"{name}: {', '.join(f'`{each}`' for each in found[name])}\n" for name in kinds]
         if noted := catalogue.claims(found["id"]):
             out.append("\n".join(f"- {catalogue.claim_text(each)}" for each in noted) + "\n")
     return "\n".join(out)
