@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from serving import Server
 
 from ganvas.errors import BadValue, DataError, MissingExtra
 from ganvas.shelves.data.reading.options import ImageOptions, PixelOptions
@@ -229,7 +230,7 @@ class Ranged(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture
 def served(parquet: Path) -> Iterator[str]:
     handler = functools.partial(Ranged, directory=str(parquet))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = Server(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True, args=(0.01,)).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()

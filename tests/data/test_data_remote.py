@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from serving import Server
 
 from ganvas.errors import DataError
 from ganvas.shelves.data.reading import remote
@@ -15,16 +16,15 @@ from ganvas.shelves.data.reading import remote
 CONTENT = bytes(range(256)) * 4000  # about a megabyte
 
 
-class Server(http.server.ThreadingHTTPServer):
+class Flaky(Server):
     ranges = True
     breaks_after: int | None = None  # bytes of each answer, then the connection is cut
     errors = 0  # so many answers are 503 before one is given
     tag = "one"
-    daemon_threads = True
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    server: Server
+    server: Flaky
 
     def do_GET(self) -> None:
         if self.path != "/file":
@@ -48,9 +48,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Flaky]:
     monkeypatch.setattr(remote, "FIRST_PAUSE_SECONDS", 0.001)
-    server = Server(("127.0.0.1", 0), Handler)
+    server = Flaky(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True, args=(0.01,))
     thread.start()
     yield server
@@ -58,18 +58,18 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     server.server_close()
 
 
-def url(server: Server, path: str = "/file") -> str:
+def url(server: Flaky, path: str = "/file") -> str:
     return f"http://127.0.0.1:{server.server_port}{path}"
 
 
-def test_it_reads_a_file_in_pieces(server: Server) -> None:
+def test_it_reads_a_file_in_pieces(server: Flaky) -> None:
     with remote.RemoteFile(url(server)) as file:
         pieces = [file.read(300_000), file.read(1), file.read(), file.read(5)]
     assert b"".join(pieces) == CONTENT
     assert [len(each) for each in pieces] == [300_000, 1, len(CONTENT) - 300_001, 0]
 
 
-def test_it_reads_where_it_is_told_to(server: Server) -> None:
+def test_it_reads_where_it_is_told_to(server: Flaky) -> None:
     with remote.RemoteFile(url(server)) as file:
         file.seek(-7, 2)
         assert file.read() == CONTENT[-7:]
@@ -78,7 +78,7 @@ def test_it_reads_where_it_is_told_to(server: Server) -> None:
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_broken_connection_is_taken_up_where_it_broke(server: Server, ranges: bool) -> None:
+def test_a_broken_connection_is_taken_up_where_it_broke(server: Flaky, ranges: bool) -> None:
     server.ranges = ranges
     server.breaks_after = 300_000 if ranges else None
     with remote.RemoteFile(url(server)) as file:
@@ -88,18 +88,18 @@ def test_a_broken_connection_is_taken_up_where_it_broke(server: Server, ranges: 
         assert begun + file.read() == CONTENT
 
 
-def test_a_busy_server_is_asked_again(server: Server) -> None:
+def test_a_busy_server_is_asked_again(server: Flaky) -> None:
     server.errors = 2
     assert remote.fetch(url(server), most=1 << 30) == CONTENT
 
 
-def test_a_file_that_is_cut_off_is_no_end(server: Server) -> None:
+def test_a_file_that_is_cut_off_is_no_end(server: Flaky) -> None:
     server.breaks_after, server.ranges = 1000, False
     with remote.RemoteFile(url(server)) as file, pytest.raises(DataError, match="the connection breaks: it ends"):
         file.read()
 
 
-def test_a_file_that_changes_is_not_read_on(server: Server) -> None:
+def test_a_file_that_changes_is_not_read_on(server: Flaky) -> None:
     with remote.RemoteFile(url(server)) as file:
         file.read(10)
         file._drop()
@@ -108,7 +108,7 @@ def test_a_file_that_changes_is_not_read_on(server: Server) -> None:
             file.read(10)
 
 
-def test_absent_and_too_large(server: Server) -> None:
+def test_absent_and_too_large(server: Flaky) -> None:
     assert remote.fetch(url(server, "/other"), most=10) is None
     with pytest.raises(DataError, match="more than 10 bytes"):
         remote.fetch(url(server), most=10)

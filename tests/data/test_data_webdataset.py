@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from serving import Server
 
 from ganvas.engine.feed import Feed
 from ganvas.errors import BadValue, DataError
@@ -319,7 +320,7 @@ def test_compressed_shards_are_for_the_stream(tmp_path: Path) -> None:
 @pytest.fixture
 def served(three: Path) -> Iterator[str]:
     handler = functools.partial(Quiet, directory=str(three))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = Server(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True, args=(0.01,)).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
