@@ -23,8 +23,27 @@ def example(desk: Path) -> dict[str, Path]:
             file = desk / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
-            found[file.parts[-2]] = file
+            if file.parts[-2] != "examples":
+                found[file.parts[-2]] = file
     return found
+
+
+def test_an_example_of_each_kind_works_with_the_others(
+    example: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinds = ["dataset", "edit", "metric", "network", "sampler", "task"]
+    own = [word for kind in kinds for word in ("--parts", f"examples/{kind}.py")]
+    for words in (
+        ["check", "examples/waves.yaml"],
+        ["train", "examples/waves.yaml", "train.steps=20", "train.checkpoint_every=10", "--out", "runs/waves"],
+        ["train", "--resume", "--out", "runs/waves"],
+        ["sample", "runs/waves", "--label", "along", "--n", "3", "--out", "along.png"],
+        ["eval", "runs/waves"],
+        ["edit", "runs/waves", "towards-mean", "--strength", "0,0.5,1"],
+    ):
+        assert cli.run([*words, *own]) == 0, capsys.readouterr().err
+    rows = read_rows(Path("runs/waves/scores.jsonl"))
+    assert {row["metric"] for row in rows} == {"brightness_gap", "frechet_distance"}
 
 
 def test_there_are_three_files(example: dict[str, Path]) -> None:
@@ -58,7 +77,7 @@ def test_its_code_passes_the_linter(example: dict[str, Path], words: list[str]) 
     ruff = shutil.which("ruff", path=str(Path(sys.executable).parent))
     if ruff is None:
         pytest.skip("ruff is not installed")
-    for file in (example["objectives"], example["systems"]):
+    for file in (example["objectives"], example["systems"], *sorted(Path("examples").resolve().glob("*.py"))):
         command = [ruff, *words, "--stdin-filename", str(ROOT / file.relative_to(Path.cwd())), "-"]
         text = file.read_text(encoding="utf-8")
         done = subprocess.run(command, cwd=ROOT, input=text, capture_output=True, text=True)
