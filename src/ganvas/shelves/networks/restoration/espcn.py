@@ -65,17 +65,16 @@ class ESPCN(Translator):
             )  # fmt: skip
         inputs = [low.shape[0], *widths]
         outputs = [*widths, spec.channels * self.factor**2]
-        self.convs = nn.ModuleList(
-            [
-                nn.Conv2d(in_, out, 3 if i else 5, padding=1 if i else 2)
-                for i, (in_, out) in enumerate(zip(inputs, outputs, strict=True))
-            ]
-        )
-        for conv in self.convs:
+        convs = [
+            nn.Conv2d(in_, out, 3 if i else 5, padding=1 if i else 2)
+            for i, (in_, out) in enumerate(zip(inputs, outputs, strict=True))
+        ]
+        for conv in convs:
             nn.init.orthogonal_(conv.weight, nn.init.calculate_gain(activation))
-            nn.init.zeros_(conv.bias)
+            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
         if residual:  # it begins as the bicubic enlargement
-            nn.init.zeros_(self.convs[-1].weight)
+            nn.init.zeros_(convs[-1].weight)
+        self.convs = nn.ModuleList(convs)
 
     def forward(self, low: Tensor) -> Tensor:
         """Small images (N, c, h, w) in [-1, 1] -> (N, C, r h, r w), about in [-1, 1]."""
