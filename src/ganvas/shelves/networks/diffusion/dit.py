@@ -216,7 +216,8 @@ class DiTBlock(nn.Module):
         """(N, T, D), (N, D) -> (N, T, D)."""
         β1, γ1, α1, β2, γ2, α2 = self.modulation(F.silu(c)).chunk(6, dim=1)  # (N, D) each
         x = x + α1[:, None] * self.attention(modulate(self.norm1(x), β1, γ1))
-        return x + α2[:, None] * self.mlp(modulate(self.norm2(x), β2, γ2))
+        out: Tensor = x + α2[:, None] * self.mlp(modulate(self.norm2(x), β2, γ2))
+        return out
 
 
 class FinalLayer(nn.Module):
