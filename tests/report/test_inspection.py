@@ -153,11 +153,11 @@ def test_the_command_adds_sections_to_the_report(
     assert cli.run(["inspect", str(folder), "--json", "--with", "neighbours", "--with", "spectrum"]) == 0
     said = json.loads(capsys.readouterr().out)
     page = Path(said["report"]).read_text(encoding="utf-8")
-    assert "Nearest training images" in page and "Spectrum" in page and "Interpolation" not in page
+    assert "Nearest training data" in page and "Spectrum" in page and "Interpolation" not in page
     assert "http" not in re.sub(r"http://www.w3.org\S*", "", page)  # nothing is fetched
     assert (folder / "scores.jsonl").is_file()  # a run without scores is scored on the way
     again = report.write(folder).read_text(encoding="utf-8")
-    assert "Nearest training images" in again  # a later report keeps them
+    assert "Nearest training data" in again  # a later report keeps them
     assert cli.run(["inspect", str(tmp_path / "nowhere")]) == 2
     assert cli.run(["inspect", str(folder), "--with", "neigbours"]) == 2
     assert "Did you mean 'neighbours'" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What the critic says of training, unseen and generated images."""
+"""What the critic says of training, unseen and generated data."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ganvas.types import Analysis, Chart, Condition, Critic, Evidence, EvidenceS
 
 @analysis("critic")
 class CriticScores(Analysis):
-    """The critic's logits of training images, unseen real ones and samples.
+    """The critic's logits of training data, unseen real ones and samples.
 
-    Where unseen images score like samples and unlike training images, the critic has learnt the training set by heart.
+    Where unseen data score like samples and unlike training data, the critic has learnt the training set by heart.
     """
 
     needs = frozenset({"images", "model"})
@@ -35,7 +35,7 @@ class CriticScores(Analysis):
         if "training" in logits and np.std(logits["training"]) > 0:
             distance = (np.mean(logits["training"]) - np.mean(logits["unseen"])) / np.std(logits["training"])
             gap = (
-                f" Training images score {distance:+.2f} standard deviations against unseen ones: near 0 the critic "
+                f" Training data score {distance:+.2f} standard deviations against unseen ones: near 0 the critic "
                 "has not memorised them."
             )
         chart = Chart("Logits", "histogram", {name: (values,) for name, values in logits.items()}, "logit", "share")

@@ -1,4 +1,4 @@
-"""Real and generated images on one map."""
+"""Real and generated data on one map."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PCA = 50  # dimensions that t-SNE is given, as van der Maaten and Hinton did
 
 @analysis("embedding", paper="van der Maaten and Hinton 2008")
 class Embedding(Analysis):
-    """t-SNE of the features of real and generated images: islands of one colour are what one side has alone.
+    """t-SNE of the features of real and generated data: islands of one colour are what one side has alone.
 
     Distances between islands and their sizes mean nothing; what lies together does.
 
@@ -39,10 +39,10 @@ class Embedding(Analysis):
         points = tsne(both, evidence.seed)  # (2 n, 2)
         series = {"real": (points[:n, 0], points[:n, 1]), "generated": (points[n:, 0], points[n:, 1])}
         text = (
-            f"t-SNE of {n} real and {n} generated images. Islands of one colour are what one side has alone; how far "
+            f"t-SNE of {n} real and {n} generated data. Islands of one colour are what one side has alone; how far "
             "islands lie apart means nothing."
         )
-        return Panel("Map of real and generated images", text, charts=(Chart("t-SNE of features", "points", series),))
+        return Panel("Map of real and generated data", text, charts=(Chart("t-SNE of features", "points", series),))
 
 
 def tsne(features: np.ndarray, seed: int) -> np.ndarray:

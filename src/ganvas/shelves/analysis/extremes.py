@@ -1,4 +1,4 @@
-"""The best and the worst samples, by how close they lie to real images."""
+"""The best and the worst samples, by how close they lie to real data."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ganvas.types import Analysis, Chart, Evidence, Panel, Sheet
 
 @analysis("extremes", paper="Kynkäänniemi et al. 2019, eq. 3 (realism)")
 class Extremes(Analysis):
-    """The samples of highest and lowest realism: how deep they lie within the neighbourhoods of real images.
+    """The samples of highest and lowest realism: how deep they lie within the neighbourhoods of real data.
 
     realism(x) = max over real r of radius_k(r) / |x - r|; at least 1 inside the estimated manifold. As in the paper,
-    real images whose radius is above the median do not count.
+    real data whose radius is above the median do not count.
 
     Parameters
     ----------
     count : samples on each sheet.
-    k : the neighbour whose distance is a real image's radius.
+    k : the neighbour whose distance is a real datum's radius.
     """
 
     needs = frozenset({"features", "fake:images"})
@@ -48,7 +48,7 @@ class Extremes(Analysis):
         text = (
             f"Realism is {np.median(scores):.3g} in the median, {scores[order[0]]:.3g} at best and "
             f"{scores[order[-1]]:.3g} at worst; {float((scores >= 1).mean()):.0%} of the samples reach 1, which is "
-            "inside the neighbourhood of some real image."
+            "inside the neighbourhood of some real datum."
         )
         chart = Chart("Realism of samples", "histogram", {"generated": (scores,)}, "realism", "share")
         return Panel("Best and worst samples", text, sheets, (chart,))

@@ -1,4 +1,4 @@
-"""Samples beside the training images that are nearest to them: the first thing to look at when copying is feared."""
+"""Samples beside the training data that are nearest to them: the first thing to look at when copying is feared."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ganvas.types import Analysis, Evidence, Panel, Sheet
 
 @analysis("neighbours")
 class Neighbours(Analysis):
-    """Samples, each beside the training images whose features are nearest to it.
+    """Samples, each beside the training data whose features are nearest to it.
 
-    Distances say more when one knows how near unseen real images come to the training images; the text says both.
+    Distances say more when one knows how near unseen real data come to the training data; the text says both.
 
     Parameters
     ----------
-    rows : samples that are shown, and as many of those nearest to training images of all.
+    rows : samples that are shown, and as many of those nearest to training data of all.
     k : neighbours beside each.
     """
 
@@ -41,9 +41,9 @@ class Neighbours(Analysis):
         rows = min(self.rows, len(indices))
         sheets = []
         for caption, chosen in (
-            ("The first samples; beside each its nearest training images, nearest first.", np.arange(rows)),
+            ("The first samples; beside each its nearest training data, nearest first.", np.arange(rows)),
             (
-                "The samples that are nearest to a training image of all.",
+                "The samples that are nearest to a training datum of all.",
                 np.argsort(distances[:, 0], kind="stable")[:rows],
             ),
         ):
@@ -53,9 +53,9 @@ class Neighbours(Analysis):
             sheets.append(Sheet(caption, torch.cat(pictures), k + 1))
         nearer = float((distances[:, 0][:, None] < np.quantile(held_out, 0.01)).mean())
         text = (
-            f"The median distance from a sample to its nearest training image is {np.median(distances[:, 0]):.3g}; "
-            f"from a held-out real image it is {np.median(held_out):.3g}. {nearer:.1%} of the samples are nearer to a "
-            "training image than 99 % of held-out images are; about 1 % is to be expected of a model that does not "
+            f"The median distance from a sample to its nearest training datum is {np.median(distances[:, 0]):.3g}; "
+            f"from a held-out real datum it is {np.median(held_out):.3g}. {nearer:.1%} of the samples are nearer to a "
+            "training datum than 99 % of held-out data are; about 1 % is to be expected of a model that does not "
             "copy."
         )
-        return Panel("Nearest training images", text, tuple(sheets))
+        return Panel("Nearest training data", text, tuple(sheets))
