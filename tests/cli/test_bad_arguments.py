@@ -25,7 +25,7 @@ LINES = [
     ("sample", "UsageError", "missing argument 'RUN'", "ganvas sample --help"),
     ("sample m.safetensors --label 10 --out a.png", "UsageError", "label 10 is outside 0 to 9"),
     ("sample m.safetensors --label -1 --out a.png", "UsageError", "label -1 is outside 0 to 9"),
-    ("sample m.safetensors --label cat --out a.png", "UsageError", "'cat' is not a valid integer"),
+    ("sample m.safetensors --label cat --out a.png", "UsageError", "no class is called 'cat'"),
     ("sample m.safetensors --n 0 --out a.png", "UsageError", "0 is not in the range x>=1"),
     ("sample m.safetensors --n many --out a.png", "UsageError", "'many'"),
     ("sample m.safetensors --seed -1 --out a.png", "UsageError", "-1 is not in the range x>=0"),
@@ -35,7 +35,7 @@ LINES = [
     ("sample m.safetensors --truncation 1 --sampler plain --out a.png", "UsageError", "are both given"),
     ("sample m.safetensors --sampler plane --out a.png", "UnknownPart", "Did you mean 'plain'?"),
     ("sample m.safetensors --device nonsense --out a.png", "UsageError", "'nonsense' is no device here"),
-    ("sample m.safetensors --out a.gif", "UsageError", "a.gif is no place for images", "FILE.png"),
+    ("sample m.safetensors --out a.gif", "UsageError", "a.gif is no place for data of modality 'image'", "FILE.png"),
     ("sample m.safetensors --out full", "UsageError", "full is there already"),
     ("sample m.safetensors --out file", "UsageError", "file is there already"),
     ("sample m.safetensors --out nowhere/a.png", "UsageError", "there is no folder nowhere"),
@@ -87,7 +87,7 @@ def without_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_label_for_a_model_without_classes(refused: Callable[..., None], without_classes: Path) -> None:
     shutil.copy(without_classes, "m.safetensors")
-    refused("sample m.safetensors --label 3 --out a.png", "UsageError", "label 3: this model knows no classes")
+    refused("sample m.safetensors --label 3 --out a.png", "UsageError", "label '3': this model knows no classes")
 
 
 @pytest.mark.usefixtures("place")

@@ -19,7 +19,8 @@ Ganvas = Callable[..., Any]
 def test_help_shows_the_way_from_a_recipe_to_a_score(ganvas: Ganvas) -> None:
     text = ganvas("--help").out
     verbs = [
-        "train", "sample", "eval", "inspect", "profile", "bench", "search", "scale", "list", "show", "check", "diff"
+        "train", "sample", "eval", "inspect", "edit", "profile", "bench", "search", "scale", "list", "show", "check",
+        "diff",
     ]  # fmt: skip
     listed = [line.split()[0] for line in text.partition("Commands:")[2].splitlines() if line.strip()]
     assert listed[: len(verbs)] == verbs
@@ -33,7 +34,7 @@ def test_list_shows_every_part_on_its_shelf(ganvas: Ganvas) -> None:
     text = ganvas("list").out
     for part in parts.every():
         assert f"\n{part.name} " in text
-    assert text.startswith("data\n") and "\n\nobjectives\n" in text
+    assert text.startswith("modalities\n") and "\n\ndata\n" in text and "\n\nobjectives\n" in text
     listed = ganvas("list --json").json
     assert [(each["kind"], each["name"]) for each in listed] == [(part.kind, part.name) for part in parts.every()]
     assert all(each["summary"] for each in listed)
@@ -61,7 +62,7 @@ def test_recipes_and_systems(ganvas: Ganvas) -> None:
     text = ganvas("list recipes").out
     assert [line.split()[0] for line in text.splitlines()] == sorted(shipped())
     systems = ganvas("list systems --json").json
-    assert systems and all(set(each) == {"id", "title", "parts", "recipes", "test"} for each in systems)
+    assert systems and all(set(each) == {"id", "title", "parts", "recipes", "test", "studies"} for each in systems)
     titles = json.loads(Path(catalogue.__file__).with_name("catalogue.json").read_text())
     for each in systems:
         assert each["title"] == titles[each["id"]]["title"]
@@ -70,7 +71,9 @@ def test_recipes_and_systems(ganvas: Ganvas) -> None:
             assert parts.find(kind, name).system == each["id"]
         for name in each["recipes"]:
             assert Recipe.load(name).data["system"] == each["id"]
-    assert ganvas("show system dcgan --json").json == next(each for each in systems if each["id"] == "dcgan")
+    listed = next(each for each in systems if each["id"] == "dcgan")
+    shown = ganvas("show system dcgan --json").json
+    assert {key: shown[key] for key in listed} == listed
     assert "network dcgan-generator" in ganvas("show system dcgan").out
     carried = {part.system for part in parts.every() if part.system}
     assert carried <= {each["id"] for each in systems}

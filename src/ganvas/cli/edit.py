@@ -26,7 +26,7 @@ def edit(
     run_path: str, edit_name: str, strengths: str, count: int, seed: int, label: str | None, out: str | None,
     device: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Move latents of a model along an edit, and show the samples at each strength.
+    """Move latents along an edit, at one strength or several.
 
     EDIT is a part of the shelf edits, or '{use: NAME, key: value}'.
 

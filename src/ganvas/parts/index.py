@@ -222,7 +222,7 @@ def find(kind: str, name: str, *, where: str = "") -> Part:
     if name in shelf_:
         return shelf_[name]
     other = [other for other, parts in _index().items() if name in parts or name in _added[other]]
-    clue = f" {name!r} is a part of kind {other[0]!r}." if other else nearest(name, shelf_)
+    clue = nearest(name, shelf_) + (f" {name!r} is a part of kind {other[0]!r}." if other else "")
     raise UnknownPart(f"no {kind} is called {name!r}.{clue}", where=where, hint=f"ganvas list {SHELVES[kind]}")
 
 

@@ -155,7 +155,7 @@ def data_or_stand_in(
         spec = parts.preview(parts.find("dataset", resolved["data"]["use"]), node)
         if spec is None:
             raise
-        say(f"random data stand in: {error.problem}")
+        say(f"random data stand in: {error.where or resolved['data']['use']}: {error.problem}")
         return random_set(spec, count)
 
 
