@@ -86,7 +86,8 @@ def check(recipe: Recipe, say: Callable[[str], None] = lambda text: None, *, dat
 def check_stage(stage: Stage, say: Callable[[str], None], *, data: bool) -> dict[str, Network]:
     """See `check`; its networks at their real size, without values."""
     recipe, resolved = stage.recipe, stage.resolved
-    whole = open_data(resolved) if data else data_or_stand_in(resolved, say, count=_FEW)
+    with placed(recipe):
+        whole = open_data(resolved) if data else data_or_stand_in(resolved, say, count=_FEW)
     dataset = Few(first_of(whole, _FEW), whole.spec, whole.class_names, len(whole))
     real: dict[str, Network] = {}
     with placed(recipe):

@@ -16,7 +16,7 @@ import torch
 import ganvas
 from ganvas import parts
 from ganvas.engine.build import Plan
-from ganvas.errors import DataError, RecipeError, ResumeMismatch
+from ganvas.errors import BadValue, DataError, RecipeError, ResumeMismatch
 from ganvas.files.files import claimed, write_bytes
 from ganvas.recipe import yaml12
 from ganvas.recipe.layering import without_nulls
@@ -110,7 +110,18 @@ def provenance(plan: Plan) -> dict[str, Any]:
 
 
 def open_data(resolved: Mapping[str, Any]) -> Dataset:
-    dataset: Dataset = parts.build("dataset", resolved["data"])
+    """The data that a recipe trains on.
+
+    Raises
+    ------
+    BadValue : keys of it that cannot be together; says which.
+    DataError : they are not at hand, or there are less than two.
+    """
+    try:
+        dataset: Dataset = parts.build("dataset", resolved["data"])
+    except BadValue as error:
+        error.where = error.where or ".".join(filter(None, ("data", error.key)))
+        raise
     if len(dataset) < 2:
         raise DataError("there is one datum; training needs at least 2", where="data")
     return dataset

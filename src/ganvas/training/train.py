@@ -80,7 +80,8 @@ def train_stage(
     recipe, resolved, folder = stage.recipe, stage.resolved, stage.folder
     if resume and (folder / "resolved.yaml").is_file():
         check_same_recipe(folder, resolved, allow_changes=allow_changes)
-    dataset = open_data(resolved)
+    with placed(recipe):
+        dataset = open_data(resolved)
     plan = Plan(resolved, dataset, pick_device(device))
     if resume and (folder / "provenance.json").is_file():
         check_same_data(folder, dataset, allow_changes=allow_changes)
