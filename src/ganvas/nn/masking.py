@@ -161,7 +161,7 @@ def masked_decode(
     known = keep.clone()
     tokens = torch.where(known, tokens, mask)
     unknown = (~keep).sum(1)  # (N,)
-    plans = {int(m): still_masked(int(m), steps, schedule) for m in unknown.unique()}
+    plans = {int(m): still_masked(int(m), steps, schedule) for m in set(unknown.tolist())}
     left = torch.tensor([plans[int(m)] for m in unknown], device=tokens.device).reshape(len(tokens), steps)  # (N, T)
     if isinstance(order, Tensor):
         rank = torch.empty(len(order), device=tokens.device)

@@ -234,8 +234,8 @@ def sample_grid(model: Model, *, seed: int, like: Batch | None = None, **options
 
 def interleaved(above: torch.Tensor, below: torch.Tensor, columns: int) -> torch.Tensor:
     """Data (N, ...) twice, N a multiple of `columns`: so many of the one, then their like of the other, and so on."""
-    rows = zip(above.split(columns), below.split(columns), strict=True)
-    return torch.cat([part for row in rows for part in row])
+    pieces = [slice(start, start + columns) for start in range(0, len(above), columns)]
+    return torch.cat([whole[piece] for piece in pieces for whole in (above, below)])
 
 
 def sample_together(model: Model, n: int, **options: Any) -> torch.Tensor:

@@ -109,8 +109,8 @@ class Reconstruct(Task):
     @property
     def least_batch(self) -> int:
         """The fewest data of one pass that the networks can work with."""
-        parts = (self.autoencoder, *(() if self.critic is None else (self.critic, self.critic.head)))
-        return max(part.least_batch for part in parts)
+        least = self.autoencoder.least_batch
+        return least if self.critic is None else max(least, self.critic.least_batch, self.critic.head.least_batch)
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Those of the autoencoder, weighted, by name."""
@@ -164,4 +164,5 @@ def balanced(reconstruction: Tensor, adversarial: Tensor, weight: nn.Parameter) 
     """λ, by how much the first loss slopes more at a weight than the second; a constant of the update."""
     (of_first,) = torch.autograd.grad(reconstruction, weight, retain_graph=True)
     (of_second,) = torch.autograd.grad(adversarial, weight, retain_graph=True)
-    return (of_first.norm() / (of_second.norm() + EPS)).clamp(0, LARGEST).detach()
+    ratio: Tensor = of_first.norm() / (of_second.norm() + EPS)
+    return ratio.clamp(0, LARGEST).detach()

@@ -100,7 +100,8 @@ class Block(nn.Module):
         modulation = self.modulation(F.silu(condition))[:, None]  # (N, 1, 6 D)
         beta1, gamma1, alpha1, beta2, gamma2, alpha2 = modulation.chunk(6, dim=2)
         x = x + alpha1 * self.attention(self.norm1(x) * (1 + gamma1) + beta1)
-        return x + alpha2 * self.mlp(self.norm2(x) * (1 + gamma2) + beta2)
+        out: Tensor = x + alpha2 * self.mlp(self.norm2(x) * (1 + gamma2) + beta2)
+        return out
 
 
 class LastNorm(nn.Module):

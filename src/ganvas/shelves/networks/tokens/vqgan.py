@@ -309,7 +309,7 @@ class VQGANTokenizer(Tokenizer):
 
     @property
     def last_weight(self) -> nn.Parameter:
-        return self.decoder.to_image.weight
+        return cast("nn.Parameter", self.decoder.to_image.weight)
 
     def encode(self, data: Tensor) -> Tensor:
         """Images (N, C, H, W) -> tokens (N, h, w)."""
