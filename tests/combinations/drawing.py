@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ganvas import parts
-from ganvas.parts import values
+from ganvas.errors import BadValue
+from ganvas.parts import Part, image_spec, values
 from ganvas.parts.values import choices
+from ganvas.recipe.check import check_node
 from ganvas.types import Regularizer
 
 # Keys that make a part small, or keep it from doing nothing in the two steps that it is watched for.
@@ -38,6 +41,29 @@ def one_word(annotation: Any) -> list[str]:
         with contextlib.suppress(ValueError):
             words.append(values.read_value(annotation, word))
     return words
+
+
+@functools.cache
+def networks_for(role: str) -> list[Part]:
+    """The networks of the package that can stand in this role of the adversarial task and work on images with labels.
+
+    Networks for data of another kind refuse images, and no override of a key makes them take any.
+    """
+    kinds = parts.find("task", "adversarial").load().roles[role].kinds  # type: ignore[attr-defined]
+    own = [each for each in parts.every("network") if each.module.startswith("ganvas.")]
+    return [each for each in own if issubclass(each.load(), kinds) and takes_images(each)]  # type: ignore[arg-type]
+
+
+def takes_images(part: Part) -> bool:
+    """Whether it can be built for images of some size that come with a label alone."""
+    if any(needed for name, needed in part.load().reads().items() if name != "label"):  # type: ignore[attr-defined]
+        return False
+    node = check_node("network", {"use": part.name, **values.plain(part.tiny)})
+    for side in (8, 16, 32):
+        with contextlib.suppress(BadValue):
+            parts.build("network", node, image_spec((1, side, side), 10))
+            return True
+    return False
 
 
 class Drawer:
@@ -88,7 +114,7 @@ class Drawer:
         return {**node, "conditioning": self.head()} if takes_any else node
 
     def network(self, role: str, size: int) -> dict[str, Any]:
-        part = self.random.choice([each for each in parts.every("network") if each.name.endswith(role)])
+        part = self.random.choice(networks_for(role))
         node: dict[str, Any] = {"use": part.name, **values.plain(part.tiny)}
         fields = part.fields()
         for key in ("conditioning", "norm"):  # words to choose from, where they are not parts themselves
