@@ -63,7 +63,7 @@ class Averages(Adjustable):
             pairs = zip(average.buffers(), nets[role].buffers(), strict=True)
             copied = [(to, of) for to, of in pairs if id(local(to)) not in done]
             if copied:
-                torch._foreach_copy_(*map(list, zip(*copied, strict=True)))
+                torch._foreach_copy_([to for to, _ in copied], [of for _, of in copied])
 
     def knobs(self) -> dict[str, Knob]:
         if self.settings.half_life_images is None:

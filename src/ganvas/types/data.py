@@ -290,7 +290,7 @@ class Batch:
     def asked(self, names: Iterable[str]) -> Condition:
         """Those of these conditions that there are, for samples that are made of them; `data` are the data themselves.
         """
-        return Condition({"data": self.data, **self.condition}).only(names)
+        return Condition(self.condition, data=self.data).only(names)
 
     def with_data(self, data: Tensor) -> Batch:
         """Other data (N, ...) in the place of these."""
