@@ -92,7 +92,7 @@ def test_scores_do_not_depend_on_how_images_are_batched(tmp_path: Path, monkeypa
 def test_classes_are_asked_for_in_the_references_own_proportions(tmp_path: Path) -> None:
     protocol = small_protocol(tmp_path, "extractor: digit-net\nmetrics: {class-agreement: {}}\n")
     judge = Judge(protocol, digits(split="test"))
-    asked = judge.asked_labels(untrained(), 1000)
+    asked = judge.asked(untrained(), 1000).label
     assert asked is not None
     assert torch.bincount(asked).tolist() == [100] * 10
 
