@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from ganvas import parts
+from ganvas.files import audio, video
 from ganvas.training.train import train
 
 
@@ -27,6 +28,22 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def photo(file: Path, width: int = 80) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (70, width, 3), dtype=np.uint8)).save(file)
+
+    for place in ("recordings/yes", "recordings/no", "films", "small"):
+        (root / place).mkdir(parents=True)
+    for number in range(4):
+        photo(root / "sharp" / f"{number}.png")
+        photo(root / "blurred" / f"{number}.png")
+        sound = rng.integers(-9000, 9000, (1, 4000 + 100 * number), dtype=np.int16)
+        audio.write(root / "recordings" / ("yes", "no")[number % 2] / f"{number}.wav", sound, 16_000)
+        frames = rng.integers(0, 256, (20, 40, 40, 1), dtype=np.uint8)
+        video.write(root / "films" / f"{number}.gif", frames, 10.0)
+        Image.fromarray(rng.integers(0, 256, (4, 4), dtype=np.uint8)).save(root / "small" / f"{number}.png")
+    (root / "verse.txt").write_text("All that is gold does not glitter.\n" * 20, encoding="utf-8")
+    weather = [f"day {day},{day % 7},{day % 5 / 2}" for day in range(60)]
+    (root / "weather.csv").write_text("\n".join(["day,temperature,wind", *weather]), encoding="utf-8")
+    people = [f"{20 + each},{each % 3},{('tea', 'coffee')[each % 2]},{('no', 'yes')[each % 2]}" for each in range(40)]
+    (root / "people.csv").write_text("\n".join(["age,district,drink,answer", *people]), encoding="utf-8")
 
     for number in range(6):
         photo(root / "photos" / f"{number}.png", 80 + 16 * number)

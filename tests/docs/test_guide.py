@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from pages import DOCS, PAGES, blocks
 
-from ganvas import cli
+from ganvas import cli, parts
 from ganvas.files.files import read_rows
 from ganvas.recipe import yaml12
+from ganvas.recipe.check import check_node
 from ganvas.recipe.recipe import Recipe
 
 # Networks are narrow, two steps stand for thousands, and what is trained here is not scored.
@@ -44,9 +45,14 @@ def test_what_the_page_shows_works(page: Path, desk: Path, capsys: pytest.Captur
         assert language in LANGUAGES
         if file:
             Path(file).write_text(text, encoding="utf-8")
-        if language == "yaml" and is_whole_recipe(yaml12.read(text, page.name)[0]):
-            Path("shown.yaml").write_text(text, encoding="utf-8")
-            Recipe.load("shown.yaml").resolve()
+        if language == "yaml":
+            shown = yaml12.read(text, page.name)[0]
+            if is_whole_recipe(shown):
+                Path("shown.yaml").write_text(text, encoding="utf-8")
+                Recipe.load("shown.yaml").resolve()
+            elif isinstance(shown, dict) and shown.keys() == {"data"}:
+                dataset = parts.build("dataset", check_node("dataset", shown["data"]))
+                assert len(dataset) >= 2, text
         elif language == "python" and not file:
             exec(compile(text, str(page), "exec"), names)
         elif language == "sh":
