@@ -64,14 +64,14 @@ def sample(
     target = output.Target.of(out, run_path, seed)
     style = style_node(space, mix, noise, truncation, sampler)
     model = Model.load(run_path, device=pick_device(device))
-    condition, names = conditions_from(model, given, text)
+    node = style or (yaml12.read(sampler, "--sampler")[0] if sampler else None)  # a name, or a part with its keys
+    condition, names = conditions_from(model, given, text, tuple(model.wanted(node)))
     classes = model.num_classes
     n = len(names) if names else count or model.spec.modality.rows * (min(classes, 20) or 10)
     if names and count not in (None, n):
         raise UsageError(f"--n {count}, and {n} files are given", where="--given", hint="leave --n out")
     target.check(model.spec.modality, n)
     wish: Any = label if label is not None else [i % classes for i in range(n)] if classes else None
-    node = style or (yaml12.read(sampler, "--sampler")[0] if sampler else None)  # a name, or a part with its keys
     data = model.sample(
         n, seed=seed, label=wish, condition=condition, truncation=None if style else truncation, sampler=node,
         batch=batch,
@@ -93,9 +93,9 @@ def sample(
 
 
 def conditions_from(
-    model: Model, given: tuple[str, ...], text: tuple[str, ...]
+    model: Model, given: tuple[str, ...], text: tuple[str, ...], reads: tuple[str, ...]
 ) -> tuple[Condition | None, list[str] | None]:
-    """(what the samples are made for, the names of the files that it was read from).
+    """(what the samples are made for, the names of the files that it was read from); `reads` can be asked for.
 
     Raises
     ------
@@ -108,9 +108,9 @@ def conditions_from(
     values: dict[str, torch.Tensor] = {}
     names: list[str] | None = None
     for wish in given:
-        name, place = named(wish, model, "--given")
+        name, place = named(wish, model, reads, "--given")
         files = files_of(place)
-        spec = model.spec.conditions[name]
+        spec = model.spec.condition(name)
         if spec.modality is None:
             raise UsageError(f"condition {name!r} is numbers, not files", where="--given", hint="give it from Python")
         values[name] = torch.stack([spec.modality.read(file, spec.shape) for file in files])
@@ -118,8 +118,8 @@ def conditions_from(
             raise UsageError(f"{len(files)} files for {name!r}, {len(names)} before", where="--given")
         names = [file.stem for file in files]
     for wish in text:
-        name, words = named(wish, model, "--text")
-        spec = model.spec.conditions[name]
+        name, words = named(wish, model, reads, "--text")
+        spec = model.spec.condition(name)
         if spec.modality is None:
             raise UsageError(f"condition {name!r} is no text", where="--text", hint="ganvas sample --help")
         tokens, mask = spec.modality.from_text(words, spec.shape)
@@ -129,23 +129,23 @@ def conditions_from(
     return (Condition(values) if values else None), names
 
 
-def named(wish: str, model: Model, option: str) -> tuple[str, str]:
+def named(wish: str, model: Model, reads: tuple[str, ...], option: str) -> tuple[str, str]:
     """(condition, the rest) of `NAME=REST`, or of a rest alone where there is only one condition that it can be."""
     head, equals, rest = wish.partition("=")
-    if equals and head in model.spec.conditions:
+    if equals and head in {*reads, *model.spec.conditions}:
         name = head
     else:
-        texts = {key for key in model.reads if (m := model.spec.conditions[key].modality) and m.categories}
-        data = {key for key in model.reads if model.spec.conditions[key].modality is not None} - texts
+        texts = {key for key in reads if (m := model.spec.condition(key).modality) and m.categories}
+        data = {key for key in reads if model.spec.condition(key).modality is not None} - texts
         fitting = sorted(texts if option == "--text" else data or texts)
         if len(fitting) != 1:
-            reads = ", ".join(model.reads) or "nothing"
+            known = ", ".join(reads) or "nothing"
             raise UsageError(
-                f"this model reads {reads}: {wish!r} could be {' or '.join(fitting) or 'none of them'}", where=option,
+                f"this model reads {known}: {wish!r} could be {' or '.join(fitting) or 'none of them'}", where=option,
                 hint=f"{option} NAME={wish}" if fitting else "leave it out",
             )  # fmt: skip
         name, rest = fitting[0], wish
-    if name not in model.reads:
+    if name not in reads:
         raise UsageError(f"this model does not read {name!r}", where=option, hint="leave it out")
     return name, rest
 
