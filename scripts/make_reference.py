@@ -21,7 +21,7 @@ from ganvas import cli, errors, parts, types
 from ganvas.evaluation.protocol import Measure, Protocol
 from ganvas.parts import values
 from ganvas.recipe import catalogue
-from ganvas.recipe.schema import Course, Ema, Eval, OptimOptions, Schema, Train
+from ganvas.recipe.schema import Ema, Eval, OptimOptions, Schema, Span, Train
 from ganvas.recipe.trained import Weights
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
@@ -34,7 +34,7 @@ MEANING = {
     "task": "what is trained against what: a part of the shelf `tasks`",
     "optim": "how weights learn: a part of the shelf `optimizers`, with the keys of `optim` below beside its own",
     "ema": "a moving average of the weights; where it is absent there is none",
-    "courses": "numbers that move while a run goes on: path in the recipe -> a part of the shelf `schedules`",
+    "schedules": "numbers that move while a run goes on: path in the recipe -> a part of the shelf `schedules`",
     "train": "how long, how much at once, how exactly",
     "eval": "scores while training; where it is absent the run is not scored",
     "sampler": "how the trained model draws; absent: the sampler that the task names",
@@ -57,13 +57,13 @@ MEANING = {
     "ema.decay": "share of the old average that a step keeps",
     "ema.buffers": "statistics of batch and spectral norms: averaged with the weights, or copied from the live network",
     "ema.half_life_images": "real images after which half of the old average is left; in place of decay",
-    "courses.PATH.from": "the value where the schedule's factor is 1, which is the beginning",
-    "courses.PATH.to": "the value where the factor is 0, which is the end",
+    "schedules.PATH.from": "the value where the schedule's factor is 1, which is the beginning",
+    "schedules.PATH.to": "the value where the factor is 0, which is the end",
     "ema.start_images": "real images seen before averaging starts; until then the average is the weights themselves",
     "ema.rampup_ratio": "the half-life is at most this share of the images seen so far; null: no ramp-up",
     "eval.protocol": "the name of a shipped protocol, or the path of a YAML file",
     "eval.every": "steps between scores; null: at the end alone",
-    "optim.schedule": "the course of the learning rate: a part of the shelf `schedules`",
+    "optim.schedule": "the schedule of the learning rate: a part of the shelf `schedules`",
     "optim.clip_norm": "largest global L2 norm of one role's gradient; null: not clipped",
     "optim.roles": "role -> keys of the optimizer for this role alone, such as `{discriminator: {lr: 0.001}}`",
     "networks.ROLE.from": "a run folder or `model.safetensors` whose weights the network starts with",
@@ -129,7 +129,7 @@ SECTIONS: dict[str, tuple[type, str]] = {
     "train": (Train, "train."),
     "optim": (OptimOptions, "optim."),
     "ema": (Ema, "ema."),
-    "courses": (Course, "courses.PATH."),
+    "schedules": (Span, "schedules.PATH."),
     "eval": (Eval, "eval."),
     "networks": (Weights, "networks.ROLE."),
     "regularizers": (types.Term, "regularizers.NAME."),

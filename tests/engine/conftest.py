@@ -12,11 +12,11 @@ import pytest
 import torch
 from small_networks import Line
 
-from ganvas.engine.courses import Courses, knobs_of
 from ganvas.engine.ema import Averages
 from ganvas.engine.feed import Feed
 from ganvas.engine.layout import Replicated
 from ganvas.engine.optim import Optim
+from ganvas.engine.schedules import Schedules, knobs_of
 from ganvas.engine.trainer import Hooks, Trainer
 from ganvas.parts import Entry, image_spec
 from ganvas.recipe.schema import Ema, Train
@@ -82,7 +82,7 @@ def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
         ema: Ema | None = None,
         hooks: Hooks | None = None,
         score_every: int | None = None,
-        courses: Mapping[str, Entry] | None = None,
+        schedules: Mapping[str, Entry] | None = None,
         folder: Path = tmp_path,
         **settings: Any,
     ) -> Trainer:
@@ -98,7 +98,7 @@ def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
             task=task, nets=nets, feed=Feed(Points(20), train.batch, train.seed, cpu, channels_last=False),
             optim=learner, averages=averages,
             layout=Replicated(cpu),
-            courses=Courses(courses or {}, knobs_of(nets, task, learner, averages), train.steps),
+            schedules=Schedules(schedules or {}, knobs_of(nets, task, learner, averages), train.steps),
             settings=train, score_every=score_every, folder=folder, device=cpu, hooks=hooks or Hooks(),
         )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Learning-rate courses against their closed forms."""
+"""Learning-rate schedules against their closed forms."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from ganvas.shelves.schedules.courses import constant, cosine, linear
+from ganvas.shelves.schedules.factors import constant, cosine, linear
 
 
-@pytest.mark.parametrize("course", [constant, linear, cosine])
-def test_warm_up_rises_linearly_and_reaches_1(course: Callable[..., float]) -> None:
-    factors = [course(step, 10**9, warmup_steps=5) for step in range(6)]
+@pytest.mark.parametrize("schedule", [constant, linear, cosine])
+def test_warm_up_rises_linearly_and_reaches_1(schedule: Callable[..., float]) -> None:
+    factors = [schedule(step, 10**9, warmup_steps=5) for step in range(6)]
     assert factors == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0], abs=1e-6)
 
 

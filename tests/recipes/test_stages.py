@@ -73,7 +73,7 @@ def test_stages_are_the_recipe_with_their_changes_and_the_last_is_itself() -> No
     assert sizes == [4, 8, 16]
     changed = differences(last.resolved, second.resolved)
     assert {key for key in changed if not key.startswith("stages")} == {"data.size"}
-    assert not first.resolved["courses"] and second.resolved["courses"] == last.resolved["courses"]
+    assert not first.resolved["schedules"] and second.resolved["schedules"] == last.resolved["schedules"]
 
 
 def test_a_recipe_without_stages_is_one() -> None:

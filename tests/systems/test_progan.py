@@ -113,7 +113,7 @@ def test_the_fade_is_saved_and_what_is_loaded_goes_on_from_there() -> None:
         other = network("generator", 16, fade=0.0)
         other.load_state_dict(net.state_dict())
         assert torch.equal(other(z), net(z))
-    net.knobs()["fade"](1.5)  # a course may overshoot by rounding
+    net.knobs()["fade"](1.5)  # a schedule may overshoot by rounding
     assert net.fade.alpha == 1 and net.fade.grown
 
 
@@ -308,8 +308,8 @@ def in_stages(toy: dict[str, Any]) -> dict[str, Any]:
     networks = {role: {**node, "fade": 0.0} for role, node in toy["networks"].items()}
     first = [f"networks.{role}.fade=~" for role in networks]
     return {
-        **toy, "networks": networks, "courses": FADES, "train": {**toy["train"], "steps": toy["train"]["steps"] // 3},
-        "stages": {"8px": ["data.size=8", "courses=~", "eval=~", *first], "16px": ["data.size=16", "eval=~"]},
+        **toy, "networks": networks, "schedules": FADES, "train": {**toy["train"], "steps": toy["train"]["steps"] // 3},
+        "stages": {"8px": ["data.size=8", "schedules=~", "eval=~", *first], "16px": ["data.size=16", "eval=~"]},
     }  # fmt: skip
 
 

@@ -11,17 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from ganvas import parts
-from ganvas.engine.courses import Courses, knobs_of
 from ganvas.engine.ema import Averages
 from ganvas.engine.feed import CHANNELS_LAST, Feed
 from ganvas.engine.layout import Replicated, Sharded
 from ganvas.engine.optim import Optim
 from ganvas.engine.precision import make_deterministic, seed_from
+from ganvas.engine.schedules import Schedules, knobs_of
 from ganvas.engine.trainer import Hooks, Trainer
 from ganvas.errors import BadValue, CheckpointError, GanvasError
 from ganvas.files.files import model_file, read_tensors
 from ganvas.recipe.check import roles_of
-from ganvas.recipe.schema import Course, Ema, Train
+from ganvas.recipe.schema import Ema, Span, Train
 from ganvas.recipe.trained import Weights
 from ganvas.runtime import ranks
 from ganvas.runtime.devices import settle_kernels
@@ -164,13 +164,13 @@ def build_trainer(plan: Plan, folder: Path, hooks: Hooks, *, fresh: bool) -> Tra
     optim, averages = build_learners(resolved, nets, task, frozen, device, layout)
     if not optim.optimizers:
         raise BadValue("nothing is left to learn", where="networks", hint="leave `freeze: all` out of one network")
-    courses = build_courses(resolved, nets, task, optim, averages)
+    schedules = build_schedules(resolved, nets, task, optim, averages)
     if settings.compile:
         for net in nets.values():
             net.compile()
     feed = Feed(plan.dataset, settings.batch, settings.seed, device, channels_last=settings.channels_last)
     return Trainer(
-        task=task, nets=nets, feed=feed, optim=optim, averages=averages, courses=courses, layout=layout,
+        task=task, nets=nets, feed=feed, optim=optim, averages=averages, schedules=schedules, layout=layout,
         settings=settings, score_every=(resolved["eval"] or {}).get("every"), folder=folder, device=device, hooks=hooks,
     )  # fmt: skip
 
@@ -201,11 +201,11 @@ def build_learners(
     return Optim(nets, resolved["optim"], frozen=frozen, steps=settings.steps, scaler=scaler), averages
 
 
-def build_courses(
+def build_schedules(
     resolved: Mapping[str, Any], nets: Mapping[str, Network], task: Task, optim: Optim, averages: Averages | None
-) -> Courses:
-    entries = parts.build_set("schedule", resolved["courses"], Course)
-    return Courses(entries, knobs_of(nets, task, optim, averages), resolved["train"]["steps"])
+) -> Schedules:
+    entries = parts.build_set("schedule", resolved["schedules"], Span)
+    return Schedules(entries, knobs_of(nets, task, optim, averages), resolved["train"]["steps"])
 
 
 def facts_of(dataset: Dataset | StreamedDataset) -> Facts:

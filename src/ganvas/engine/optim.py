@@ -1,4 +1,4 @@
-"""One optimizer a role, one learning-rate course, clipping, and loss scaling where half precision needs it."""
+"""One optimizer a role, one learning-rate schedule, clipping, and loss scaling where half precision needs it."""
 
 from __future__ import annotations
 

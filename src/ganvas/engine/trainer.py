@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from ganvas.engine.checkpoint import Checkpoints, to_device
-from ganvas.engine.courses import Courses
 from ganvas.engine.distributed import agreed
 from ganvas.engine.ema import Averages
 from ganvas.engine.feed import Feed
@@ -24,6 +23,7 @@ from ganvas.engine.layout import Replicated, local
 from ganvas.engine.logbook import Logbook
 from ganvas.engine.optim import Optim
 from ganvas.engine.precision import autocast, seed_from
+from ganvas.engine.schedules import Schedules
 from ganvas.errors import BadValue, DivergenceError, ResumeMismatch
 from ganvas.files.files import cut_after, sweep
 from ganvas.nn.precise import precise
@@ -94,7 +94,7 @@ class Trainer:
         feed: Feed,
         optim: Optim,
         averages: Averages | None,
-        courses: Courses,
+        schedules: Schedules,
         layout: Replicated,
         settings: Train,
         score_every: int | None,
@@ -107,7 +107,7 @@ class Trainer:
         self.feed = feed
         self.optim = optim
         self.averages = averages
-        self.courses = courses
+        self.schedules = schedules
         self.layout = layout
         self.settings = settings
         self.score_every = score_every
@@ -146,7 +146,7 @@ class Trainer:
     def take_step(self) -> dict[str, float]:
         seed_from(self.settings.seed, self.rank, self.step)
         self.optim.begin(self.step)
-        self.courses.begin(self.step)
+        self.schedules.begin(self.step)
         values: dict[str, float] = {}
         for update in self.task.updates():
             if self.step % update.every or not any(self.optim.learning[role] for role in update.nets):
@@ -211,7 +211,7 @@ class Trainer:
         settings, last = self.settings, self.last
         if last or self.step % settings.log_every == 0:
             extra = {"images": self.step * settings.batch, **self.optim.rates()}
-            extra |= self.courses.values(self.step - 1)
+            extra |= self.schedules.values(self.step - 1)
             with self.layout.whole(self.nets):
                 extra |= self.task.readings()
             row = self.logbook.row(self.step, extra)

@@ -130,6 +130,14 @@ class Recipe:
         write_bytes(path, yaml12.write(values.plain(self.data)).encode())
 
 
+_RENAMED = {"courses": "schedules"}  # keys of version 0.1
+
+
+def renewed(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe of a run of version 0.1, as recipes are written now; others as they are."""
+    return {_RENAMED.get(key, key): value for key, value in data.items()}
+
+
 def locate(source: str | Path, *, beside: Path | None = None, where: str = "") -> Path:
     """The file of a recipe that is named by path or by shipped name.
 
@@ -233,6 +241,8 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[KeyPath, Mark]]:
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"cannot be read: {error}", where=str(file), hint="a recipe is UTF-8 text") from None
     data, marks = yaml12.read(text, _shown(file))
+    if isinstance(data, dict) and file.name == "recipe.yaml":  # of a run, which may be an old one
+        data = renewed(data)
     if not isinstance(data, dict):
         raise RecipeError("a recipe is a map of keys", where=_shown(file), hint="ganvas show recipe digits")
     return data, marks

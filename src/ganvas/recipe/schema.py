@@ -61,7 +61,7 @@ class OptimOptions:
 
 
 @dataclass(frozen=True)
-class Course:
+class Span:
     """Between which values a number moves; the schedule beside them says when."""
 
     from_: float
@@ -77,7 +77,7 @@ class Schema:
     task: Annotated[Any, Slot("task")]
     optim: Annotated[Any, Slot("optimizer", OptimOptions)] = "adam"
     ema: Ema | None = None
-    courses: Annotated[Mapping[str, Any], Slots("schedule", Course, keys="path")] = field(default_factory=dict)
+    schedules: Annotated[Mapping[str, Any], Slots("schedule", Span, keys="path")] = field(default_factory=dict)
     train: Train = Train()
     eval: Eval | None = None
     sampler: Annotated[Any, Slot("sampler")] | None = None

@@ -20,7 +20,7 @@ from ganvas.errors import BadValue, DataError, RecipeError, ResumeMismatch
 from ganvas.files.files import claimed, write_bytes
 from ganvas.recipe import yaml12
 from ganvas.recipe.layering import without_nulls
-from ganvas.recipe.recipe import Recipe, differences
+from ganvas.recipe.recipe import Recipe, differences, renewed
 from ganvas.runtime import ranks
 from ganvas.types import Dataset
 
@@ -63,7 +63,7 @@ def run_folder(name: str, out: str | Path | None, *, resume: bool) -> Path:
 def check_same_recipe(folder: Path, resolved: Mapping[str, Any], *, allow_changes: bool) -> None:
     before, _ = yaml12.read((folder / "resolved.yaml").read_text(encoding="utf-8"), str(folder / "resolved.yaml"))
     with contextlib.suppress(RecipeError):  # keys that are newer than the run have their defaults
-        before = Recipe(before).resolve()
+        before = Recipe(renewed(before)).resolve()
     changed = differences(before, json.loads(json.dumps(resolved)))
     if changed and not allow_changes:
         lines = "\n".join(f"    {key}: {old!r} -> {new!r}" for key, (old, new) in changed.items())

@@ -169,7 +169,7 @@ class Rehearsal:
             self.trainer = build_trainer(plan, Path("a run that never was"), Hooks(), fresh=True)
         self.built = (time.time(), time.process_time())
         self.trainer.optim.begin(0)
-        self.trainer.courses.begin(0)
+        self.trainer.schedules.begin(0)
         self.updates = due_updates(self.trainer)
         self.counted = [_count(self.trainer, update) for update in self.updates]
         _average(self.trainer)

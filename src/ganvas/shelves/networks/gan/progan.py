@@ -1,7 +1,7 @@
 """Progressive GAN (Karras et al. 2018, "Progressive Growing of GANs for Improved Quality, Stability, and Variation").
 
 One resolution is one network and one run; the next run takes over its weights with `from:` and fades its newest block
-in, see `ganvas.nn.growing`. The recipe keys `stages` and `courses` make a whole growth of it. Written from the paper
+in, see `ganvas.nn.growing`. The recipe keys `stages` and `schedules` make a whole growth of it. Written from the paper
 and from what the released networks compute, which differ from it in this, as do ours: the critic halves its maps before
 the bias and the leaky ReLU, not after, so that the convolution is strided. Differences in how:
 
@@ -110,7 +110,7 @@ class ProGANGenerator(Growing, Generator):
     spec : what to make.
     z_dim : length of z, drawn from N(0, 1) and put on a sphere.
     channel_base, channel_max : a map of p pixels has channel_base / p channels, at most channel_max.
-    fade : the weight α of the finest resolution at the start, the rest being the coarser image, doubled; a course may
+    fade : the weight α of the finest resolution at the start, the rest being the coarser image, doubled; a schedule may
         move it. None: there is no coarser image beside it.
 
     Raises
@@ -250,7 +250,7 @@ class ProGANDiscriminator(GrowingCritic):
     conditioning : how labels reach the critic.
     minibatch_group : data among which the variation is taken; None: the whole batch.
     fade : the weight α of the finest resolution at the start, the rest being what the block before made of the image,
-        halved; a course may move it. None: there is no coarser way beside it.
+        halved; a schedule may move it. None: there is no coarser way beside it.
 
     Raises
     ------

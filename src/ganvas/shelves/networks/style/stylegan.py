@@ -124,7 +124,7 @@ class StyleGANGenerator(MixingGenerator, Growing):
     mapping : layers, widths and learning rate of the mapping network, see `MappingNetwork`.
     mixing : the share of training batches whose layers after a random one get the w of another z.
     average_decay : of the running mean of w, a training batch.
-    fade : the weight α of the finest resolution at the start, the rest being the coarser image, doubled; a course may
+    fade : the weight α of the finest resolution at the start, the rest being the coarser image, doubled; a schedule may
         move it. None: there is no coarser image beside it.
 
     Raises
@@ -204,7 +204,7 @@ class StyleGANDiscriminator(GrowingCritic):
     conditioning : how labels reach the critic.
     minibatch_group : data among which the variation is taken; None: the whole batch.
     fade : the weight α of the finest resolution at the start, the rest being what the block before made of the image,
-        halved; a course may move it. None: there is no coarser way beside it.
+        halved; a schedule may move it. None: there is no coarser way beside it.
 
     Raises
     ------

@@ -10,23 +10,23 @@ from typing import Any
 import pytest
 import torch
 
-from ganvas.engine.courses import Courses
 from ganvas.engine.ema import Averages, average_decay
+from ganvas.engine.schedules import Schedules
 from ganvas.engine.trainer import Interrupted, Trainer
 from ganvas.errors import BadValue
 from ganvas.files.files import read_rows
 from ganvas.model import Model
 from ganvas.parts import Entry
 from ganvas.recipe.recipe import Recipe
-from ganvas.recipe.schema import Course, Ema
-from ganvas.shelves.schedules.courses import cosine, linear
+from ganvas.recipe.schema import Ema, Span
+from ganvas.shelves.schedules.factors import cosine, linear
 from ganvas.training.check import check
 from ganvas.training.train import train
 
 R1 = "task.regularizers.r1.weight=1.0"
 MOVING = (
     R1,
-    "courses={task.regularizers.r1.weight: {use: linear, from: 2.0, to: 0.0},"
+    "schedules={task.regularizers.r1.weight: {use: linear, from: 2.0, to: 0.0},"
     " optim.betas.1: {use: cosine, from: 0.5, to: 0.9}, ema.decay: {use: linear, from: 0.0, to: 0.8}}",
     "ema.decay=0.9",
     "train.steps=6",
@@ -36,22 +36,22 @@ MOVING = (
 
 
 def entry(schedule: Callable[..., float], start: float, end: float) -> Entry:
-    return Entry("course", schedule, Course(start, end))
+    return Entry("schedule", schedule, Span(start, end))
 
 
 def test_a_course_runs_from_its_first_value_to_its_last_and_stays_there() -> None:
     seen: list[float] = []
-    courses = Courses({"a": entry(partial(linear, end=0.5), 3.0, 1.0)}, {"a": seen.append}, steps=8)
+    schedules = Schedules({"a": entry(partial(linear, end=0.5), 3.0, 1.0)}, {"a": seen.append}, steps=8)
     for step in range(8):
-        courses.begin(step)
+        schedules.begin(step)
     assert seen == pytest.approx([3, 2.5, 2, 1.5, 1, 1, 1, 1])
-    middle = Courses({"a": entry(cosine, 0.0, 1.0)}, {"a": seen.append}, steps=8).values(4)
+    middle = Schedules({"a": entry(cosine, 0.0, 1.0)}, {"a": seen.append}, steps=8).values(4)
     assert middle == {"a": pytest.approx(0.5)}
 
 
 def test_optimizers_and_averages_get_the_value_of_the_step(make_trainer: Callable[..., Trainer]) -> None:
     moving = {"optim.betas.1": entry(linear, 0.5, 0.9), "ema.decay": entry(linear, 0.0, 0.8)}
-    trainer = make_trainer(courses=moving, ema=Ema(decay=0.99), steps=4)
+    trainer = make_trainer(schedules=moving, ema=Ema(decay=0.99), steps=4)
     seen = []
     for _ in range(4):
         trainer.take_step()
@@ -67,7 +67,7 @@ def test_a_moved_weight_multiplies_the_term_and_is_in_the_log(tmp_path: Path) ->
     rows = list(read_rows(tmp_path / "moving" / "log.jsonl"))
     weights = [row["task.regularizers.r1.weight"] for row in rows]
     assert weights == pytest.approx([2 - k / 3 for k in range(6)])
-    train("tiny/gaussians-mlp", R1, *MOVING[2:], "courses=~", "optim.betas=[0.0, 0.5]", "train.steps=1",
+    train("tiny/gaussians-mlp", R1, *MOVING[2:], "schedules=~", "optim.betas=[0.0, 0.5]", "train.steps=1",
           "task.regularizers.r1.weight=2.0", out=tmp_path / "still")  # fmt: skip
     first = next(iter(read_rows(tmp_path / "still" / "log.jsonl")))
     assert first["discriminator.r1"] == rows[0]["discriminator.r1"]  # the first step is that of a weight of 2
@@ -105,7 +105,7 @@ def test_a_path_at_which_nothing_moves_is_told_with_the_nearest_one(
     path: str, known: str, way: Callable[[Recipe], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    recipe = Recipe.load("tiny/gaussians-mlp", [R1, f"courses={{{path}: {{use: linear, from: 1.0, to: 0.0}}}}"])
+    recipe = Recipe.load("tiny/gaussians-mlp", [R1, f"schedules={{{path}: {{use: linear, from: 1.0, to: 0.0}}}}"])
     with pytest.raises(BadValue) as caught:
         way(recipe)
     assert path in caught.value.problem and known in caught.value.problem + caught.value.hint
@@ -113,7 +113,7 @@ def test_a_path_at_which_nothing_moves_is_told_with_the_nearest_one(
 
 
 def test_p_of_an_augmentation_that_steers_itself_is_no_knob() -> None:
-    moving = "courses={task.augment.p: {use: linear, from: 0.0, to: 0.5}}"
+    moving = "schedules={task.augment.p: {use: linear, from: 0.0, to: 0.5}}"
     check(Recipe.load("tiny/digits-ada", ["task.augment.adapt=false", "task.augment.p=0.1", moving]))
     with pytest.raises(BadValue, match=r"task\.augment\.p"):
         check(Recipe.load("tiny/digits-ada", ["task.augment.adapt=true", moving]))

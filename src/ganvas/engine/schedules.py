@@ -1,7 +1,7 @@
 """Numbers other than the learning rate that move while a run goes on: a path in the recipe, and a schedule.
 
-Parts offer what can be moved as `knobs`; a course turns one of them at the beginning of every step. Its value is a pure
-function of the step, so resume needs no state.
+Parts offer what can be moved as `knobs`; a schedule turns one of them at the beginning of every step. Its value is a
+pure function of the step, so resume needs no state.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def knobs_of(nets: Mapping[str, Network], task: Task, optim: Optim, averages: Av
     return {f"{start}.{name}": knob for start, owner in owners.items() for name, knob in owner.knobs().items()}
 
 
-class Courses:
+class Schedules:
     """What moves in a run.
 
     Raises
@@ -37,7 +37,7 @@ class Courses:
         for path in entries:
             if path not in knobs:
                 raise BadValue(
-                    f"nothing can be moved at {path!r}.{nearest(path, knobs)}", where=f"courses.{path}",
+                    f"nothing can be moved at {path!r}.{nearest(path, knobs)}", where=f"schedules.{path}",
                     hint=f"there are {', '.join(knobs)}" if knobs else "this recipe has nothing that can be moved",
                 )  # fmt: skip
         self.entries = entries

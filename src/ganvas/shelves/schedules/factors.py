@@ -1,4 +1,4 @@
-"""Courses of the learning rate and of other numbers: the factor at `step` of `steps`.
+"""Schedules of the learning rate and of other numbers: the factor at `step` of `steps`.
 
 Each is a pure function, so resume needs no state.
 """
