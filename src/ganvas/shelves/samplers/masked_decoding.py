@@ -148,7 +148,8 @@ class MaskedInpainting(MaskedDecoding):
         self.first, self.last, self.outside = first, last, outside
 
     def reads(self, model: Synthesizer) -> Mapping[str, bool]:
-        """What the transformer reads, and the data of which a part is kept."""
+        """What the transformer reads, and the data of which a part is kept; see `start` for what is refused."""
+        self.start(model)
         return {**read_by_maker(model), "data": True}
 
     def __call__(self, model: Synthesizer, start: Latent, condition: Condition, rng: torch.Generator) -> Tensor:
