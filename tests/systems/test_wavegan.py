@@ -1,4 +1,4 @@
-"""WaveGAN: the sizes of the paper's tables, phase shuffle in closed form, and that it learns how tones sound."""
+"""WaveGAN: the sizes of the paper's tables, phase shuffle in closed form, and a run that is inspected."""
 
 from __future__ import annotations
 
@@ -81,22 +81,6 @@ def test_the_critic_shuffles_only_while_it_learns() -> None:
     assert not torch.equal(critic(data).logits, critic(data).logits)
     critic.eval()
     assert torch.equal(critic(data).logits, critic(data).logits)
-
-
-# Scored by log-mel features, whose scale is known from the data: two halves of them are about 1 apart, silence is over
-# 1,000, and the untrained generator is somewhere between.
-@pytest.mark.slow
-def test_it_learns_how_tones_sound(tmp_path: Path) -> None:
-    scores = []
-    for steps in (1, 400):
-        ganvas.train(
-            "tiny/tones-wavegan", "data.count=512", "networks.generator.width=8", "networks.discriminator.width=8",
-            "optim.lr=0.001", f"train.steps={steps}", "train.batch=32", "train.log_every=400",
-            "train.checkpoint_every=400", "eval=~", out=tmp_path / str(steps),
-        )  # fmt: skip
-        rows = ganvas.evaluate(tmp_path / str(steps), protocol="audio-default", samples=256)
-        scores.append(next(row["value"] for row in rows if row["metric"] == "frechet_distance"))
-    assert scores[1] < 0.5 * scores[0], scores
 
 
 def test_a_run_is_inspected_with_players(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
