@@ -38,7 +38,7 @@ POINTS = ["tiny/gaussians-mlp", "train.steps=100000", "train.checkpoint_every=20
 GANVAS = ["-m", "ganvas.cli", "train"]
 
 
-def wait_for(file: Path, seconds: float = 60) -> None:
+def wait_for(file: Path, seconds: float = 300) -> None:  # a busy machine takes more than a minute to begin
     end = time.monotonic() + seconds
     while not file.exists():
         assert time.monotonic() < end, f"{file} never came"
