@@ -43,7 +43,7 @@ def test_two_folders_and_no_run_at_all(ganvas: Ganvas, folders: Path) -> None:
     assert (row["n_fake"], row["n_real"], row["protocol"]) == (30, 40, "folder-default")
     assert row["low"] <= row["value"] <= row["high"] and "halves of both sets" in row["interval"]
     table = ganvas("eval fakes --against reals")
-    assert "30 images against 40" in table.out and "lower is better" in table.out
+    assert "30 samples against 40" in table.out and "lower is better" in table.out
 
 
 def test_statistics_saved_once_stand_for_their_images(ganvas: Ganvas, folders: Path) -> None:

@@ -367,9 +367,9 @@ def test_a_stream_can_be_the_reference(three: Path) -> None:
     by_index, stream = WebDataset(path=str(three)), WebDatasetStream(path=str(three), classes=12)
     for limit in (None, 7):
         ours, theirs = (list(of_dataset(data, limit).batches(0, 1)) for data in (stream, by_index))
-        assert of_dataset(stream, limit).count == sum(len(data) for data, _ in ours)
-        assert torch.equal(torch.cat([data for data, _ in ours]), torch.cat([data for data, _ in theirs]))
-        assert torch.equal(torch.cat([label for _, label in ours]), torch.cat([label for _, label in theirs]))
+        assert of_dataset(stream, limit).count == sum(len(batch) for batch in ours)
+        assert torch.equal(torch.cat([batch.data for batch in ours]), torch.cat([batch.data for batch in theirs]))
+        assert torch.equal(torch.cat([batch.label for batch in ours]), torch.cat([batch.label for batch in theirs]))
 
 
 def test_processes_divide_the_reference(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,7 @@ def score_table(rows: Sequence[Mapping[str, Any]]) -> str:
     first = rows[0]
     features = "" if several else f", features of {first['extractor']}"
     reference = first["n_real"] or "statistics of unknown count"
-    head = f"{first['protocol']}: {first['n_fake']} images against {reference}{features}"
+    head = f"{first['protocol']}: {first['n_fake']} samples against {reference}{features}"
     intervals = dict.fromkeys(row["interval"] for row in rows)
     told = [f"  interval: {how}" for how in intervals] if len(intervals) <= 2 else ["  intervals: --json says how"]
     chosen = first.get("selection")

@@ -293,7 +293,7 @@ def _of_side(needs: frozenset[str], side: str) -> set[str]:
 def _lacking(metric: Metric, seen: Evidence, *, pairs: bool) -> str:
     """Why a metric cannot look at this evidence; empty where it can."""
     if "model" in metric.needs and seen.model is None:
-        return "it measures a model, not images"
+        return "it measures a model, and these are data alone"
     if "pairs" in metric.needs and not (pairs and evidence.size(seen.real) == evidence.size(seen.fake)):
         return "it compares each image with its own original, and these are no pairs"
     if any(need.startswith("training:") for need in metric.needs) and seen.training is None:
