@@ -375,5 +375,5 @@ def test_a_stream_can_be_the_reference(three: Path) -> None:
 def test_processes_divide_the_reference(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evidence, "BATCH", 2)
     stream = WebDatasetStream(path=str(three), classes=12)
-    shares = [[label.tolist() for _, label in of_dataset(stream, 9).batches(rank, 3)] for rank in range(3)]
+    shares = [[batch.label.tolist() for batch in of_dataset(stream, 9).batches(rank, 3)] for rank in range(3)]
     assert shares == [[[0, 1], [6, 7]], [[2, 3], [8]], [[4, 5]]]
