@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +31,32 @@ from ganvas.types import Dataset, DataSpec, Facts, Network, StreamedDataset, Tas
 
 @dataclass(frozen=True)
 class Plan:
-    """A resolved recipe together with the data that it will be trained on."""
+    """A resolved recipe together with the data that it will be trained on, made once for a run and handed down."""
 
     resolved: Mapping[str, Any]
     dataset: Dataset | StreamedDataset
     device: torch.device
 
-    @property
+    @cached_property
     def settings(self) -> Train:
         settings: Train = parts.build_section(Train, self.resolved["train"])
         return settings
+
+    @cached_property
+    def ema(self) -> Ema | None:
+        ema: Ema | None = parts.build_section(Ema, self.resolved["ema"]) if self.resolved["ema"] else None
+        return ema
+
+    @cached_property
+    def facts(self) -> Facts:
+        """What a task may know of the data."""
+        return Facts(self.dataset.spec, len(self.dataset), self.dataset.class_names)
+
+    @property
+    def score_every(self) -> int | None:
+        """Steps between scores; None: at the end alone, or never."""
+        every: int | None = (self.resolved["eval"] or {}).get("every")
+        return every
 
 
 def build_networks(
@@ -150,28 +167,28 @@ def fill(net: Network, theirs: Mapping[str, Tensor], *, source: str, place: str)
 
 def build_trainer(plan: Plan, folder: Path, hooks: Hooks, *, fresh: bool) -> Trainer:
     """Everything that a run needs, at step 0. `fresh` follows `from:`; a resumed run has its own weights."""
-    resolved, settings, device = plan.resolved, plan.settings, plan.device
+    settings, device = plan.settings, plan.device
     settle_kernels()
     make_deterministic(device)
-    nets, frozen = build_networks(resolved, plan.dataset.spec, pretrained=fresh)
+    nets, frozen = build_networks(plan.resolved, plan.facts.spec, pretrained=fresh)
     for role, net in nets.items():
         net.to(device).train("" not in frozen[role])  # frozen whole: its running statistics stay, too
         if settings.channels_last:
             lay_channels_last(net)
     # Before anything else sees the networks: a task may keep what it reads of them.
     layout = Sharded(device) if settings.parallel == "sharded" and ranks.world() > 1 else Replicated(device)
-    task = build_task(resolved, nets, facts_of(plan.dataset))
-    optim, averages = build_learners(resolved, nets, task, frozen, device, layout)
+    task = build_task(plan.resolved, nets, plan.facts)
+    optim, averages = build_learners(plan, nets, task, frozen, layout)
     if not optim.optimizers:
         raise BadValue("nothing is left to learn", where="networks", hint="leave `freeze: all` out of one network")
-    schedules = build_schedules(resolved, nets, task, optim, averages)
+    schedules = build_schedules(plan, nets, task, optim, averages)
     if settings.compile:
         for net in nets.values():
             net.compile()
     feed = Feed(plan.dataset, settings.batch, settings.seed, device, channels_last=settings.channels_last)
     return Trainer(
         task=task, nets=nets, feed=feed, optim=optim, averages=averages, schedules=schedules, layout=layout,
-        settings=settings, score_every=(resolved["eval"] or {}).get("every"), folder=folder, device=device, hooks=hooks,
+        settings=settings, score_every=plan.score_every, folder=folder, device=device, hooks=hooks,
     )  # fmt: skip
 
 
@@ -183,34 +200,27 @@ def lay_channels_last(net: nn.Module) -> None:
 
 
 def build_learners(
-    resolved: Mapping[str, Any],
+    plan: Plan,
     nets: Mapping[str, Network],
     task: Task,
     frozen: Mapping[str, tuple[str, ...]],
-    device: torch.device,
     layout: Replicated,
 ) -> tuple[Optim, Averages | None]:
     """What moves the weights, and what averages them. Freezes every parameter until an update's turn."""
-    settings: Train = parts.build_section(Train, resolved["train"])
-    ema = resolved["ema"] and parts.build_section(Ema, resolved["ema"])
-    averages = Averages(nets, task.averaged, ema) if ema else None
+    settings = plan.settings
+    averages = Averages(nets, task.averaged, plan.ema) if plan.ema else None
     layout.spread(nets)
     if averages is not None:
         layout.spread_averages(averages.nets)
-    scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
-    return Optim(nets, resolved["optim"], frozen=frozen, steps=settings.steps, scaler=scaler), averages
+    scaler = torch.amp.GradScaler(plan.device.type, enabled=settings.precision == "fp16")
+    return Optim(nets, plan.resolved["optim"], frozen=frozen, steps=settings.steps, scaler=scaler), averages
 
 
 def build_schedules(
-    resolved: Mapping[str, Any], nets: Mapping[str, Network], task: Task, optim: Optim, averages: Averages | None
+    plan: Plan, nets: Mapping[str, Network], task: Task, optim: Optim, averages: Averages | None
 ) -> Schedules:
-    entries = parts.build_set("schedule", resolved["schedules"], Span)
-    return Schedules(entries, knobs_of(nets, task, optim, averages), resolved["train"]["steps"])
-
-
-def facts_of(dataset: Dataset | StreamedDataset) -> Facts:
-    """What a task may know of a data set."""
-    return Facts(dataset.spec, len(dataset), dataset.class_names)
+    entries = parts.build_set("schedule", plan.resolved["schedules"], Span)
+    return Schedules(entries, knobs_of(nets, task, optim, averages), plan.settings.steps)
 
 
 def build_task(resolved: Mapping[str, Any], nets: Mapping[str, Network], facts: Facts) -> Task:

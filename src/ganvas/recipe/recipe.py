@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,11 @@ class Recipe:
         ------
         RecipeError : all problems at once, each with its place.
         """
+        return copy.deepcopy(self._resolved)
+
+    @cached_property
+    def _resolved(self) -> dict[str, Any]:
+        """What `resolve` gives, checked once; nobody else sees it, so nobody can change it."""
         checker = Checker(self.marks)
         resolved = checker.recipe(values.plain(self.data))
         if checker.problems:

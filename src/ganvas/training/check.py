@@ -22,7 +22,6 @@ from ganvas.engine.build import (
     build_trainer,
     check_conditions,
     check_passes,
-    facts_of,
     fill,
     frozen_names,
     load_weights,
@@ -120,7 +119,8 @@ def let_task_look(resolved: Mapping[str, Any], nets: Mapping[str, Network], data
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the walk gives the same ones
-            build_task(resolved, nets, facts_of(dataset))
+            plan = Plan(resolved, dataset, torch.device("cpu"))
+            build_task(resolved, nets, plan.facts)
     except GanvasError:
         raise
     except Exception:  # it reads values, which only the walk has

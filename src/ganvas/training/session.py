@@ -96,6 +96,8 @@ class Session:
     def go(self, trainer: Trainer, *, profile: bool) -> None:
         seen = self.profile_of(trainer) if profile and ranks.rank() == 0 else None
         try:
+            if note := self.spec.modality.note(self.spec.shape):
+                self.watcher.say(f"note: {note}")
             self.watcher.begin(trainer.step, self.plan.settings.steps)
             trainer.run()
             self.load(trainer.step, trainer.result())
