@@ -54,8 +54,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if report.when != "call" or not os.environ.get("GANVAS_CLAIMS"):
-        return
+    if report.when != "call" or not os.environ.get("GANVAS_CLAIMS") or os.environ.get("PYTEST_XDIST_WORKER"):
+        return  # of several processes the one that gathers writes
     properties = dict(report.user_properties)
     entry: dict[str, Any] = {
         "statement": properties.get("statement") or properties.get("stated"),
