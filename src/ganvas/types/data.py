@@ -288,8 +288,7 @@ class Batch:
         return Batch(function(self.data), self.condition.map(function), index)
 
     def asked(self, names: Iterable[str]) -> Condition:
-        """Those of these conditions that there are, for samples that are made of them; `data` are the data themselves.
-        """
+        """Those of these conditions that there are, for samples made of them; `data` are the data themselves."""
         return Condition(self.condition, data=self.data).only(names)
 
     def with_data(self, data: Tensor) -> Batch:
