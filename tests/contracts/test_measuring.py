@@ -99,7 +99,8 @@ def test_fingerprint_is_that_of_the_content(part: Part) -> None:
     dataset, again = open_dataset(part), open_dataset(part)
     assert dataset.fingerprint == again.fingerprint
     assert len(dataset.fingerprint) >= 32
-    fewer = {key: value // 2 for key, value in part.tiny.items()}
+    numbers = {key: value // 2 for key, value in part.tiny.items()}
+    fewer = {key: value for key, value in numbers.items() if key in ("count", "limit")} or numbers
     assert open_dataset(part, **fewer).fingerprint != dataset.fingerprint
 
 

@@ -36,6 +36,10 @@ State = dict[str, dict[str, Tensor]]
 Around = Callable[[int, Callable[[], dict[str, float]]], dict[str, float]]
 
 
+class Stop(Exception):
+    """A decision to end a run, also where it is taken while a picture or score is made."""
+
+
 class Interrupted(Exception):
     """The run was asked to stop, and everything up to `step` is saved."""
 
@@ -257,6 +261,8 @@ class Trainer:
         """What `run` gives; None where it fails, which is told and nothing else."""
         try:
             return run()
+        except Stop:
+            raise
         except Exception as error:  # whatever it is: a diagnostic never ends a run
             self.hooks.failed(self.step, what, error)
             return None

@@ -27,7 +27,7 @@ from ganvas.engine.build import (
     load_weights,
 )
 from ganvas.engine.trainer import Hooks
-from ganvas.errors import BadValue, DataError, GanvasError
+from ganvas.errors import BadValue, DataError, DivergenceError, GanvasError
 from ganvas.evaluation.judge import Judge, check_reference
 from ganvas.evaluation.protocol import load_protocol
 from ganvas.model import Model
@@ -96,13 +96,16 @@ def check_stage(stage: Stage, say: Callable[[str], None], *, data: bool) -> dict
             real[role] = entry.part
             check_conditions(entry.part, dataset.spec, role)
             frozen_names(entry.part, entry.extra, role)
-            if entry.extra.from_ and not stage.before:
+            source = entry.extra.from_
+            if source and not data and not Path(source).exists():
+                say(f"first weights stand in: there is no model at {source}")
+            elif source and not stage.before:
                 load_weights(entry.part, Path(entry.extra.from_), entry.extra.net or role, role)
         let_task_look(resolved, real, dataset)
         try:
             walk(recipe, made_tiny(resolved), dataset, resolved["train"])
         except Exception as error:
-            if isinstance(error, GanvasError) and not isinstance(error, BadValue):
+            if isinstance(error, GanvasError) and not isinstance(error, BadValue | DivergenceError):
                 raise
             # Sizes that were shrunk may not agree where the recipe's own do: they alone condemn it.
             walk(recipe, made_short(resolved), dataset, resolved["train"])

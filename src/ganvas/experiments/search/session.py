@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ganvas.cost import clock, flops
+from ganvas.engine.trainer import Stop
 from ganvas.errors import BadValue, MissingExtra, RecipeError, UsageError
 from ganvas.evaluation.protocol import MADE_BY
 from ganvas.experiments import places, tables
@@ -67,7 +68,7 @@ def open_ledger(search: Search, place: str) -> Ledger:
 # --------------------------------------------------------------------------------------------------- stopping early
 
 
-class WorseThanOthers(Exception):
+class WorseThanOthers(Stop):
     """A training that is stopped because others were better at the same step."""
 
 
