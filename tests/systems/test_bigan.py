@@ -178,7 +178,7 @@ def test_weight_decay_pulls_weights_and_nothing_else() -> None:
         (["networks.encoder.z_dim=7"], r"answers with z \(7,\)", "networks.encoder.z_dim=16"),
         (["networks.discriminator.z_dim=7"], r"reads latents \(7,\)", "networks.discriminator.z_dim=16"),
         (["networks.encoder={use: mlp-encoder, w_dim: 16}"], r"answers with w \(16,\)", "networks.encoder.z_dim=16"),
-        (["networks.discriminator={use: mlp-discriminator}"], "is no jointcritic", "ganvas list networks"),
+        (["networks.discriminator={use: mlp-discriminator}"], "is no joint critic", "ganvas list networks"),
         (["networks.encoder.convolutions=4"], "cannot be halved 4 times", "convolutions=0"),
         (["task.objective=by-head"], "without a loss", "non-saturating"),
     ],
