@@ -403,8 +403,8 @@ def latent_regressor(generator: nn.Module, encoder: nn.Module, steps: int) -> nn
 def test_features_of_digits_and_a_latent_regressor_s(seed: int, tmp_path: Path, claim: Callable[..., None]) -> None:
     """Catalogue: 1-NN accuracy of E's latents of at least 80 %, and above that of the latent regressor.
 
-    It does not hold for every seed at this size and length: 73 %, 84 % and 83 % were measured for seeds 0 to 2, and 77 %,
-    74 % and 81 % of the regressor. What holds is asserted.
+    It does not hold for every seed at this size and length: seeds 0 to 2 gave 73 %, 84 % and 83 %, the regressor 77 %,
+    74 % and 81 %. What holds is asserted.
     """
     recipe = Recipe.load(TINY).override(
         f"train.seed={seed}", "train.steps=2400", "train.batch=128", "train.checkpoint_every=2400", "eval=~"
