@@ -53,7 +53,6 @@ class Text(Modality):
     suffixes = (".txt",)
     rows = 1
     protocol = "text-default"
-    protocol = "text-default"
 
     def __init__(self, *, vocabulary: tuple[str, ...]) -> None:
         if not vocabulary or "" in vocabulary or len(set(vocabulary)) < len(vocabulary):
