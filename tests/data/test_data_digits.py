@@ -14,6 +14,7 @@ import pytest
 
 from ganvas import parts
 from ganvas.parts import image_spec
+from ganvas.parts.values import read_value
 from ganvas.shelves.data.reading.options import ImageOptions
 from ganvas.shelves.data.sets.digits import Digits
 from ganvas.types import DataSpec
@@ -71,7 +72,7 @@ def test_every_part_has_a_summary_keys_and_a_preview(name: str) -> None:
     fields = part.fields()
     assert set(part.tiny) <= set(fields)
     for key, value in part.tiny.items():
-        parts.read_value(fields[key].annotation, value)
+        read_value(fields[key].annotation, value)
     thing: Any = part.load()
     assert inspect.ismethod(thing.preview)
     assert isinstance(thing.preview(path=Path("x")), DataSpec)

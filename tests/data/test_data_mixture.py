@@ -26,7 +26,7 @@ def test_a_grid_needs_a_square_number() -> None:
 def test_points_are_the_mixture_that_was_asked_for() -> None:
     data = parts.build("dataset", check_node("dataset", {"use": "gaussians", "modes": 4, "std": 0.05, "count": 8000}))
     batch = data.batch(np.arange(8000), np.random.default_rng(0))
-    assert batch.data.shape == (8000, 2) and data.spec.num_classes == 4 and data.spec.modality == "points"
+    assert batch.data.shape == (8000, 2) and data.spec.num_classes == 4 and data.spec.modality.part_name == "plane"
     for mode, where in enumerate(centres(4, "ring")):
         own = batch.data[batch.label == mode].numpy()
         assert len(own) == 2000
