@@ -72,15 +72,18 @@ def test_one_run_folder_with_every_row_once(by_torchrun: Path) -> None:
 def test_pictures_and_scores_of_all_ranks_are_those_of_one(by_torchrun: Path, tmp_path: Path) -> None:
     model = Model.load(by_torchrun)
     pictures.save(sample_grid(model, seed=0), tmp_path / "alone.png")
-    drawn = np.asarray(Image.open(by_torchrun / "samples" / "step-0000004.png"))
-    np.testing.assert_array_equal(drawn, np.asarray(Image.open(tmp_path / "alone.png")))
+    drawn = np.asarray(Image.open(by_torchrun / "samples" / "step-0000004.png")).astype(int)
+    alone = np.asarray(Image.open(tmp_path / "alone.png")).astype(int)
+    # After four steps much of a picture is the grey on the border of 127 and 128, and the last bit of a sum depends on
+    # the number of threads. Another latent, label or order of them would differ by far more than one level.
+    assert np.abs(drawn - alone).max() <= 1
     from ganvas.evaluation.judge import judge_for
     from ganvas.evaluation.protocol import load_protocol
 
     judge = judge_for(load_protocol("digits"), model.recipe["data"])
-    alone = {row["metric"]: row["value"] for row in judge.score_model(model)}
-    together = {row["metric"]: row["value"] for row in read_rows(by_torchrun / "scores.jsonl")}
-    assert together == pytest.approx(alone, rel=1e-5)
+    by_one = {row["metric"]: row["value"] for row in judge.score_model(model)}
+    by_all = {row["metric"]: row["value"] for row in read_rows(by_torchrun / "scores.jsonl")}
+    assert by_all == pytest.approx(by_one, rel=1e-5)
 
 
 def test_one_process_goes_on_with_what_two_began(by_torchrun: Path) -> None:
