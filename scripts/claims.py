@@ -42,8 +42,8 @@ def verdict(entry: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    told = []
+    lines = []
     for file in sorted(CLAIMS.glob("*.json")):
-        told += changes(committed(file), json.loads(file.read_text(encoding="utf-8")))
-    sys.stdout.write("\n".join(told or ["nothing changed"]) + "\n")
-    sys.exit(any("FAILED" in line for line in told))
+        lines += changes(committed(file), json.loads(file.read_text(encoding="utf-8")))
+    sys.stdout.write("\n".join(lines or ["nothing changed"]) + "\n")
+    sys.exit(any("FAILED" in line for line in lines))

@@ -61,7 +61,7 @@ def train(images: Tensor, label: Tensor, seed: int) -> DigitClassifier:
     net = DigitClassifier().train()
     steps = EPOCHS * (len(images) // BATCH)
     optimizer = torch.optim.AdamW(net.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    course = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
     for _ in range(EPOCHS):
         for index in torch.randperm(len(images), generator=generator).split(BATCH)[: len(images) // BATCH]:
             _, logits = net(augment(images[index], generator))
@@ -69,7 +69,7 @@ def train(images: Tensor, label: Tensor, seed: int) -> DigitClassifier:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            course.step()
+            schedule.step()
     return net.eval().requires_grad_(False)
 
 

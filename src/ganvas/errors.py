@@ -38,7 +38,7 @@ class GanvasError(Exception):
     hint : the next thing to type or to change.
     """
 
-    told = False  # another process, of those that train together, tells it
+    already_reported = False  # another process, of those that train together, tells it
 
     def __init__(self, problem: str, *, where: str = "", hint: str = "") -> None:
         super().__init__(problem)

@@ -62,8 +62,8 @@ def test_optimizer_goes_on_exactly_from_its_state(name: str) -> None:
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_schedule_has_a_factor_for_every_step(name: str) -> None:
-    course = parts.build("schedule", check_node("schedule", name))
-    factors = [course(step, 20) for step in range(20)]
+    schedule = parts.build("schedule", check_node("schedule", name))
+    factors = [schedule(step, 20) for step in range(20)]
     assert all(isinstance(factor, float) and 0 <= factor <= 1 for factor in factors)
     assert max(factors) > 0
 
@@ -71,10 +71,12 @@ def test_schedule_has_a_factor_for_every_step(name: str) -> None:
 @given(name=st.sampled_from(SCHEDULES), steps=st.integers(1, 10_000), at=st.floats(0, 1), warmup=st.integers(0, 200))
 def test_schedule_is_bounded_and_pure(name: str, steps: int, at: float, warmup: int) -> None:
     step = min(int(at * steps), steps - 1)
-    course = parts.build("schedule", {"use": name, "warmup_steps": warmup})
-    factor = course(step, steps)
+    schedule = parts.build("schedule", {"use": name, "warmup_steps": warmup})
+    factor = schedule(step, steps)
     assert 0 <= factor <= 1
-    assert factor == course(step, steps) == parts.build("schedule", {"use": name, "warmup_steps": warmup})(step, steps)
+    assert (
+        factor == schedule(step, steps) == parts.build("schedule", {"use": name, "warmup_steps": warmup})(step, steps)
+    )
 
 
 @pytest.fixture(scope="module")

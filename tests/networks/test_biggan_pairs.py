@@ -89,7 +89,7 @@ def test_impossible_sizes_are_refused_with_a_way_out(name: str) -> None:
 
 def test_listed_widths_say_how_often_the_image_is_halved() -> None:
     net = BigGANGenerator(image_spec((3, 64, 96)), width=(8, 8, 4), z_dim=9)
-    assert net.bottom == (8, 16, 24)
+    assert net.stem_shape == (8, 16, 24)
     assert generate(net, 2, None).shape == (2, 3, 64, 96)
     for widths, size, word in (((8, 4, 2), 30, "2 times"), ((8,), 32, "one after each")):
         with pytest.raises(BadValue, match=word) as caught:
@@ -166,7 +166,7 @@ def test_skips_with_silent_residuals(skip: Literal["input", "relu"]) -> None:
 
 def test_deep_generator_blocks_drop_the_last_channels() -> None:
     x = pictures(image_spec((8, 3, 3)))
-    norm = functools.partial(ConditionalBatchNorm2d, condition_dim=2, treat=orthogonal)
+    norm = functools.partial(ConditionalBatchNorm2d, condition_dim=2, init=orthogonal)
     block = DeepGeneratorBlock(8, 4, norm, orthogonal, upsample=True)
     nn.init.zeros_(block.conv4.weight)
     expected = x[:, :4].repeat_interleave(2, 2).repeat_interleave(2, 3)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ganvas.nn.attention import SelfAttention
 from ganvas.nn.gradients import input_gradient
-from ganvas.nn.init import normal, orthogonal, treatment
+from ganvas.nn.init import layer_init, normal, orthogonal
 from ganvas.nn.norms import BatchNorm2d, ConditionalBatchNorm2d
 from ganvas.nn.spectral import spectral
 
@@ -96,7 +96,7 @@ def test_spectral_norm_in_eval_mode_stands_still() -> None:
 
 
 def test_treatment_normalises_what_it_has_started() -> None:
-    layer = treatment(orthogonal, spectral_norm=True)(nn.Linear(9, 4)).eval()
+    layer = layer_init(orthogonal, spectral_norm=True)(nn.Linear(9, 4)).eval()
     weight = layer.weight
     assert isinstance(weight, Tensor)
     torch.testing.assert_close(weight @ weight.T, torch.eye(4), atol=1e-4, rtol=0)  # right before any forward
@@ -104,7 +104,7 @@ def test_treatment_normalises_what_it_has_started() -> None:
 
 
 def test_conditional_batch_norm_with_one_class_is_affine_batch_norm() -> None:
-    conditional = ConditionalBatchNorm2d(5, 1, eps=1e-4, treat=orthogonal)
+    conditional = ConditionalBatchNorm2d(5, 1, eps=1e-4, init=orthogonal)
     plain = BatchNorm2d(5, eps=1e-4)
     conditional.gain.weight.data.normal_()
     conditional.bias.weight.data.normal_()
@@ -116,7 +116,7 @@ def test_conditional_batch_norm_with_one_class_is_affine_batch_norm() -> None:
 
 
 def test_conditional_batch_norm_uses_the_row_of_the_class() -> None:
-    norm = ConditionalBatchNorm2d(2, 3, treat=orthogonal).eval()
+    norm = ConditionalBatchNorm2d(2, 3, init=orthogonal).eval()
     x = torch.randn(3, 2, 2, 2)
     out = norm(x, torch.eye(3))
     for n in range(3):

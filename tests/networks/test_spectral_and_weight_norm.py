@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ganvas import parts
 from ganvas.errors import BadValue, GanvasError
 from ganvas.files.files import read_rows
-from ganvas.nn.init import normal, orthogonal, treatment
+from ganvas.nn.init import layer_init, normal, orthogonal
 from ganvas.nn.spectral import PowerIteration, SpectralNorm, learnt_weight, spectral, spectral_values
 from ganvas.nn.weight_norm import WeightNorm, weight_norm
 from ganvas.parts import image_spec
@@ -210,9 +210,9 @@ def test_embeddings_are_let_be_and_dead_inputs_stay_finite() -> None:
 
 def test_at_most_one_treatment_follows_the_start() -> None:
     torch.manual_seed(0)
-    layer = treatment(normal, weight_norm=True)(nn.Linear(7, 5))
+    layer = layer_init(normal, weight_norm=True)(nn.Linear(7, 5))
     assert isinstance(layer.parametrizations["weight"][0], WeightNorm)
-    layer = treatment(orthogonal)(nn.Linear(7, 5))
+    layer = layer_init(orthogonal)(nn.Linear(7, 5))
     assert not hasattr(layer, "parametrizations")
 
 

@@ -16,7 +16,7 @@ from ganvas.nn.codes import CodeReader, Codes, codes_of
 from ganvas.nn.init import orthogonal
 from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
-from ganvas.types import Batch, Facts, Staged
+from ganvas.types import Batch, Facts, StagedGenerator
 
 SPEC = image_spec((1, 16, 16), 5)
 LABEL = torch.tensor([0, 3, 4, 1])
@@ -51,28 +51,28 @@ def noise(net: nn.Module, n: int = 4) -> Tensor:
 @pytest.mark.parametrize(("name", "keys"), GENERATORS, ids=[f"{name}-{'-'.join(keys)}" for name, keys in GENERATORS])
 def test_front_and_back_are_the_generator_wherever_it_is_cut(name: str, keys: dict[str, Any]) -> None:
     net = build("network", name, SPEC, **keys).eval()
-    assert isinstance(net, Staged)
+    assert isinstance(net, StagedGenerator)
     z = noise(net)
     with torch.no_grad():
         whole = net(z, LABEL)
         for stages in range(net.stages + 1):
-            half = net.front(z, LABEL, stages=stages)
-            assert len(half.map) == len(z)
-            kept = half.map.clone()
-            assert torch.equal(net.back(half), whole)
-            assert torch.equal(half.map, kept)  # nothing works in place on what belongs to the caller
+            half = net.to_stage(z, LABEL, stages=stages)
+            assert len(half.features) == len(z)
+            kept = half.features.clone()
+            assert torch.equal(net.from_stage(half), whole)
+            assert torch.equal(half.features, kept)  # nothing works in place on what belongs to the caller
     for wrong in (-1, net.stages + 1):
         with pytest.raises(UsageError, match="no map after"):
-            net.front(z, LABEL, stages=wrong)
+            net.to_stage(z, LABEL, stages=wrong)
 
 
 @pytest.mark.parametrize("stages", [0, 1])
 def test_the_way_back_is_differentiable_in_the_map(stages: int) -> None:
     net = build("network", "sngan-generator", SPEC).double().eval()
     with torch.no_grad():
-        half = net.front(noise(net, 1).double(), stages=stages)
-    at, way = half.map.requires_grad_(), torch.randn_like(half.map)
-    image = lambda h: net.back(dataclasses.replace(half, map=h))  # noqa: E731
+        half = net.to_stage(noise(net, 1).double(), stages=stages)
+    at, way = half.features.requires_grad_(), torch.randn_like(half.features)
+    image = lambda h: net.from_stage(dataclasses.replace(half, features=h))  # noqa: E731
     weight = torch.randn_like(image(at))
     (slope,) = torch.autograd.grad((image(at) * weight).sum(), at)
     with torch.no_grad():
@@ -90,10 +90,10 @@ def test_reader_gives_one_hot_categories_and_values(discrete: tuple[int, ...], c
     reader = CodeReader(Codes(discrete, continuous, "norms"), 6, orthogonal)
     latent = torch.randn(50, reader.latent_dim)
     assert reader.latent_dim == 6 + len(discrete) + continuous
-    z, (told,) = reader(latent)
+    z, (condition,) = reader(latent)
     assert torch.equal(z, latent[:, :6])  # noise first, codes after it
     c, values = codes_of(latent, discrete, continuous)
-    pieces = told.split([*discrete, continuous], 1)
+    pieces = condition.split([*discrete, continuous], 1)
     for hot, category in zip(pieces[:-1], c.unbind(1), strict=True):
         assert torch.equal(hot, F.one_hot(category, hot.shape[1]).float())
     assert torch.equal(pieces[-1], values)
@@ -103,8 +103,8 @@ def test_codes_into_the_latent_are_one_linear_map_of_noise_and_codes() -> None:
     """PyTorch-StudioGAN's "concat": z ← W [z; c] + b, as long as the noise."""
     reader = CodeReader(Codes((3,), 2, "latent"), 6, orthogonal)
     latent = torch.randn(50, 9)
-    z, told = reader(latent)
-    assert told == ()
+    z, condition = reader(latent)
+    assert condition == ()
     c, values = codes_of(latent, (3,), 2)
     joined = torch.cat([latent[:, :6], F.one_hot(c[:, 0], 3), values], 1)
     torch.testing.assert_close(z, F.linear(joined, reader.mix.weight, reader.mix.bias))

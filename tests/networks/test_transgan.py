@@ -27,7 +27,7 @@ def build(use: str, spec: DataSpec, **keys: object) -> nn.Module:
 
 
 def attention(**keys: object) -> GridAttention:
-    options = {"window": None, "relative": True, "noise": False, "treat": lambda module: module, **keys}
+    options = {"window": None, "relative": True, "noise": False, "init": lambda module: module, **keys}
     layer = GridAttention(8, 2, (4, 6), **options).double()
     for parameter in layer.parameters():
         nn.init.normal_(parameter)

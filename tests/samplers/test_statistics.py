@@ -46,7 +46,7 @@ def test_standing_statistics_are_the_mean_over_the_batches_of_their_means() -> N
     for _ in range(5):
         z = torch.randn(32, 6, generator=random)
         torch.randint(3, (32,), generator=random)
-        first = made.nets["generator"].project(z).unflatten(1, made.nets["generator"].bottom)
+        first = made.nets["generator"].project(z).unflatten(1, made.nets["generator"].stem_shape)
         means.append(first.mean((0, 2, 3)))
     torch.testing.assert_close(norm.running_mean, torch.stack(means).mean(0), atol=1e-6, rtol=1e-4)
 

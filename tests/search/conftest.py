@@ -11,7 +11,7 @@ import pytest
 from in_process import Go, Here
 
 from ganvas.experiments.places import Place
-from ganvas.experiments.search import front, session, space
+from ganvas.experiments.search import pareto, session, space
 
 pytest.importorskip("optuna", reason="searches need the package optuna")
 
@@ -55,9 +55,9 @@ def go() -> Go:
     ) -> dict[str, Any]:
         plan = space.load(recipe, file)
         out.mkdir(exist_ok=True)
-        ledger = session.open_ledger(plan, storage or str(out / "search.journal"))
-        trials = session.execute(plan, ledger, out, place or Here())
-        files = front.write(plan, trials, ledger.importances(), out)
+        store = session.open_store(plan, storage or str(out / "search.journal"))
+        trials = session.execute(plan, store, out, place or Here())
+        files = pareto.write(plan, trials, store.importances(), out)
         data: dict[str, Any] = json.loads(files.data.read_text())
         return data
 

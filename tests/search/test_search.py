@@ -90,11 +90,11 @@ def abandoned(file: Path, out: Path, *, after: int) -> None:
     """A session that takes a trial on, is killed as its training passes a step, and says nothing more."""
     plan = space.load("tiny/gaussians-mlp", file)
     out.mkdir(exist_ok=True)
-    ledger = session.open_ledger(plan, str(out / "search.journal"))
+    store = session.open_store(plan, str(out / "search.journal"))
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    ledger.me["process"] = gone.pid
-    trial = ledger.next()
+    store.me["process"] = gone.pid
+    trial = store.next()
     assert trial is not None
 
     class Killed(Exception): ...
@@ -129,12 +129,12 @@ def test_a_trial_whose_session_was_killed_goes_on_from_its_checkpoint_and_ends_a
 def test_what_a_living_session_works_at_is_left_to_it_until_it_is_silent(
     space_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ganvas.experiments.search import ledger as ledgers
+    from ganvas.experiments.search import store as ledgers
 
     plan = space.load("tiny/gaussians-mlp", space_file(2))
     clock = [1e6]
     monkeypatch.setattr(ledgers.time, "monotonic", lambda: clock[0])
-    one, other = (session.open_ledger(plan, str(tmp_path / "s.db")) for _ in range(2))
+    one, other = (session.open_store(plan, str(tmp_path / "s.db")) for _ in range(2))
     first, second = one.next(), other.next()
     assert first is not None and second is not None and {first.number, second.number} == {0, 1}
     assert other.next() is None and one.next() is None  # all are taken
@@ -150,7 +150,7 @@ def test_what_a_living_session_works_at_is_left_to_it_until_it_is_silent(
 
 def test_a_session_that_ends_leaves_its_trials_at_once(space_file: Callable[..., Path], tmp_path: Path) -> None:
     plan = space.load("tiny/gaussians-mlp", space_file(1))
-    one, other = (session.open_ledger(plan, str(tmp_path / "s.db")) for _ in range(2))
+    one, other = (session.open_store(plan, str(tmp_path / "s.db")) for _ in range(2))
     first = one.next()
     assert first is not None and other.next() is None
     one.release()

@@ -12,7 +12,7 @@ import pytest
 from ganvas import cli
 from ganvas.errors import RecipeError
 from ganvas.experiments.search import session, space
-from ganvas.experiments.search.front import Trial
+from ganvas.experiments.search.pareto import Trial
 from ganvas.recipe.recipe import SEARCHES
 
 TEXT = """\
@@ -132,9 +132,9 @@ def test_proposals_lie_in_the_space_and_keep_their_types(sampler: str, tmp_path:
         f"trials: 40\npopulation: 8\nsampler: {sampler}\n"
     )
     plan = space.load("tiny/gaussians-mlp", file)
-    ledger = session.open_ledger(plan, str(tmp_path / "s.journal"))
+    store = session.open_store(plan, str(tmp_path / "s.journal"))
     drawn = []
-    while (trial := ledger.next()) is not None:
+    while (trial := store.next()) is not None:
         own = trial.proposal
         assert isinstance(own["optim.lr"], float) and 1e-4 <= own["optim.lr"] <= 1e-2
         assert type(own["networks.generator.width"]) is int and 4 <= own["networks.generator.width"] <= 9
@@ -149,7 +149,7 @@ def test_proposals_lie_in_the_space_and_keep_their_types(sampler: str, tmp_path:
         assert resolved["networks"]["generator"]["width"] == own["networks.generator.width"]
         drawn.append(own)
         far = abs(math.log10(own["optim.lr"]) + 3)
-        ledger.finish(Trial(trial.number, "complete", own, {"parameters": (far,), "macs": (own["ema.decay"],)}))
+        store.finish(Trial(trial.number, "complete", own, {"parameters": (far,), "macs": (own["ema.decay"],)}))
     assert len(drawn) == 40
     for path in drawn[0]:
         assert len({json.dumps(own[path]) for own in drawn}) > 1  # nothing stands still

@@ -122,14 +122,14 @@ def test_a_map_half_way_is_refined_as_images_are(name: str) -> None:
     plain = model.sample(8, seed=1)
     assert torch.equal(model.sample(8, seed=1, sampler=collaborative(steps=0, stage=1)), plain)
     net, latent = model.nets["generator"], model.draw(8, seed=1)
-    half = net.front(latent.values, None, stages=1)
-    h = half.map
+    half = net.to_stage(latent.values, None, stages=1)
+    h = half.features
     for _ in range(3):
         h = h.detach().requires_grad_()
-        logits = model.critic(net.back(dataclasses.replace(half, map=h))).logits
+        logits = model.critic(net.from_stage(dataclasses.replace(half, features=h))).logits
         (slope,) = torch.autograd.grad(nn.functional.softplus(-logits).sum(), h)
         h = h.detach() - 0.5 * slope
-    expected = net.back(dataclasses.replace(half, map=h))
+    expected = net.from_stage(dataclasses.replace(half, features=h))
     found = model.sample(8, seed=1, sampler=collaborative(steps=3, rate=0.5, stage=1))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     assert (found - plain).abs().max() > 1e-5

@@ -151,7 +151,7 @@ def dirac_gan(penalties: tuple[str, ...], steps: int, *, gamma: float = 1.0, lr:
     """|θ| after each step of simultaneous gradient descent."""
     generator, critic = Dirac(1.0), Dirac(1.0)
     regularizers = [parts.build("regularizer", {"use": name}) for name in penalties]
-    course = []
+    losses = []
     for step in range(steps):
         turn = Turn(
             {}, step, torch.zeros(1, 1), NO_CONDITION, Latent(torch.zeros(1, 1)), NO_CONDITION,
@@ -166,8 +166,8 @@ def dirac_gan(penalties: tuple[str, ...], steps: int, *, gamma: float = 1.0, lr:
         with torch.no_grad():
             critic.value -= lr * to_critic
             generator.value -= lr * to_generator
-        course.append(generator.value.abs().item())
-    return course
+        losses.append(generator.value.abs().item())
+    return losses
 
 
 def test_with_both_penalties_a_single_point_is_found() -> None:
@@ -177,9 +177,9 @@ def test_with_both_penalties_a_single_point_is_found() -> None:
 # The catalogue says that |θ| does not fall. It does, because the generator's loss is the non-saturating one, but by
 # less in each round: the peaks of rounds of 250 steps are 1.24, 0.61, 0.52, 0.48.
 def test_without_a_penalty_it_is_circled() -> None:
-    course = dirac_gan((), 1000)
-    peaks = [max(course[i : i + 250]) for i in range(0, 1000, 250)]
-    assert min(course) < 0.01 < 0.4 < peaks[-1]  # it comes by and leaves again
+    losses = dirac_gan((), 1000)
+    peaks = [max(losses[i : i + 250]) for i in range(0, 1000, 250)]
+    assert min(losses) < 0.01 < 0.4 < peaks[-1]  # it comes by and leaves again
     assert peaks[-1] > 0.9 * peaks[-2]
 
 

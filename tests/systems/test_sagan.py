@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ganvas import parts
 from ganvas.nn.attention import SelfAttention
-from ganvas.nn.init import orthogonal, treatment
+from ganvas.nn.init import layer_init, orthogonal
 from ganvas.nn.spectral import SpectralNorm
 from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
@@ -27,7 +27,7 @@ GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden"
 
 def attention(channels: int = 16, *, gamma: float = 0.0) -> SelfAttention:
     torch.manual_seed(0)
-    layer = SelfAttention(channels, treatment(orthogonal, spectral_norm=False))
+    layer = SelfAttention(channels, layer_init(orthogonal, spectral_norm=False))
     nn.init.constant_(layer.gamma, gamma)
     return layer
 

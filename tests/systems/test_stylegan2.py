@@ -254,12 +254,12 @@ def project(net: StyleGAN2Generator, image: Tensor, steps: int, rate: float) -> 
     """w whose image is nearest: from the mean of many, by Adam with a rate that falls to 0."""
     w = net.map(torch.randn(10_000, net.latents["z"].shape[0])).mean(0, keepdim=True).detach().requires_grad_(True)
     optimizer = torch.optim.Adam([w], lr=rate)
-    course = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         (net.from_space(Latent(w, "w")) - image).square().mean().backward()
         optimizer.step()
         optimizer.zero_grad()
-        course.step()
+        schedule.step()
     return w.detach()
 
 

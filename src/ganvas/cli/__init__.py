@@ -57,14 +57,14 @@ def run(arguments: Sequence[str]) -> int:
                 return leave(type(error).__name__, f"{theirs}: {error}", 2, as_json)
             say("This is a bug of ours. Please report it with the lines above and the command that you typed.")
             return leave("Bug", f"{type(error).__name__}: {error}", 1, as_json)
-        if mistake.told or (isinstance(mistake, RecipeError) and follows()):
+        if mistake.already_reported or (isinstance(mistake, RecipeError) and follows()):
             return 2
         say(str(mistake))
         if as_json:
-            told = mistake.problems if isinstance(mistake, RecipeError) else (mistake,)
+            mistakes = mistake.problems if isinstance(mistake, RecipeError) else (mistake,)
             rows = [
                 {"type": type(each).__name__, "where": each.where, "problem": each.problem, "hint": each.hint}
-                for each in told
+                for each in mistakes
             ]
             tell(json.dumps({"errors": rows}, indent=1))
         return 2

@@ -96,8 +96,8 @@ def score_table(rows: Sequence[Mapping[str, Any]]) -> str:
     reference = first["n_real"] or "statistics of unknown count"
     head = f"{first['protocol']}: {first['n_fake']} samples against {reference}{features}"
     intervals = dict.fromkeys(row["interval"] for row in rows)
-    told = [f"  interval: {how}" for how in intervals] if len(intervals) <= 2 else ["  intervals: --json says how"]
+    notes = [f"  interval: {how}" for how in intervals] if len(intervals) <= 2 else ["  intervals: --json says how"]
     chosen = first.get("selection")
     if chosen and chosen != "last":
-        told.append(f"  this checkpoint was chosen: {chosen}")
-    return "\n".join([head, *lines, *told])
+        notes.append(f"  this checkpoint was chosen: {chosen}")
+    return "\n".join([head, *lines, *notes])

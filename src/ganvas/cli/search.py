@@ -36,7 +36,7 @@ def search_(
     ganvas search my.yaml space.yaml --storage postgresql://user@host/name
     """
     from ganvas.experiments import places
-    from ganvas.experiments.search import front, session, space
+    from ganvas.experiments.search import pareto, session, space
     from ganvas.training.folder import RUNS
 
     plan = space.load(recipe, space_name)
@@ -50,21 +50,21 @@ def search_(
     with contextlib.closing(places.place_named(on, settings, call)) as place:
         if storage is None:
             folder.mkdir(parents=True, exist_ok=True)
-        ledger = session.open_ledger(plan, storage or str(folder / "search.db"))
+        store = session.open_store(plan, storage or str(folder / "search.db"))
         try:
             trials = session.execute(
-                plan, ledger, folder, place, tell=lambda done, total, text: say(f"{done} of {total}  {text}")
+                plan, store, folder, place, tell=lambda done, total, text: say(f"{done} of {total}  {text}")
             )
         except places.Interrupted as stop:
             say(f"Stopped with {stop.done} of {stop.total} done; what ran is saved. The same command goes on.")
             raise
-    importances = ledger.importances()
-    files = front.write(plan, trials, importances, folder)
+    importances = store.importances()
+    files = pareto.write(plan, trials, importances, folder)
     if as_json:
         tell(files.data.read_text(encoding="utf-8"))
         return
-    say(front.tally(plan, trials))
-    tell(front.markdown(plan, trials))
+    say(pareto.tally(plan, trials))
+    tell(pareto.markdown(plan, trials))
     for file in files.recipes:
         say(f"recipe   {file}")
     say(f"page     {files.page}")

@@ -59,8 +59,8 @@ def train(
             )
         from ganvas.training import forecast
 
-        told = forecast.forecast(recipe, device=device, say=say)
-        tell(json.dumps(told.plain()) if as_json else forecast.table(told))
+        predicted = forecast.forecast(recipe, device=device, say=say)
+        tell(json.dumps(predicted.plain()) if as_json else forecast.table(predicted))
         return
     from ganvas.cli.progress import Progress
     from ganvas.engine.distributed import agreed, joined

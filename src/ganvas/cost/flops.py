@@ -179,14 +179,14 @@ class SavedForBackward:
 class _Held:
     """A tensor that autograd holds, until it lets go of it."""
 
-    __slots__ = ("ledger", "tensor")
+    __slots__ = ("saved", "tensor")
 
-    def __init__(self, tensor: Tensor, ledger: SavedForBackward) -> None:
-        self.tensor, self.ledger = tensor, ledger
-        ledger.hold(tensor.untyped_storage())
+    def __init__(self, tensor: Tensor, saved: SavedForBackward) -> None:
+        self.tensor, self.saved = tensor, saved
+        saved.hold(tensor.untyped_storage())
 
     def __del__(self) -> None:
-        self.ledger.let_go(self.tensor.untyped_storage())
+        self.saved.let_go(self.tensor.untyped_storage())
 
 
 # --------------------------------------------------------------------------------------------------- one network

@@ -223,6 +223,6 @@ def agreed(decide: Callable[[], T]) -> T:
     dist.broadcast_object_list(box, src=0)
     value, mistake = box[0]
     if mistake is not None:
-        mistake.told = ranks.rank() > 0
+        mistake.already_reported = ranks.rank() > 0
         raise mistake
     return value  # type: ignore[no-any-return]

@@ -181,9 +181,9 @@ def check_same_extractor(facts: Mapping[str, str], name: str, provenance: Mappin
     other = {key: (facts[key], now.get(key)) for key in ("extractor", "layer", "resizer") if key in facts}
     unlike = {key: pair for key, pair in other.items() if pair[0] != pair[1]}
     if unlike:
-        told = "; ".join(f"{key} {before!r}, not {after!r}" for key, (before, after) in unlike.items())
+        unequal = "; ".join(f"{key} {before!r}, not {after!r}" for key, (before, after) in unlike.items())
         raise DataError(
-            f"these statistics were made otherwise: {told}", where=where,
+            f"these statistics were made otherwise: {unequal}", where=where,
             hint=f"score with --extractor {facts['extractor']}" if "extractor" in unlike else "make them again",
         )  # fmt: skip
 
@@ -256,9 +256,9 @@ def same_but_for_seed(targets: Sequence[Target], models: Sequence[Model]) -> Non
         unlike = differences(_plain(models[0].recipe), _plain(model.recipe))
         unlike.pop("train.seed", None)
         if unlike or model.step != models[0].step:
-            told = ", ".join(list(unlike)[:3]) or f"step {models[0].step} and {model.step}"
+            unequal = ", ".join(list(unlike)[:3]) or f"step {models[0].step} and {model.step}"
             raise UsageError(
-                f"it is not a run of the same recipe as {targets[0]} (other {told})", where=str(target),
+                f"it is not a run of the same recipe as {targets[0]} (other {unequal})", where=str(target),
                 hint="put unlike runs into a table: ganvas bench RUN RUN",
             )  # fmt: skip
 

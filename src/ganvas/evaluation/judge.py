@@ -262,7 +262,7 @@ class Judge:
         for name, entry in self.entries.items():
             extractor, metric = self.extractors[entry.extractor], entry.metric
             notes = sorted({note for found in tries for note in found.notes[name]})
-            alarms = [told for found in tries if (told := found.alarms.get(name))]
+            alarms = [alarm for found in tries if (alarm := found.alarms.get(name))]
             for own, called in entry.names.items():
                 values = [found.values[called] for found in tries if called in found.values]
                 if not values:

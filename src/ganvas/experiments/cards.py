@@ -31,7 +31,7 @@ from ganvas.errors import MissingCapability, UsageError, nearest
 from ganvas.evaluation import evidence
 from ganvas.evaluation.evaluate import is_model, node_at
 from ganvas.experiments import tables
-from ganvas.experiments.search.front import on_front
+from ganvas.experiments.search.pareto import on_pareto_front
 from ganvas.files.files import write_bytes
 from ganvas.model import Model
 from ganvas.nn.corruptions import corrupted
@@ -271,7 +271,7 @@ def marked(cards: Sequence[Card], columns: Sequence[str]) -> list[Card]:
                 hint=f"all have {', '.join(known)}",
             )  # fmt: skip
     points = np.array([[card.values[name] * (1 if lower[name] else -1) for name in columns] for card in cards])
-    return [replace(card, best=bool(best)) for card, best in zip(cards, on_front(points), strict=True)]
+    return [replace(card, best=bool(best)) for card, best in zip(cards, on_pareto_front(points), strict=True)]
 
 
 def usual_columns(cards: Sequence[Card]) -> list[str]:

@@ -404,16 +404,16 @@ def _sentences(found: Report) -> list[str]:
     numbers = ", ".join(
         f"{name} = {getattr(law, name):.4g} [{own[name][0]:.4g}, {own[name][1]:.4g}]{units[name]}" for name in "bcda"
     )
-    told = [f"E(C) = a (C + d)^(−b) + c through {len(found.chosen)} of {len(found.points)} points: {numbers}."]
+    sentences = [f"E(C) = a (C + d)^(−b) + c through {len(found.chosen)} of {len(found.points)} points: {numbers}."]
     if found.held_out is not None:
         value, low, high = found.held_out.predicted
-        told.append(
+        sentences.append(
             f"Without {found.held_out.point.name} it says {value:.4g} [{low:.4g}, {high:.4g}] for it; it came to "
             f"{found.held_out.point.error:.4g}, {abs(found.held_out.off):.1%} off."
         )
     for compute, (value, low, high) in found.ahead.items():
-        told.append(f"At {amount(compute)}FLOPs it says {value:.4g} [{low:.4g}, {high:.4g}].")
-    return told
+        sentences.append(f"At {amount(compute)}FLOPs it says {value:.4g} [{low:.4g}, {high:.4g}].")
+    return sentences
 
 
 def text(found: Report) -> str:
@@ -427,8 +427,10 @@ def page(found: Report, title: str) -> str:
     head, rows = _rows(found)
     dots = [Dot(each.compute, each.error, each.name, i in found.chosen) for i, each in enumerate(found.points)]
     x = np.geomspace(min(dot.x for dot in dots), max([*(dot.x for dot in dots), *found.ahead]), 100)
-    told = [found.fit.predict(float(each)) for each in x]
-    picture = law_figure(f"{found.label} by compute", "FLOPs of the training", found.label, dots, x, np.array(told))
+    predicted = [found.fit.predict(float(each)) for each in x]
+    picture = law_figure(
+        f"{found.label} by compute", "FLOPs of the training", found.label, dots, x, np.array(predicted)
+    )
     notes = [tag("p", sentence, class_="note") for sentence in _sentences(found)]
     caution = (
         "Intervals are of 95 %, by a bootstrap of the residuals; they hold as far as the law does, and far beyond the "

@@ -87,10 +87,10 @@ def check_alike(lines: Sequence[Line]) -> None:
             other, before = first.setdefault(metric, (line, made))
             unlike = [key for key in MADE_BY if before.get(key) != made.get(key)]
             if unlike:
-                told = "; ".join(f"{key} {_brief(before.get(key))} and {_brief(made.get(key))}" for key in unlike)
+                unequal = "; ".join(f"{key} {_brief(before.get(key))} and {_brief(made.get(key))}" for key in unlike)
                 both = f"{' '.join(other.labels)} and {' '.join(line.labels)}"
                 raise UsageError(
-                    f"{metric} was made in different ways for {both}: {told}",
+                    f"{metric} was made in different ways for {both}: {unequal}",
                     hint="score all of them anew by one protocol: ganvas eval RUN --protocol NAME",
                 )
 

@@ -207,8 +207,8 @@ def _attention(case: OfficialCase, per_stage: int) -> list[str] | None:
 
 def _made(case: OfficialCase, widths: Sequence[int], classes: int) -> DataSpec:
     """What a generator of these widths makes."""
-    bottom = isqrt(len(_weight(case, "linear")) // widths[0])
-    size = bottom << (len(widths) - 1)
+    edge = isqrt(len(_weight(case, "linear")) // widths[0])
+    size = edge << (len(widths) - 1)
     return image_spec((len(_weight(case, "output_layer.2")), size, size), classes)
 
 

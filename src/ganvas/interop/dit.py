@@ -78,18 +78,20 @@ def _arguments(given: Mapping[str, Any], known: Mapping[str, Any], what: str) ->
 @importer("models.DiT", repo=REPO)
 def dit(case: OfficialCase) -> Imported:
     """The network, with or without learned sigma and null class."""
-    told = _arguments(case.kwargs, NETWORK, case.cls)
+    arguments = _arguments(case.kwargs, NETWORK, case.cls)
     node = {
         "use": "dit-denoiser",
-        "patch": told["patch_size"],
-        "width": told["hidden_size"],
-        "depth": told["depth"],
-        "heads": told["num_heads"],
-        "mlp_ratio": float(told["mlp_ratio"]),
-        "learned_sigma": told["learn_sigma"],
-        "null_class": told["class_dropout_prob"] > 0,
+        "patch": arguments["patch_size"],
+        "width": arguments["hidden_size"],
+        "depth": arguments["depth"],
+        "heads": arguments["num_heads"],
+        "mlp_ratio": float(arguments["mlp_ratio"]),
+        "learned_sigma": arguments["learn_sigma"],
+        "null_class": arguments["class_dropout_prob"] > 0,
     }
-    spec = image_spec((told["in_channels"], told["input_size"], told["input_size"]), told["num_classes"])
+    spec = image_spec(
+        (arguments["in_channels"], arguments["input_size"], arguments["input_size"]), arguments["num_classes"]
+    )
     return carry_over(case, spec, node, rename=NAMES, call=_call_network)
 
 
@@ -119,17 +121,17 @@ def process(case: OfficialCase) -> Imported:
     """One or more diffusion processes, each under its name, with the same constant prediction in place of a network."""
     made = {}
     for name, kwargs in case.kwargs.items():
-        told = _arguments(kwargs, PROCESS, case.cls)
+        arguments = _arguments(kwargs, PROCESS, case.cls)
         schedules = {"linear": "linear-ddpm", "squaredcos_cap_v2": "cosine-ddpm"}
-        if told["noise_schedule"] not in schedules or told["use_kl"]:
+        if arguments["noise_schedule"] not in schedules or arguments["use_kl"]:
             raise NoImporter(f"no importer yet for {case.cls} with {kwargs}")
         node = {
-            "use": schedules[told["noise_schedule"]],
-            "steps": told["diffusion_steps"],
-            "predicts": "data" if told["predict_xstart"] else "noise",
-            "learned_sigma": told["learn_sigma"],
+            "use": schedules[arguments["noise_schedule"]],
+            "steps": arguments["diffusion_steps"],
+            "predicts": "data" if arguments["predict_xstart"] else "noise",
+            "learned_sigma": arguments["learn_sigma"],
         }
-        made[name] = told, parts.build("path", node)
+        made[name] = arguments, parts.build("path", node)
     names = "/".join(path.called() for _, path in made.values())
     return Imported(nn.Module(), image_spec(()), {"use": names}, lambda name: name, partial(_call_processes, made))
 
@@ -138,11 +140,11 @@ def _call_processes(
     made: Mapping[str, tuple[Mapping[str, Any], Path]], _net: nn.Module, inputs: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
-    for name, (told, path) in made.items():
-        timesteps = respaced(told["diffusion_steps"], told["timestep_respacing"])  # rising
+    for name, (arguments, path) in made.items():
+        timesteps = respaced(arguments["diffusion_steps"], arguments["timestep_respacing"])  # rising
         levels = torch.tensor([*reversed(timesteps), -1.0], dtype=torch.float64)
         own = _tables(path, levels) | {"timestep_map": torch.tensor(timesteps)}
-        own |= _steps(told, path, levels, inputs, inputs[f"{name}.t"])
+        own |= _steps(arguments, path, levels, inputs, inputs[f"{name}.t"])
         found |= {f"{name}.{key}": value for key, value in own.items()}
     return found
 
@@ -194,7 +196,7 @@ def _tables(path: Path, levels: Tensor) -> dict[str, Tensor]:
 
 
 def _steps(
-    told: Mapping[str, Any], path: Path, levels: Tensor, inputs: Mapping[str, Tensor], at: Tensor
+    arguments: Mapping[str, Any], path: Path, levels: Tensor, inputs: Mapping[str, Tensor], at: Tensor
 ) -> dict[str, Tensor]:
     """What happens at the respaced timesteps `at` (N,), a datum each."""
     chain = Chain(*path.at(levels))
@@ -203,7 +205,7 @@ def _steps(
     step = len(chain) - 1 - at  # ours count from the noisiest
     level = levels[step].float()
     clean = path.denoised(prediction, x_t, level).clamp(-1, 1)
-    sampler = parts.build("sampler", {"use": "ddpm", "variance": "small" if told["sigma_small"] else "learned"})
+    sampler = parts.build("sampler", {"use": "ddpm", "variance": "small" if arguments["sigma_small"] else "learned"})
 
     def each(function: Any) -> Tensor:
         """The function's answers to (the datum's rows, its step), put together."""
@@ -212,7 +214,7 @@ def _steps(
     share = path.variance_share(prediction)
     log_variance = each(lambda i, k: sampler.log_variance(chain, k, None if share is None else share[i], x[i]))
     variance = log_variance.exp()
-    if share is None and told["sigma_small"]:
+    if share is None and arguments["sigma_small"]:
         variance = chain.variance[step].float().view(-1, 1, 1, 1).expand_as(x)
     q_sample = path.noisy(x, noise, level)
     found = {
@@ -228,7 +230,7 @@ def _steps(
         found[f"ddim_eta{eta:g}"] = each(
             lambda i, k, eta=eta: _as_they_round(chain, k).implicit(0, clean[i], x_t[i], eta, fresh[i])
         )
-    return found | _losses(told, path, chain, prediction, x, noise, q_sample, level, step)
+    return found | _losses(arguments, path, chain, prediction, x, noise, q_sample, level, step)
 
 
 def _as_they_round(chain: Chain, k: int) -> Chain:
@@ -243,7 +245,7 @@ def _as_they_round(chain: Chain, k: int) -> Chain:
 
 
 def _losses(
-    told: Mapping[str, Any], path: Path, chain: Chain, prediction: Tensor, x: Tensor, noise: Tensor, x_t: Tensor,
+    arguments: Mapping[str, Any], path: Path, chain: Chain, prediction: Tensor, x: Tensor, noise: Tensor, x_t: Tensor,
     level: Tensor, step: Tensor,
 ) -> dict[str, Tensor]:  # fmt: skip
     """Those of each datum (N,); with learned sigma, `vb` is the bound between the respaced timesteps."""
@@ -253,9 +255,9 @@ def _losses(
     found["loss_loss"] = found["loss_mse"]
     if path.sides == 2:
         found["loss_vb"] = path.bound(prediction, x, x_t, level, chain, step)  # type: ignore[attr-defined]
-        if told["rescale_learned_sigmas"]:
+        if arguments["rescale_learned_sigmas"]:
             found["loss_vb"] = found["loss_vb"] * len(chain) / 1000
-        if len(chain) == told["diffusion_steps"] and not told["rescale_learned_sigmas"]:
+        if len(chain) == arguments["diffusion_steps"] and not arguments["rescale_learned_sigmas"]:
             found["loss_vb"] = torch.stack([each["bound"] for each in terms])  # as training has it
         found["loss_loss"] = found["loss_mse"] + found["loss_vb"]
     return found

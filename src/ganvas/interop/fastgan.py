@@ -60,8 +60,8 @@ def discriminator(case: OfficialCase) -> Imported:
         "decoder_width": case.state["decoder_big.main.5.weight_orig"].shape[1],
     }
     spec = image_spec((case.state["down_from_small.0.weight_orig"].shape[1], size, size))
-    told = re.search(r"part=(\d)", str(case.sidecar.get("forward_kwargs", "")))
-    call = partial(_call_critic, int(told[1]) if told else 0)
+    part = re.search(r"part=(\d)", str(case.sidecar.get("forward_kwargs", "")))
+    call = partial(_call_critic, int(part[1]) if part else 0)
     return carry_over(case, spec, node, rename=_critic_name, call=call)
 
 

@@ -266,8 +266,8 @@ def _stylegan2_critic(model: Model, node: Mapping[str, Any], role: str) -> Expor
 
 
 def _classes(model: Model, node: Mapping[str, Any]) -> int:
-    told = node["conditioning"]
-    plain = told is None or (isinstance(told, Mapping) and told["use"] == "plain")
+    conditioning = node["conditioning"]
+    plain = conditioning is None or (isinstance(conditioning, Mapping) and conditioning["use"] == "plain")
     return 0 if plain else model.spec.num_classes
 
 

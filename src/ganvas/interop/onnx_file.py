@@ -91,8 +91,8 @@ def as_onnx(model: Model) -> tuple[bytes, dict[str, Any]]:
             f"its ONNX file gives other images: {deviation:.1e} spreads off", where="--onnx",
             hint="report it with the recipe's network; nothing was written",
         )  # fmt: skip
-    told = {name: [None, *each.shape[1:]] for name, each in zip(names, inputs, strict=True)}
-    return content, {"inputs": told, "deviation": deviation}
+    shapes = {name: [None, *each.shape[1:]] for name, each in zip(names, inputs, strict=True)}
+    return content, {"inputs": shapes, "deviation": deviation}
 
 
 def _inputs(model: Model, n: int) -> tuple[Tensor, ...]:

@@ -116,10 +116,10 @@ def _stages(case: OfficialCase) -> dict[str, Any]:
     }
 
 
-def _spec(case: OfficialCase, edge: str, axis: int, bottom: torch.Size, embedding: Tensor | None) -> DataSpec:
+def _spec(case: OfficialCase, edge: str, axis: int, stem: torch.Size, embedding: Tensor | None) -> DataSpec:
     n = len({key.split(".")[1] for key in case.state if key.startswith("MainLayers.")}) - 1
     channels = case.state[f"{edge}.Layer.weight"].shape[axis]
-    return image_spec((channels, bottom[0] << n, bottom[1] << n), 0 if embedding is None else embedding.shape[1])
+    return image_spec((channels, stem[0] << n, stem[1] << n), 0 if embedding is None else embedding.shape[1])
 
 
 # ---------------------------------------------------------------------------------------------------- names

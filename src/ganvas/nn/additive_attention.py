@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from ganvas.nn.init import Treatment
+    from ganvas.nn.init import Init
 
 
 class AdditiveAttention(nn.Module):
@@ -20,15 +20,15 @@ class AdditiveAttention(nn.Module):
     ----------
     width : D of a token; a multiple of `heads`.
     heads : h; each works on D / h channels.
-    treat : start and normalisation of the three linear maps.
+    init : initial weights and normalisation of the three linear maps.
     """
 
-    def __init__(self, width: int, heads: int, treat: Treatment) -> None:
+    def __init__(self, width: int, heads: int, init: Init) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = treat(nn.Linear(width, 3 * width))
-        self.score = treat(nn.Linear(width, heads))  # the learnt vectors w of all heads, on the whole query
-        self.out = treat(nn.Linear(width, width))
+        self.qkv = init(nn.Linear(width, 3 * width))
+        self.score = init(nn.Linear(width, heads))  # the learnt vectors w of all heads, on the whole query
+        self.out = init(nn.Linear(width, width))
 
     def weights(self, q: Tensor) -> Tensor:
         """Queries (N, L, D) -> alpha (N, L, h), which sums to 1 over the L tokens."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from ganvas.nn.init import Treatment
+    from ganvas.nn.init import Init
 
 
 class SelfAttention(nn.Module):
@@ -21,16 +21,16 @@ class SelfAttention(nn.Module):
     Parameters
     ----------
     channels : C of the feature map; theta and phi have C // 8, g has C // 2 (at least 1).
-    treat : start and normalisation of the four 1x1 convolutions.
+    init : initial weights and normalisation of the four 1x1 convolutions.
     """
 
-    def __init__(self, channels: int, treat: Treatment) -> None:
+    def __init__(self, channels: int, init: Init) -> None:
         super().__init__()
         inner, value = max(1, channels // 8), max(1, channels // 2)
-        self.theta = treat(nn.Conv2d(channels, inner, 1, bias=False))
-        self.phi = treat(nn.Conv2d(channels, inner, 1, bias=False))
-        self.g = treat(nn.Conv2d(channels, value, 1, bias=False))
-        self.out = treat(nn.Conv2d(value, channels, 1, bias=False))
+        self.theta = init(nn.Conv2d(channels, inner, 1, bias=False))
+        self.phi = init(nn.Conv2d(channels, inner, 1, bias=False))
+        self.g = init(nn.Conv2d(channels, value, 1, bias=False))
+        self.out = init(nn.Conv2d(value, channels, 1, bias=False))
         self.gamma = nn.Parameter(torch.zeros(1))
 
     # Zhang et al. 2019, eq. 1

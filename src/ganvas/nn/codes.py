@@ -18,12 +18,12 @@ from torch.nn import functional as F
 from ganvas.errors import BadValue, UsageError
 
 if TYPE_CHECKING:
-    from ganvas.nn.init import Treatment
+    from ganvas.nn.init import Init
 
 
 @dataclass(frozen=True)
 class Codes:
-    """InfoGAN's codes at the end of a generator's latent, and where the generator is told of them.
+    """InfoGAN's codes at the end of a generator's latent, and where the generator reads them.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class Codes:
     continuous : number of continuous codes, uniform in (-1, 1).
     into : "latent" joins one-hot categories and values to the noise and mixes them by a linear layer to a vector of the
         noise's length (Chen et al. 2016, in PyTorch-StudioGAN's form); "norms" tells them to every batch norm, as
-        labels are told.
+        labels are read.
     """
 
     discrete: tuple[Annotated[int, Gt(1)], ...] = (10,)
@@ -44,26 +44,26 @@ class Codes:
         return len(self.discrete) + self.continuous
 
     @property
-    def told(self) -> int:
-        """Length of what the norms are told."""
+    def condition_dim(self) -> int:
+        """Width of the condition of the norms, 0 for none."""
         return sum(self.discrete) + self.continuous if self.into == "norms" else 0
 
 
 class CodeReader(nn.Module):
-    """Takes a latent apart into what the generator is driven by, and what its norms are told.
+    """Takes a latent apart into what the generator is driven by, and the condition of its norms.
 
     Parameters
     ----------
     codes : which there are; None for none, when the latent passes as it is.
     z_dim : length of the noise, to which the codes' entries come.
-    treat : start and normalisation of the mixing layer.
+    init : initial weights and normalisation of the mixing layer.
 
     Raises
     ------
     BadValue : there are codes, but none of any kind.
     """
 
-    def __init__(self, codes: Codes | None, z_dim: int, treat: Treatment) -> None:
+    def __init__(self, codes: Codes | None, z_dim: int, init: Init) -> None:
         super().__init__()
         self.codes, self.z_dim = codes, z_dim
         self.mix: nn.Module | None = None
@@ -72,7 +72,7 @@ class CodeReader(nn.Module):
         if not codes.count:
             raise BadValue("codes without a discrete or a continuous one are none", key="codes", hint="codes=~")
         if codes.into == "latent":
-            self.mix = treat(nn.Linear(z_dim + sum(codes.discrete) + codes.continuous, z_dim))
+            self.mix = init(nn.Linear(z_dim + sum(codes.discrete) + codes.continuous, z_dim))
 
     @property
     def latent_dim(self) -> int:
@@ -80,12 +80,12 @@ class CodeReader(nn.Module):
         return self.z_dim + (self.codes.count if self.codes else 0)
 
     @property
-    def told(self) -> int:
-        """Length of what the norms are told."""
-        return self.codes.told if self.codes else 0
+    def condition_dim(self) -> int:
+        """Width of the condition of the norms, 0 for none."""
+        return self.codes.condition_dim if self.codes else 0
 
     def forward(self, latent: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """(N, latent_dim) -> (N, z_dim), and nothing or (N, told)."""
+        """(N, latent_dim) -> (N, z_dim), and nothing or (N, condition_dim)."""
         if self.codes is None:
             return latent, ()
         categories, values = codes_of(latent, self.codes.discrete, self.codes.continuous)

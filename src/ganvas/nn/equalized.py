@@ -127,7 +127,7 @@ class _RunTimeGain(nn.Module):
 
 
 def equalized(module: nn.Module) -> nn.Module:
-    """The same as a treatment of torch's own layers, for heads: weight N(0, 1) times √(1 / fan-in), bias 0.
+    """The same as an initialisation of torch's own layers, for heads: weight N(0, 1) times √(1 / fan-in), bias 0.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How the weights of a layer start, and the treatment (start, then normalise) that a network gives to its layers."""
+"""How the weights of a layer are initialised, and the weight normalisation that a network wraps around its layers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ganvas.errors import BadValue
 from ganvas.nn.spectral import PowerIteration, spectral
 from ganvas.nn.weight_norm import weight_norm as normalise_weight
 
-Treatment = Callable[[nn.Module], nn.Module]
+Init = Callable[[nn.Module], nn.Module]
 """What a network does to every layer with a weight matrix: gives it its first values, and perhaps a normalisation."""
 
 
@@ -34,13 +34,13 @@ def xavier(module: nn.Module) -> nn.Module:
     return zero_bias(module)
 
 
-def treatment(
-    start: Treatment,
+def layer_init(
+    start: Init,
     *,
     spectral_norm: bool = False,
     weight_norm: bool = False,
     power_iteration: PowerIteration | None = None,
-) -> Treatment:
+) -> Init:
     """`start`, followed by the normalisation that is asked for.
 
     The order matters: the power iteration's vectors are warmed up on the values that are there.
@@ -65,7 +65,7 @@ def treatment(
     return partial(_start_then_normalise, start, normalise_weight) if weight_norm else start
 
 
-def _start_then_normalise(start: Treatment, normalise: Treatment, module: nn.Module) -> nn.Module:
+def _start_then_normalise(start: Init, normalise: Init, module: nn.Module) -> nn.Module:
     return normalise(start(module))
 
 

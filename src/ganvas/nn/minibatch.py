@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ganvas.nn.init import Treatment
+from ganvas.nn.init import Init
 
 
 class MinibatchDiscrimination(nn.Module):
@@ -19,13 +19,13 @@ class MinibatchDiscrimination(nn.Module):
     features : A, the length of the features.
     kernels : B, how many measures of closeness.
     kernel_dim : C, the dimensions in which each is taken.
-    treat : start and normalisation of the tensor T, (B * C, A) as the weight of a linear layer.
+    init : initial weights and normalisation of the tensor T, (B * C, A) as the weight of a linear layer.
     """
 
-    def __init__(self, features: int, kernels: int, kernel_dim: int, treat: Treatment) -> None:
+    def __init__(self, features: int, kernels: int, kernel_dim: int, init: Init) -> None:
         super().__init__()
         self.shape = (kernels, kernel_dim)
-        self.project = treat(nn.Linear(features, kernels * kernel_dim, bias=False))
+        self.project = init(nn.Linear(features, kernels * kernel_dim, bias=False))
 
     # c_b(x_i, x_j) = exp(−‖M_i,b − M_j,b‖₁), o(x_i)_b = Σ_j c_b(x_i, x_j), j = i included
     def forward(self, x: Tensor) -> Tensor:

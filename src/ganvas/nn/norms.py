@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from ganvas.nn.init import Treatment
+    from ganvas.nn.init import Init
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -38,14 +38,14 @@ class ConditionalBatchNorm2d(nn.Module):
     channels : C of the feature map.
     condition_dim : D of the condition; the number of classes where it is a one-hot label.
     eps : added to the variance. 1e-5 is torch's value, 1e-4 the one behind StudioGAN's scores.
-    treat : start and normalisation of the two linear maps.
+    init : initial weights and normalisation of the two linear maps.
     """
 
-    def __init__(self, channels: int, condition_dim: int, *, eps: float = 1e-5, treat: Treatment) -> None:
+    def __init__(self, channels: int, condition_dim: int, *, eps: float = 1e-5, init: Init) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(channels, eps=eps, affine=False)
-        self.gain = treat(nn.Linear(condition_dim, channels, bias=False))
-        self.bias = treat(nn.Linear(condition_dim, channels, bias=False))
+        self.gain = init(nn.Linear(condition_dim, channels, bias=False))
+        self.bias = init(nn.Linear(condition_dim, channels, bias=False))
 
     # Dumoulin et al. 2017, eq. 5: gamma_y (x - mu) / sigma + beta_y, with gamma_y = 1 + W_gamma y
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:

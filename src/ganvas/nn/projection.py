@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganvas.nn.init import Treatment, treatment
+from ganvas.nn.init import Init, layer_init
 
 LEAK = 0.2
 CLASS_DIM = 64  # of the vectors whose inner product conditions a critic
@@ -98,28 +98,28 @@ class FeatureMixer(nn.Module):
 class SeparableConv(nn.Module):
     """A 3x3 convolution of each channel, then a 1x1 one across them."""
 
-    def __init__(self, in_: int, out: int, treat: Treatment) -> None:
+    def __init__(self, in_: int, out: int, init: Init) -> None:
         super().__init__()
-        self.depthwise = treat(nn.Conv2d(in_, in_, 3, padding=1, groups=in_, bias=False))
-        self.pointwise = treat(nn.Conv2d(in_, out, 1, bias=False))
+        self.depthwise = init(nn.Conv2d(in_, in_, 3, padding=1, groups=in_, bias=False))
+        self.pointwise = init(nn.Conv2d(in_, out, 1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.pointwise(self.depthwise(x))
         return out
 
 
-def down_block(in_: int, out: int, treat: Treatment, *, separable: bool, patch: bool) -> nn.Sequential:
+def down_block(in_: int, out: int, init: Init, *, separable: bool, patch: bool) -> nn.Sequential:
     """Halves the resolution; with `patch`, a 1x1 convolution follows."""
     if separable:
         block = nn.Sequential(
-            SeparableConv(in_, out, treat), nn.BatchNorm2d(out), nn.LeakyReLU(LEAK, inplace=True), nn.AvgPool2d(2)
+            SeparableConv(in_, out, init), nn.BatchNorm2d(out), nn.LeakyReLU(LEAK, inplace=True), nn.AvgPool2d(2)
         )
     else:
-        conv = treat(nn.Conv2d(in_, out, 4, stride=2, padding=1))
+        conv = init(nn.Conv2d(in_, out, 4, stride=2, padding=1))
         block = nn.Sequential(conv, nn.BatchNorm2d(out), nn.LeakyReLU(LEAK, inplace=True))
     if not patch:
         return block
-    conv = treat(nn.Conv2d(out, out, 1, bias=False))
+    conv = init(nn.Conv2d(out, out, 1, bias=False))
     return nn.Sequential(block, conv, nn.BatchNorm2d(out), nn.LeakyReLU(LEAK, inplace=True))
 
 
@@ -146,10 +146,10 @@ class LevelCritic(nn.Module):
         patch: bool = False,
     ) -> None:
         super().__init__()
-        treat = treatment(lambda layer: layer, spectral_norm=True)  # torch's own first values
+        init = layer_init(lambda layer: layer, spectral_norm=True)  # torch's own first values
         pairs = pairwise(channels)
-        self.blocks = nn.Sequential(*(down_block(a, b, treat, separable=separable, patch=patch) for a, b in pairs))
-        self.judge = treat(nn.Conv2d(channels[-1], CLASS_DIM if classes else 1, kernel, bias=False))
+        self.blocks = nn.Sequential(*(down_block(a, b, init, separable=separable, patch=patch) for a, b in pairs))
+        self.judge = init(nn.Conv2d(channels[-1], CLASS_DIM if classes else 1, kernel, bias=False))
         self.embed: nn.Module | None = None
         if classes:
             self.embed = nn.Sequential(

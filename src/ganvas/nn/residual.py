@@ -12,7 +12,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ganvas.nn.init import Treatment
+from ganvas.nn.init import Init
 
 Skip = Literal["input", "relu"]
 """What a critic's block adds to its residual: its input, or its input after norm and relu.
@@ -25,13 +25,13 @@ is in PyTorch-StudioGAN's critics under spectral norm.
 class GeneratorBlock(nn.Module):
     """Residual block that doubles the resolution: (norm, relu, up, conv, norm, relu, conv) + (up, 1x1 conv)."""
 
-    def __init__(self, in_: int, out: int, norm: Callable[[int], nn.Module], treat: Treatment) -> None:
+    def __init__(self, in_: int, out: int, norm: Callable[[int], nn.Module], init: Init) -> None:
         super().__init__()
         self.norm1 = norm(in_)
-        self.conv1 = treat(nn.Conv2d(in_, out, 3, padding=1))
+        self.conv1 = init(nn.Conv2d(in_, out, 3, padding=1))
         self.norm2 = norm(out)
-        self.conv2 = treat(nn.Conv2d(out, out, 3, padding=1))
-        self.skip = treat(nn.Conv2d(in_, out, 1))
+        self.conv2 = init(nn.Conv2d(out, out, 3, padding=1))
+        self.skip = init(nn.Conv2d(in_, out, 1))
 
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
         h = F.relu(self.norm1(x, condition), inplace=True)
@@ -50,7 +50,7 @@ class CriticBlock(nn.Module):
     ----------
     in_, out : channels.
     norm : makes the norm of so many channels.
-    treat : start and normalisation of the convolutions.
+    init : initial weights and normalisation of the convolutions.
     first : the block on pixels has no leading norm and activation, and its skip is pooled before it is normed.
     halve : whether the map is halved.
     wide : the first convolution already has `out` channels; otherwise the second one changes them.
@@ -62,7 +62,7 @@ class CriticBlock(nn.Module):
         in_: int,
         out: int,
         norm: Callable[[int], nn.Module],
-        treat: Treatment,
+        init: Init,
         *,
         first: bool,
         halve: bool,
@@ -73,12 +73,12 @@ class CriticBlock(nn.Module):
         inner = out if wide else in_
         self.first, self.halve, self.from_input = first, halve, skip == "input"
         self.norm1 = nn.Identity() if first else norm(in_)
-        self.conv1 = treat(nn.Conv2d(in_, inner, 3, padding=1))
+        self.conv1 = init(nn.Conv2d(in_, inner, 3, padding=1))
         self.norm2 = norm(inner)
-        self.conv2 = treat(nn.Conv2d(inner, out, 3, padding=1))
+        self.conv2 = init(nn.Conv2d(inner, out, 3, padding=1))
         if halve or in_ != out:
             self.norm0: nn.Module | None = norm(in_)
-            self.skip: nn.Module | None = treat(nn.Conv2d(in_, out, 1))
+            self.skip: nn.Module | None = init(nn.Conv2d(in_, out, 1))
         else:
             self.norm0 = self.skip = None
 

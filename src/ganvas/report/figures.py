@@ -36,11 +36,11 @@ def figure(chart: Chart) -> Html:
             line = "M" + " L".join(f"{frame.x(a):g} {frame.y(b):g}" for a, b in zip(x, y, strict=True))
             kind = "steps" if chart.kind == "histogram" else "line"
             pieces.append(tag("path", d=line, class_=f"{kind} series{1 + i % _COLOURS}"))
-    told = "; ".join(f"{name}: {len(parts[0])} values" for name, parts in series.items())
+    lengths = "; ".join(f"{name}: {len(parts[0])} values" for name, parts in series.items())
     return tag(
         "figure",
         tag("figcaption", tag("b", chart.caption), " ", _legend(list(series)) if len(series) > 1 else None),
-        tag("svg", tag("title", f"{chart.caption}. {told}"), *pieces, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img"),
+        tag("svg", tag("title", f"{chart.caption}. {lengths}"), *pieces, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img"),
         class_="chart large",
     )
 

@@ -181,8 +181,8 @@ def _better(row: Row) -> str:
 
 def _alarms(record: Record) -> Html | None:
     """What metrics say is wrong with the images, before anything that looks well."""
-    told = dict.fromkeys(str(row["alarm"]) for row in record.last_scores if row.get("alarm"))
-    return tag("ul", *(tag("li", text) for text in told), class_="alarms", role="alert") if told else None
+    alarms = dict.fromkeys(str(row["alarm"]) for row in record.last_scores if row.get("alarm"))
+    return tag("ul", *(tag("li", text) for text in alarms), class_="alarms", role="alert") if alarms else None
 
 
 # --------------------------------------------------------------------------------------------------- inspection

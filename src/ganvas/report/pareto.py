@@ -32,7 +32,7 @@ class Dot:
     x: float
     y: float
     name: str
-    told: str
+    caption: str
     chosen: bool
 
 
@@ -120,7 +120,7 @@ def _dot(dot: Dot, across: _Scale, up: _Scale, *, name: bool) -> Html:
     series = "series1" if dot.chosen else "series3"
     return tag(
         "g",
-        tag("title", f"{dot.told} ({number(dot.x)}, {number(dot.y)})"),
+        tag("title", f"{dot.caption} ({number(dot.x)}, {number(dot.y)})"),
         tag("circle", cx=x, cy=y, r=5.5 if dot.chosen else 3.5, class_=f"dot {series}"),
         tag("text", dot.name, x=x + 8, y=y - 7, class_="axis") if dot.chosen and name else None,
     )

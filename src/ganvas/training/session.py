@@ -65,7 +65,7 @@ class Session:
         self.model = Model(plan.resolved, self.spec, nets, class_names=plan.dataset.class_names, device=plan.device)
         # Built before anything is written, because a sink's package may be missing.
         self.lead = ranks.rank() == 0  # the one that writes
-        self.told: set[tuple[str, str]] = set()
+        self.reported: set[tuple[str, str]] = set()
         sinks = plan.resolved["sinks"] if self.lead else {}
         self.sinks: dict[str, Sink] = {name: parts.build("sink", node, folder) for name, node in sinks.items()}
         self.judge: Judge | None = None
@@ -143,8 +143,8 @@ class Session:
     def failed(self, step: int, what: str, error: Exception) -> None:
         """Say once that something beside training did not work, and why."""
         reason = str(error) if isinstance(error, GanvasError) else f"{type(error).__name__}: {error}"
-        if (what, reason) not in self.told:
-            self.told.add((what, reason))
+        if (what, reason) not in self.reported:
+            self.reported.add((what, reason))
             self.watcher.say(f"step {step}: the {what} failed and training goes on: {reason}")
 
     def picture_file(self, step: int) -> Path:

@@ -217,26 +217,29 @@ class CodeShape(Protocol):
 
 
 @dataclass(frozen=True)
-class Halfway:
-    """Data half made: the map (N, C, h, w) after so many of a generator's stages, and what the stages are told."""
+class StageOutput:
+    """Features (N, C, h, w) after the first `stage` stages of a generator, and the conditions of all its stages."""
 
-    map: Tensor
-    stages: int
-    told: Sequence[Tensor | None]
+    features: Tensor
+    stage: int
+    conditions: Sequence[Tensor | None]
 
 
-class Staged(Generator):
-    """A generator that can be entered half-way: `back(front(latent, label, stages=k))` is its output for every k."""
+class StagedGenerator(Generator):
+    """A generator that can be entered at any stage.
+
+    `from_stage(to_stage(latent, label, stages=k))` is its output for every k.
+    """
 
     @property
     @abstractmethod
     def stages(self) -> int: ...
 
     @abstractmethod
-    def front(self, latent: Tensor, label: Tensor | None = None, *, stages: int) -> Halfway: ...
+    def to_stage(self, latent: Tensor, label: Tensor | None = None, *, stages: int) -> StageOutput: ...
 
     @abstractmethod
-    def back(self, half: Halfway) -> Tensor: ...
+    def from_stage(self, half: StageOutput) -> Tensor: ...
 
 
 class Encoder(Network):

@@ -1,6 +1,6 @@
 """Searches: trials of a recipe at proposed values, each trained from where it stands.
 
-`space` says what varies, `ledger` proposes and keeps the trials, `places` trains, `front` shows what was found.
+`space` says what varies, `store` proposes and keeps the trials, `places` trains, `pareto` shows what was found.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ganvas.evaluation.protocol import MADE_BY
 from ganvas.experiments import places, tables
 from ganvas.experiments.places import Ended, Place, Tell, Work
 from ganvas.experiments.places.dispatch import asked_to_stop
-from ganvas.experiments.search.front import Trial
+from ganvas.experiments.search.pareto import Trial
 from ganvas.experiments.search.space import MEASURED, Prune, Search
 from ganvas.files.files import is_claimed
 from ganvas.model import Model
@@ -31,7 +31,7 @@ from ganvas.runtime.devices import pick_device
 from ganvas.training.session import Watcher
 
 if TYPE_CHECKING:
-    from ganvas.experiments.search.ledger import Ledger
+    from ganvas.experiments.search.store import TrialStore
 
 BATCH = 64  # samples that latency is measured with
 _REPEATS = 9
@@ -50,8 +50,8 @@ def check_installed() -> None:
         ) from None  # fmt: skip
 
 
-def open_ledger(search: Search, place: str) -> Ledger:
-    """The search's trials in a storage, see `ledger.Ledger`.
+def open_store(search: Search, place: str) -> TrialStore:
+    """The search's trials in a storage, see `store.TrialStore`.
 
     Raises
     ------
@@ -60,9 +60,9 @@ def open_ledger(search: Search, place: str) -> Ledger:
     UsageError : the storage cannot be opened.
     """
     check_installed()
-    from ganvas.experiments.search.ledger import Ledger
+    from ganvas.experiments.search.store import TrialStore
 
-    return Ledger(search, place)
+    return TrialStore(search, place)
 
 
 # --------------------------------------------------------------------------------------------------- stopping early
@@ -91,7 +91,7 @@ class Scores(Watcher):
     steps: int = field(default=0, init=False)
 
     def begin(self, step: int, steps: int) -> None:
-        from ganvas.experiments.search.ledger import Reporter
+        from ganvas.experiments.search.store import Reporter
 
         self.steps = steps
         self.reporter = Reporter(self.storage, self.search, self.number, self.prune)
@@ -151,7 +151,7 @@ def judged(trial: Trial, works: Sequence[Work], names: Sequence[str], device: st
 
 def execute(
     search: Search,
-    ledger: Ledger,
+    store: TrialStore,
     out: Path,
     place: Place,
     *,
@@ -174,12 +174,12 @@ def execute(
     places.Interrupted : by a signal.
     GanvasError and others : what a training failed with; the others save themselves first.
     """
-    return _Session(search, ledger, out, place, retries, tell).run()
+    return _Session(search, store, out, place, retries, tell).run()
 
 
 class _Session:
-    def __init__(self, search: Search, ledger: Ledger, out: Path, place: Place, retries: int, tell: Tell) -> None:
-        self.search, self.ledger, self.out, self.place = search, ledger, out, place
+    def __init__(self, search: Search, store: TrialStore, out: Path, place: Place, retries: int, tell: Tell) -> None:
+        self.search, self.store, self.out, self.place = search, store, out, place
         self.retries, self.tell = retries, tell
         self.device = place.device if isinstance(place, places.Local) else "cpu"  # that speed is measured on
         self.trials: dict[int, Trial] = {}  # what this session works at
@@ -194,7 +194,7 @@ class _Session:
     def run(self) -> list[Trial]:
         self.say("already there")
         try:
-            with self.ledger.beating(), asked_to_stop() as stop:
+            with self.store.beating(), asked_to_stop() as stop:
                 while True:
                     if (stop.is_set() or self.error) and not self.stopping:
                         self.stop()
@@ -209,21 +209,21 @@ class _Session:
                         stop.wait(_POLL_S)
                     self.look_again()
         finally:
-            self.ledger.release()
+            self.store.release()
         if self.error is not None:
             raise self.error
         if stop.is_set():
             raise places.Interrupted(self.ended(), self.search.plan.trials)
-        return self.ledger.trials()
+        return self.store.trials()
 
     def say(self, text: str) -> None:
         self.tell(self.ended(), self.search.plan.trials, text)
 
     def ended(self) -> int:
-        return sum(trial.state != "running" for trial in self.ledger.trials())
+        return sum(trial.state != "running" for trial in self.store.trials())
 
     def to_come(self) -> bool:
-        return self.ended() < max(self.search.plan.trials, len(self.ledger.trials()))
+        return self.ended() < max(self.search.plan.trials, len(self.store.trials()))
 
     def stop(self) -> None:
         self.stopping = True
@@ -237,7 +237,7 @@ class _Session:
     def take_on(self) -> None:
         """As many trials as there is room for."""
         while not self.stopping and len(self.waiting) + len(self.running) < (self.place.jobs or 1):
-            trial = self.ledger.next()
+            trial = self.store.next()
             if trial is None:
                 return
             self.trials[trial.number] = trial
@@ -265,7 +265,7 @@ class _Session:
             )  # fmt: skip
             if plan.prune is not None:
                 metric = next(iter(self.search.objectives))
-                watcher = Scores(self.ledger.place, plan.name, trial.number, plan.prune, metric, i * steps)
+                watcher = Scores(self.store.place, plan.name, trial.number, plan.prune, metric, i * steps)
                 work = replace(work, watcher=watcher)
             works.append(work)
         return works
@@ -332,7 +332,7 @@ class _Session:
         self.waiting = deque(each for each in self.waiting if each[0] != trial.number)
         del self.trials[trial.number]
         try:
-            self.ledger.finish(trial)
+            self.store.finish(trial)
         except UsageError as error:
             self.error = self.error or error
             return

@@ -261,7 +261,7 @@ def _axis(recipe: Recipe, path: str, raw: Any, marks: Marks, problems: list[Reci
 
 def _choice(recipe: Recipe, path: str, values: Sequence[Any], own: Marks, problems: list[RecipeError]) -> Choice | None:
     options: list[str] = []
-    told = len(problems)
+    before = len(problems)
     for i, value in enumerate(values):
         mark = own["choices", str(i)]
         text = json.dumps(value)
@@ -269,7 +269,7 @@ def _choice(recipe: Recipe, path: str, values: Sequence[Any], own: Marks, proble
             problems.append(BadValue(f"{text} is among the choices twice", where=f"{mark}  {path}", hint="drop one"))
         options.append(text)
         problems += _problems(recipe, path, value, mark, own[()])
-    return Choice(path, tuple(options)) if len(problems) == told else None
+    return Choice(path, tuple(options)) if len(problems) == before else None
 
 
 def _range(
@@ -281,7 +281,7 @@ def _range(
     own: Marks,
     problems: list[RecipeError],
 ) -> Range | None:
-    told = len(problems)
+    before = len(problems)
     for key, value in (("from", low), ("to", high)):
         problems += _problems(recipe, path, value, own[key,], own[()])
     if not low < high:
@@ -291,7 +291,7 @@ def _range(
     if log and not low > 0:
         said = f"a logarithmic range cannot begin at {low}"
         problems.append(BadValue(said, where=f"{own['from',]}  {path}", hint="begin above 0, or drop log"))
-    if len(problems) > told:
+    if len(problems) > before:
         return None
     # Ends such as 0 and 1 may be meant as floats: then the recipe takes what lies between them, too.
     between = (float(low), float(high)) if _problems(recipe, path, low + 0.5, own[()], own[()]) == [] else (low, high)

@@ -30,7 +30,7 @@ class CriticScores(Analysis):
             for name, each in sets.items()
             if each is not None and each.images is not None
         }
-        told = ", ".join(f"{name} {np.mean(values):.3g} ± {np.std(values):.2g}" for name, values in logits.items())
+        summary = ", ".join(f"{name} {np.mean(values):.3g} ± {np.std(values):.2g}" for name, values in logits.items())
         gap = ""
         if "training" in logits and np.std(logits["training"]) > 0:
             distance = (np.mean(logits["training"]) - np.mean(logits["unseen"])) / np.std(logits["training"])
@@ -39,7 +39,7 @@ class CriticScores(Analysis):
                 "has not memorised them."
             )
         chart = Chart("Logits", "histogram", {name: (values,) for name, values in logits.items()}, "logit", "share")
-        return Panel("What the critic says", f"Mean and standard deviation: {told}.{gap}", charts=(chart,))
+        return Panel("What the critic says", f"Mean and standard deviation: {summary}.{gap}", charts=(chart,))
 
 
 def critic_logits(model: Subject, images: EvidenceSet, block: int = 256) -> np.ndarray:

@@ -95,7 +95,7 @@ def _built(library: Any, folder: Path) -> tuple[Any, Any]:
     CheckpointError : the library cannot build it.
     """
     logging = library.logging
-    told, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    verbosity, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()  # what is missing is told in an error of ours, what is left over is meant to be
     logging.disable_progress_bar()
     try:
@@ -113,7 +113,7 @@ def _built(library: Any, folder: Path) -> tuple[Any, Any]:
             hint=f"get its files again: {', '.join(_NEEDED)}",
         ) from None
     finally:
-        logging.set_verbosity(told)
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()
     return net, report

@@ -14,7 +14,7 @@ from torch import Tensor
 from ganvas.errors import MissingCapability
 from ganvas.nn.refine import refined
 from ganvas.parts import sampler
-from ganvas.types import Condition, Latent, Sampler, Staged, Synthesizer
+from ganvas.types import Condition, Latent, Sampler, StagedGenerator, Synthesizer
 
 Steps = Annotated[int, Ge(0)]
 Rate = Annotated[float, Gt(0)]
@@ -114,20 +114,20 @@ class Collaborative(Sampler):
 
     def from_stage(self, model: Synthesizer, latent: Latent, condition: Condition, stage: int) -> Tensor:
         net = model.generator
-        if not isinstance(net, Staged):
+        if not isinstance(net, StagedGenerator):
             raise MissingCapability(
                 "`stage` needs a generator that is made of stages, and this one is not",
                 hint="refine images instead: leave stage out",
             )
-        half = net.front(latent.values, condition.label, stages=stage)
+        half = net.to_stage(latent.values, condition.label, stages=stage)
 
         def images(h: Tensor) -> Tensor:
-            return net.back(dataclasses.replace(half, map=h)).float()
+            return net.from_stage(dataclasses.replace(half, features=h)).float()
 
         def logits(h: Tensor) -> Tensor:
             return model.score(images(h), condition)
 
-        return images(refined(half.map, logits, steps=self.steps, rate=self.rate))
+        return images(refined(half.features, logits, steps=self.steps, rate=self.rate))
 
 
 class _Proposals:

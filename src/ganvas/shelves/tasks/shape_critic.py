@@ -15,7 +15,7 @@ from ganvas.errors import BadValue
 from ganvas.nn.refine import refined
 from ganvas.parts import Entry, Slot, Slots, task
 from ganvas.shelves.tasks.adversarial import Adversarial
-from ganvas.types import Augment, Condition, Facts, Latent, Nets, Objective, Staged, Term, Update
+from ganvas.types import Augment, Condition, Facts, Latent, Nets, Objective, StagedGenerator, Term, Update
 
 
 @task("shape-critic", paper="Liu et al. 2020, section 3.3", system="collaborative-sampling")
@@ -52,7 +52,7 @@ class ShapeCritic(Adversarial):
         self.steps = steps
         self.rate = rate
         self.stage = stage
-        stages = self.generator.stages if isinstance(self.generator, Staged) else None
+        stages = self.generator.stages if isinstance(self.generator, StagedGenerator) else None
         if stage is not None and (stages is None or stage > stages):
             has = f"{stages} stages" if stages else "no stages"
             raise BadValue(f"the generator has {has}, and no map after {stage}", key="stage", hint="task.stage=~")
@@ -63,13 +63,13 @@ class ShapeCritic(Adversarial):
     def generate(self, latent: Latent, condition: Condition) -> Tensor:
         """Samples (N, *shape) as the sampler refines them, each by its own number of steps."""
         steps = torch.randint(self.steps, (len(latent),), device=latent.values.device)  # k of each
-        if self.stage is not None and isinstance(self.generator, Staged):
-            net, half = self.generator, self.generator.front(latent.values, condition.label, stages=self.stage)
+        if self.stage is not None and isinstance(self.generator, StagedGenerator):
+            net, half = self.generator, self.generator.to_stage(latent.values, condition.label, stages=self.stage)
 
             def images(h: Tensor) -> Tensor:
-                return net.back(dataclasses.replace(half, map=h))
+                return net.from_stage(dataclasses.replace(half, features=h))
 
-            h = refined(half.map, lambda at: self.score(images(at), condition), steps=steps, rate=self.rate)
+            h = refined(half.features, lambda at: self.score(images(at), condition), steps=steps, rate=self.rate)
             return images(h).detach()
         x = super().generate(latent, condition).detach()
         moved = refined(x, lambda at: self.score(at, condition), steps=steps, rate=self.rate)

@@ -66,12 +66,12 @@ class Series(Dataset):
                 hint=f"name those that do: data.columns=[{', '.join(name for name in names if name not in words)}]",
             )  # fmt: skip
         values = [np.stack([table.numbers(name) for name in names]) for table in tables]  # (columns, rows) each
-        bottom = np.min([each.min(axis=1) for each in values], axis=0)
+        lowest = np.min([each.min(axis=1) for each in values], axis=0)
         top = np.max([each.max(axis=1) for each in values], axis=0)
-        same = np.where(bottom == top, 0.5, 0)  # a column that never moves lies in the middle
+        same = np.where(lowest == top, 0.5, 0)  # a column that never moves lies in the middle
         node = {
             "use": "series", "columns": list(names), "rate": rate,
-            "low": list(low) if low else (bottom - same).tolist(),
+            "low": list(low) if low else (lowest - same).tolist(),
             "high": list(high) if high else (top + same).tolist(),
         }  # fmt: skip
         self.class_names = classes_of(path, files)

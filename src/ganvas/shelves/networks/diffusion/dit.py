@@ -85,11 +85,11 @@ class DiT(Denoiser):
         self.blocks = nn.ModuleList(DiTBlock(width, heads, int(mlp_ratio * width)) for _ in range(depth))
         self.final = FinalLayer(width, patch * patch * self.sides * spec.channels)
         self.grid = rows, columns, patch
-        self.initialise()
+        self.init()
 
     positions: Tensor
 
-    def initialise(self) -> None:
+    def init(self) -> None:
         """Initial weights: Xavier everywhere but in embeddings, and zeros where a block or the network ends."""
         for module in self.modules():
             if isinstance(module, nn.Linear):

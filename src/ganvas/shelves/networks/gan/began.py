@@ -27,8 +27,8 @@ class Decoder(nn.Module):
     def __init__(self, spec: DataSpec, width: int, hidden: int) -> None:
         super().__init__()
         n = halvings(spec, _DEEPEST)
-        self.bottom = (width, spec.height >> n, spec.width >> n)
-        self.project = nn.Linear(hidden, width * self.bottom[1] * self.bottom[2])
+        self.stem_shape = (width, spec.height >> n, spec.width >> n)
+        self.project = nn.Linear(hidden, width * self.stem_shape[1] * self.stem_shape[2])
         layers: list[nn.Module] = []
         for i in range(n + 1):
             layers += [nn.Conv2d(width, width, 3, padding=1), nn.ELU(), nn.Conv2d(width, width, 3, padding=1), nn.ELU()]
@@ -37,7 +37,7 @@ class Decoder(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Conv2d(width, spec.channels, 3, padding=1))
 
     def forward(self, hidden: Tensor) -> Tensor:
-        out: Tensor = self.layers(self.project(hidden).unflatten(1, self.bottom))
+        out: Tensor = self.layers(self.project(hidden).unflatten(1, self.stem_shape))
         return out
 
 

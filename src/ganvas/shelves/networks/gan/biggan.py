@@ -26,11 +26,11 @@ from torch.nn import functional as F
 from ganvas.errors import BadValue, UsageError
 from ganvas.nn.attention import SelfAttention
 from ganvas.nn.codes import CodeReader, Codes
-from ganvas.nn.init import orthogonal, treatment
+from ganvas.nn.init import layer_init, orthogonal
 from ganvas.nn.norms import BatchNorm2d, ConditionalBatchNorm2d
 from ganvas.nn.residual import GeneratorBlock, Skip
 from ganvas.nn.spectral import PowerIteration
-from ganvas.nn.stages import StagedGenerator, Told
+from ganvas.nn.stages import Conditions, StackedGenerator
 from ganvas.parts import Factory, network
 from ganvas.shelves.networks.gan.pyramid import (
     Attention,
@@ -100,7 +100,7 @@ def shared_embedding(classes: int, dim: int) -> nn.Embedding:
     paper="Brock et al. 2019, appendix B, figure 15, tables 4a-6a",
     tiny={"width": 8, "z_dim": 8, "shared_dim": 4},
 )
-class BigGANGenerator(StagedGenerator):
+class BigGANGenerator(StackedGenerator):
     """Residual generator of BigGAN: each block's norms see the class and a chunk of the latent of their own.
 
     Images of any channel count whose sides are divisible by 2^n, n = floor(log2(min(H, W) / 4)), from 8 to 512 pixels;
@@ -160,27 +160,29 @@ class BigGANGenerator(StagedGenerator):
         self.conditional = conditioning is not None
         self.classes = spec.num_classes if conditioning == "batch-norm" else 0
         self.shared = shared_embedding(spec.num_classes, shared_dim) if conditioning == "shared" else None
-        treat = treatment(orthogonal, spectral_norm=spectral_norm, power_iteration=power_iteration)
-        self.reader = CodeReader(codes, slots * chunk, treat)
+        init = layer_init(orthogonal, spectral_norm=spectral_norm, power_iteration=power_iteration)
+        self.reader = CodeReader(codes, slots * chunk, init)
         self.codes = codes
         self.latents = {"z": LatentSpec((self.reader.latent_dim,), "normal")}
-        told = (shared_dim if self.shared else self.classes) + (chunk if hierarchical else 0) + self.reader.told
+        condition_dim = (
+            (shared_dim if self.shared else self.classes) + (chunk if hierarchical else 0) + self.reader.condition_dim
+        )
 
         def norm(channels: int) -> nn.Module:
-            if told:
-                of_condition = orthogonal if self.classes else treat
-                return ConditionalBatchNorm2d(channels, told, eps=norm_eps, treat=of_condition)
+            if condition_dim:
+                of_condition = orthogonal if self.classes else init
+                return ConditionalBatchNorm2d(channels, condition_dim, eps=norm_eps, init=of_condition)
             return BatchNorm2d(channels, eps=norm_eps)
 
-        self.bottom = (channels[0], h, w)
+        self.stem_shape = (channels[0], h, w)
         after = attention_blocks(attention, [(h << i, w << i) for i in range(1, n + 1)])
-        self.project = treat(nn.Linear(chunk, channels[0] * h * w))
-        blocks = (GeneratorBlock(in_, out, norm, treat) for in_, out in pairwise(channels))
-        self.blocks = with_attention(blocks, channels[1:], after, treat)
+        self.project = init(nn.Linear(chunk, channels[0] * h * w))
+        blocks = (GeneratorBlock(in_, out, norm, init) for in_, out in pairwise(channels))
+        self.blocks = with_attention(blocks, channels[1:], after, init)
         self.norm = BatchNorm2d(channels[-1], eps=norm_eps)
-        self.to_image = treat(nn.Conv2d(channels[-1], spec.channels, 3, padding=1))
+        self.to_image = init(nn.Conv2d(channels[-1], spec.channels, 3, padding=1))
 
-    def begin(self, latent: Tensor, label: Tensor | None) -> tuple[Tensor, Told]:
+    def begin(self, latent: Tensor, label: Tensor | None) -> tuple[Tensor, Conditions]:
         z, codes = self.reader(latent)  # (N, z_dim)
         z, *chunks = z.reshape(len(z), *self.chunks).unbind(1)  # n + 1 times (N, chunk), or once (N, z_dim)
         y: tuple[Tensor, ...] = codes
@@ -188,11 +190,11 @@ class BigGANGenerator(StagedGenerator):
             y = (class_vector(self.shared, label), *codes)  # (N, shared_dim)
         elif self.classes:
             y = (one_hot(label, self.classes, latent), *codes)  # (N, classes)
-        told: list[Tensor | None] = []
+        conditions: list[Tensor | None] = []
         for block in self.blocks:
             own = () if isinstance(block, SelfAttention) else y + ((chunks.pop(0),) if chunks else ())
-            told.append(torch.cat(own, 1) if own else None)
-        return self.project(z).unflatten(1, self.bottom), told  # (N, ch, H/2^n, W/2^n)
+            conditions.append(torch.cat(own, 1) if own else None)
+        return self.project(z).unflatten(1, self.stem_shape), conditions  # (N, ch, H/2^n, W/2^n)
 
     def finish(self, h: Tensor) -> Tensor:
         image: Tensor = self.to_image(F.relu(self.norm(h), inplace=True)).tanh()  # (N, C, H, W)

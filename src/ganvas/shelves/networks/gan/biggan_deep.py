@@ -21,11 +21,11 @@ from torch.nn import functional as F
 from ganvas.errors import BadValue
 from ganvas.nn.attention import SelfAttention
 from ganvas.nn.codes import CodeReader, Codes
-from ganvas.nn.init import Treatment, orthogonal, treatment
+from ganvas.nn.init import Init, layer_init, orthogonal
 from ganvas.nn.norms import BatchNorm2d, ConditionalBatchNorm2d
 from ganvas.nn.residual import Skip
 from ganvas.nn.spectral import PowerIteration
-from ganvas.nn.stages import StagedGenerator, Told
+from ganvas.nn.stages import Conditions, StackedGenerator
 from ganvas.parts import Factory, network
 from ganvas.shelves.networks.gan.biggan import Positive, Widths, class_vector, generator_plan, shared_embedding
 from ganvas.shelves.networks.gan.pyramid import Attention, attention_blocks, halvings, require_classes, sizes_after
@@ -42,20 +42,18 @@ class DeepGeneratorBlock(nn.Module):
     The skip drops the channels that the output has no room for (appendix B, figure 16a).
     """
 
-    def __init__(
-        self, in_: int, out: int, norm: Callable[[int], nn.Module], treat: Treatment, *, upsample: bool
-    ) -> None:
+    def __init__(self, in_: int, out: int, norm: Callable[[int], nn.Module], init: Init, *, upsample: bool) -> None:
         super().__init__()
         inner = max(1, in_ // BOTTLENECK)
         self.out, self.upsample = out, upsample
         self.norm1 = norm(in_)
-        self.conv1 = treat(nn.Conv2d(in_, inner, 1))
+        self.conv1 = init(nn.Conv2d(in_, inner, 1))
         self.norm2 = norm(inner)
-        self.conv2 = treat(nn.Conv2d(inner, inner, 3, padding=1))
+        self.conv2 = init(nn.Conv2d(inner, inner, 3, padding=1))
         self.norm3 = norm(inner)
-        self.conv3 = treat(nn.Conv2d(inner, inner, 3, padding=1))
+        self.conv3 = init(nn.Conv2d(inner, inner, 3, padding=1))
         self.norm4 = norm(inner)
-        self.conv4 = treat(nn.Conv2d(inner, out, 1))
+        self.conv4 = init(nn.Conv2d(inner, out, 1))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         h = self.conv1(F.relu(self.norm1(x, condition), inplace=True))  # (N, in/4, h, w)
@@ -76,7 +74,7 @@ class DeepGeneratorBlock(nn.Module):
     paper="Brock et al. 2019, appendix B, figure 16, tables 7a-9a",
     tiny={"width": 16, "z_dim": 8, "shared_dim": 4},
 )
-class BigGANDeepGenerator(StagedGenerator):
+class BigGANDeepGenerator(StackedGenerator):
     """Bottleneck generator of BigGAN-deep: every norm sees the class and the whole latent.
 
     Images of any channel count whose sides are divisible by 2^n, n = floor(log2(min(H, W) / 4)), from 8 to 512 pixels;
@@ -129,34 +127,34 @@ class BigGANDeepGenerator(StagedGenerator):
         require_classes(conditioning, spec)
         self.conditional = conditioning is not None
         self.shared = shared_embedding(spec.num_classes, shared_dim) if conditioning == "shared" else None
-        treat = treatment(orthogonal, spectral_norm=spectral_norm, power_iteration=power_iteration)
-        self.reader = CodeReader(codes, z_dim, treat)
+        init = layer_init(orthogonal, spectral_norm=spectral_norm, power_iteration=power_iteration)
+        self.reader = CodeReader(codes, z_dim, init)
         self.codes = codes
         self.latents = {"z": LatentSpec((self.reader.latent_dim,), "normal")}
-        told = z_dim + (shared_dim if self.shared else 0) + self.reader.told
+        condition_dim = z_dim + (shared_dim if self.shared else 0) + self.reader.condition_dim
 
         def norm(channels: int) -> nn.Module:
-            return ConditionalBatchNorm2d(channels, told, eps=norm_eps, treat=treat)
+            return ConditionalBatchNorm2d(channels, condition_dim, eps=norm_eps, init=init)
 
-        self.bottom = (channels[0], h, w)
+        self.stem_shape = (channels[0], h, w)
         attended = attention_blocks(attention, [(h << i, w << i) for i in range(1, n + 1)])
-        self.project = treat(nn.Linear(told, channels[0] * h * w))
+        self.project = init(nn.Linear(condition_dim, channels[0] * h * w))
         self.blocks = nn.ModuleList()
         for i, (in_, out) in enumerate(pairwise(channels)):
             for _ in range(depth - 1):
-                self.blocks.append(DeepGeneratorBlock(in_, in_, norm, treat, upsample=False))
-            self.blocks.append(DeepGeneratorBlock(in_, out, norm, treat, upsample=True))
+                self.blocks.append(DeepGeneratorBlock(in_, in_, norm, init, upsample=False))
+            self.blocks.append(DeepGeneratorBlock(in_, out, norm, init, upsample=True))
             if i + 1 in attended:
-                self.blocks.append(SelfAttention(out, treat))
+                self.blocks.append(SelfAttention(out, init))
         self.norm = BatchNorm2d(channels[-1], eps=norm_eps)
-        self.to_image = treat(nn.Conv2d(channels[-1], spec.channels, 3, padding=1))
+        self.to_image = init(nn.Conv2d(channels[-1], spec.channels, 3, padding=1))
 
-    def begin(self, latent: Tensor, label: Tensor | None) -> tuple[Tensor, Told]:
+    def begin(self, latent: Tensor, label: Tensor | None) -> tuple[Tensor, Conditions]:
         z, codes = self.reader(latent)  # (N, z_dim)
         y = () if self.shared is None else (class_vector(self.shared, label),)  # (N, shared_dim)
-        told = torch.cat([*y, z, *codes], 1)  # (N, shared_dim + z_dim + codes)
-        h = self.project(told).unflatten(1, self.bottom)  # (N, ch, H/2^n, W/2^n)
-        return h, [told] * self.stages
+        condition = torch.cat([*y, z, *codes], 1)  # (N, shared_dim + z_dim + codes)
+        h = self.project(condition).unflatten(1, self.stem_shape)  # (N, ch, H/2^n, W/2^n)
+        return h, [condition] * self.stages
 
     def finish(self, h: Tensor) -> Tensor:
         image: Tensor = self.to_image(F.relu(self.norm(h), inplace=True)).tanh()  # (N, C, H, W)
@@ -169,15 +167,15 @@ class DeepCriticBlock(nn.Module):
     The skip gets the channels that the output has beyond the input from a 1x1 convolution (appendix B, figure 16b).
     """
 
-    def __init__(self, in_: int, out: int, treat: Treatment, *, halve: bool, skip: Skip) -> None:
+    def __init__(self, in_: int, out: int, init: Init, *, halve: bool, skip: Skip) -> None:
         super().__init__()
         inner = max(1, out // BOTTLENECK)
         self.halve, self.from_input = halve, skip == "input"
-        self.conv1 = treat(nn.Conv2d(in_, inner, 1))
-        self.conv2 = treat(nn.Conv2d(inner, inner, 3, padding=1))
-        self.conv3 = treat(nn.Conv2d(inner, inner, 3, padding=1))
-        self.conv4 = treat(nn.Conv2d(inner, out, 1))
-        self.skip = treat(nn.Conv2d(in_, out - in_, 1)) if in_ != out else None
+        self.conv1 = init(nn.Conv2d(in_, inner, 1))
+        self.conv2 = init(nn.Conv2d(inner, inner, 3, padding=1))
+        self.conv3 = init(nn.Conv2d(inner, inner, 3, padding=1))
+        self.conv4 = init(nn.Conv2d(inner, out, 1))
+        self.skip = init(nn.Conv2d(in_, out - in_, 1)) if in_ != out else None
 
     def forward(self, x: Tensor) -> Tensor:
         a = F.relu(x)
@@ -238,20 +236,20 @@ class BigGANDeepDiscriminator(Critic):
     ) -> None:
         super().__init__()
         n = halvings(spec, DEEPEST)
-        treat = treatment(orthogonal, spectral_norm=norm == "spectral", power_iteration=power_iteration)
+        init = layer_init(orthogonal, spectral_norm=norm == "spectral", power_iteration=power_iteration)
         channels = critic_channels(width, n)
         halved = [True, True, False] if n < 4 else [True] * n
         attended = attention_blocks(attention, sizes_after(halved, spec))
-        self.from_image = treat(nn.Conv2d(spec.channels, channels[0], 3, padding=1))
+        self.from_image = init(nn.Conv2d(spec.channels, channels[0], 3, padding=1))
         self.blocks = nn.ModuleList()
         for i, halve in enumerate(halved):
             in_, out = channels[i : i + 2]
-            self.blocks.append(DeepCriticBlock(in_, out, treat, halve=halve, skip=skip))
+            self.blocks.append(DeepCriticBlock(in_, out, init, halve=halve, skip=skip))
             for _ in range(depth - 1):
-                self.blocks.append(DeepCriticBlock(out, out, treat, halve=False, skip=skip))
+                self.blocks.append(DeepCriticBlock(out, out, init, halve=False, skip=skip))
             if i + 1 in attended:
-                self.blocks.append(SelfAttention(out, treat))
-        self.head = build_head(conditioning, channels[-1], spec, treat)
+                self.blocks.append(SelfAttention(out, init))
+        self.head = build_head(conditioning, channels[-1], spec, init)
 
     def forward(self, data: Tensor, label: Tensor | None = None) -> Scores:
         """Images (N, C, H, W) in [-1, 1] and label (N,) int64 -> logits (N,) and features (N, width)."""

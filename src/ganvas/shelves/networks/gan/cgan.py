@@ -14,7 +14,7 @@ from annotated_types import Gt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ganvas.nn.init import Treatment
+from ganvas.nn.init import Init
 from ganvas.nn.maxout import Maxout
 from ganvas.parts import Factory, network
 from ganvas.shelves.networks.gan.pyramid import one_hot, require_classes
@@ -93,9 +93,9 @@ class CGANDiscriminator(Critic):
         conditioning: Annotated[Callable[..., CriticHead] | str, Factory("conditioning")] = "plain",
     ) -> None:
         super().__init__()
-        treat: Treatment = _uniform
-        self.body = Maxout(math.prod(spec.shape), width, pieces, treat)
-        self.head = build_head(conditioning, width, spec, treat)
+        init: Init = _uniform
+        self.body = Maxout(math.prod(spec.shape), width, pieces, init)
+        self.head = build_head(conditioning, width, spec, init)
 
     def forward(self, data: Tensor, label: Tensor | None = None) -> Scores:
         """Data (N, *shape) and label (N,) int64 -> logits (N,) and features (N, width)."""

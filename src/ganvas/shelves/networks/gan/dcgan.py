@@ -22,10 +22,10 @@ from torch.nn import functional as F
 
 from ganvas.errors import BadValue
 from ganvas.nn.codes import CodeReader, Codes
-from ganvas.nn.init import Treatment, normal, orthogonal, treatment
+from ganvas.nn.init import Init, layer_init, normal, orthogonal
 from ganvas.nn.norms import BatchNorm2d, ConditionalBatchNorm2d, NoNorm
 from ganvas.nn.spectral import PowerIteration
-from ganvas.nn.stages import StagedGenerator, Told
+from ganvas.nn.stages import Conditions, StackedGenerator
 from ganvas.nn.virtual_batch_norm import VirtualBatchNorm2d
 from ganvas.parts import Factory, network
 from ganvas.shelves.networks.gan.pyramid import (
@@ -40,7 +40,7 @@ from ganvas.shelves.networks.gan.pyramid import (
     with_attention,
 )
 from ganvas.shelves.networks.heads import build_head
-from ganvas.types import Critic, CriticHead, DataSpec, Halfway, LatentSpec, Scores
+from ganvas.types import Critic, CriticHead, DataSpec, LatentSpec, Scores, StageOutput
 
 DEEPEST = 8  # 1024 pixels; the narrowest map then has width / 128 channels
 LEAK = 0.2
@@ -54,7 +54,7 @@ def _gain(norm: nn.BatchNorm2d | nn.GroupNorm) -> nn.Module:
 
 
 @network("dcgan-generator", system="dcgan", paper="Radford et al. 2016, figure 1", tiny={"width": 8, "z_dim": 8})
-class DCGANGenerator(StagedGenerator):
+class DCGANGenerator(StackedGenerator):
     """Transposed-convolution generator of DCGAN.
 
     Images of any channel count whose sides are divisible by 2^n, n = floor(log2(min(H, W) / 4)), from 8 to 1024 pixels.
@@ -74,7 +74,7 @@ class DCGANGenerator(StagedGenerator):
 
     Raises
     ------
-    BadValue : a size that cannot be halved so often, labels asked for and not there, or norms that cannot be told.
+    BadValue : a size that cannot be halved so often, labels asked for and not there, or norms without condition.
     """
 
     reference_z: Tensor
@@ -94,15 +94,15 @@ class DCGANGenerator(StagedGenerator):
         super().__init__()
         n = halvings(spec, DEEPEST)
         require_classes(conditioning, spec)
-        treat = treatment(normal, weight_norm=norm == "weight")
-        self.reader = CodeReader(codes, z_dim, treat)
+        init = layer_init(normal, weight_norm=norm == "weight")
+        self.reader = CodeReader(codes, z_dim, init)
         self.codes = codes
         self.latents = {"z": LatentSpec((self.reader.latent_dim,), "normal")}
         self.conditional = conditioning is not None
         self.classes = spec.num_classes if conditioning else 0
         self.concat = conditioning == "concat"
-        told = (self.classes if conditioning == "batch-norm" else 0) + self.reader.told
-        if norm != "batch" and told:
+        condition_dim = (self.classes if conditioning == "batch-norm" else 0) + self.reader.condition_dim
+        if norm != "batch" and condition_dim:
             kind = "conditioning 'batch-norm'" if conditioning == "batch-norm" else "codes.into 'norms'"
             instead = "conditioning=concat" if conditioning == "batch-norm" else "codes.into=latent"
             raise BadValue(
@@ -115,21 +115,21 @@ class DCGANGenerator(StagedGenerator):
             self.register_buffer("reference_label", torch.arange(reference) % max(1, self.classes))
 
         def norm_of(channels: int) -> nn.Module:
-            if told:
-                return ConditionalBatchNorm2d(channels, told, treat=normal)
+            if condition_dim:
+                return ConditionalBatchNorm2d(channels, condition_dim, init=normal)
             if norm == "weight":
                 return NoNorm()
             return _gain(VirtualBatchNorm2d(channels, reference) if norm == "virtual" else BatchNorm2d(channels))
 
         channels = [max(1, width >> i) for i in range(n)]
         inputs = z_dim + (self.classes if self.concat else 0)
-        bottom = (spec.height >> n, spec.width >> n)
+        stem = (spec.height >> n, spec.width >> n)
         bias = norm == "weight"  # norms of maps would take it away again, and the last layer has none as published
-        self.project = treat(nn.ConvTranspose2d(inputs, channels[0], bottom, bias=bias))
+        self.project = init(nn.ConvTranspose2d(inputs, channels[0], stem, bias=bias))
         self.norms = nn.ModuleList([norm_of(each) for each in channels])
         self.ups = nn.ModuleList(
             [
-                treat(nn.ConvTranspose2d(in_, out, 4, stride=2, padding=1, bias=bias))
+                init(nn.ConvTranspose2d(in_, out, 4, stride=2, padding=1, bias=bias))
                 for in_, out in zip(channels, [*channels[1:], spec.channels], strict=True)
             ]
         )
@@ -138,7 +138,7 @@ class DCGANGenerator(StagedGenerator):
     def stages(self) -> int:
         return len(self.ups)
 
-    def begin(self, latent: Tensor, label: Tensor | None) -> tuple[Tensor, Told]:
+    def begin(self, latent: Tensor, label: Tensor | None) -> tuple[Tensor, Conditions]:
         if self.reference:  # N is R + N up to `finish`
             latent = torch.cat([self.reference_z.to(latent), latent])
             label = None if label is None else torch.cat([self.reference_label, label])
@@ -150,8 +150,8 @@ class DCGANGenerator(StagedGenerator):
         h = self.project(z[:, :, None, None])  # (N, width, H/2^n, W/2^n)
         return h, [condition] * self.stages
 
-    def stage(self, number: int, h: Tensor, told: Tensor | None) -> Tensor:
-        normed = F.relu(self.norms[number](h, told), inplace=not isinstance(self.norms[number], NoNorm))
+    def stage(self, number: int, h: Tensor, condition: Tensor | None) -> Tensor:
+        normed = F.relu(self.norms[number](h, condition), inplace=not isinstance(self.norms[number], NoNorm))
         up: Tensor = self.ups[number](normed)  # (N, ch / 2, 2h, 2w)
         return up
 
@@ -159,15 +159,15 @@ class DCGANGenerator(StagedGenerator):
         return h[self.reference :].tanh()  # (N, C, H, W)
 
     # The reference batch is no map of the caller's: it goes beside the conditions.
-    def front(self, latent: Tensor, label: Tensor | None = None, *, stages: int) -> Halfway:
-        half = super().front(latent, label, stages=stages)
+    def to_stage(self, latent: Tensor, label: Tensor | None = None, *, stages: int) -> StageOutput:
+        half = super().to_stage(latent, label, stages=stages)
         R = self.reference
-        return Halfway(half.map[R:], stages, (*half.told, half.map[:R]))
+        return StageOutput(half.features[R:], stages, (*half.conditions, half.features[:R]))
 
-    def back(self, half: Halfway) -> Tensor:
-        *told, reference = half.told
+    def from_stage(self, half: StageOutput) -> Tensor:
+        *conditions, reference = half.conditions
         assert reference is not None
-        return super().back(Halfway(torch.cat([reference, half.map]), half.stages, told))
+        return super().from_stage(StageOutput(torch.cat([reference, half.features]), half.stage, conditions))
 
 
 @network("dcgan-discriminator", system="dcgan", paper="Radford et al. 2016, section 3", tiny={"width": 8})
@@ -203,14 +203,14 @@ class DCGANDiscriminator(Critic):
     ) -> None:
         super().__init__()
         n = halvings(spec, DEEPEST)
-        treat = treatment(
+        init = layer_init(
             normal, spectral_norm=norm == "spectral", weight_norm=norm == "weight", power_iteration=power_iteration
         )
         channels = [max(1, width >> i) for i in reversed(range(n))]
         bias = norm != "batch"  # batch norm would take it away again
         self.convs = nn.ModuleList(
             [
-                treat(nn.Conv2d(in_, out, 4, stride=2, padding=1, bias=bias))
+                init(nn.Conv2d(in_, out, 4, stride=2, padding=1, bias=bias))
                 for in_, out in zip([spec.channels, *channels[:-1]], channels, strict=True)
             ]
         )
@@ -222,7 +222,7 @@ class DCGANDiscriminator(Critic):
 
         self.norms = nn.ModuleList([norm_of(each) if i > 0 else nn.Identity() for i, each in enumerate(channels)])
         features = channels[-1] * (spec.height >> n) * (spec.width >> n)
-        self.head = build_head(conditioning, features, spec, treat, bias)
+        self.head = build_head(conditioning, features, spec, init, bias)
 
     def forward(self, data: Tensor, label: Tensor | None = None) -> Scores:
         """Images (N, C, H, W) in [-1, 1] and label (N,) int64 -> logits (N,) and features (N, width * H * W / 4^n)."""
@@ -235,9 +235,9 @@ class DCGANDiscriminator(Critic):
 class DeepGeneratorBlock(nn.Module):
     """Doubles the resolution: transposed 4x4 convolution, norm, relu."""
 
-    def __init__(self, in_: int, out: int, norm: Callable[[int], nn.Module], treat: Treatment) -> None:
+    def __init__(self, in_: int, out: int, norm: Callable[[int], nn.Module], init: Init) -> None:
         super().__init__()
-        self.up = treat(nn.ConvTranspose2d(in_, out, 4, stride=2, padding=1))
+        self.up = init(nn.ConvTranspose2d(in_, out, 4, stride=2, padding=1))
         self.norm = norm(out)
 
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
@@ -289,7 +289,7 @@ class DCGANDeepGenerator(PyramidGenerator):
             conditioning=conditioning, attention=attention, spectral_norm=spectral_norm,
             power_iteration=power_iteration, norm_eps=STUDIO_BN_EPS,
         )  # fmt: skip
-        self.to_image = self.treat(nn.Conv2d(widths[-1], spec.channels, 3, padding=1))
+        self.to_image = self.init(nn.Conv2d(widths[-1], spec.channels, 3, padding=1))
 
     def finish(self, h: Tensor) -> Tensor:
         image: Tensor = self.to_image(h).tanh()  # (N, C, H, W)
@@ -299,11 +299,11 @@ class DCGANDeepGenerator(PyramidGenerator):
 class DeepCriticBlock(nn.Module):
     """Halves the resolution: 3x3 convolution, norm, relu, strided 4x4 convolution, norm, relu."""
 
-    def __init__(self, in_: int, out: int, norm: Callable[[int], nn.Module], treat: Treatment) -> None:
+    def __init__(self, in_: int, out: int, norm: Callable[[int], nn.Module], init: Init) -> None:
         super().__init__()
-        self.conv = treat(nn.Conv2d(in_, out, 3, padding=1))
+        self.conv = init(nn.Conv2d(in_, out, 3, padding=1))
         self.norm1 = norm(out)
-        self.down = treat(nn.Conv2d(out, out, 4, stride=2, padding=1))
+        self.down = init(nn.Conv2d(out, out, 4, stride=2, padding=1))
         self.norm2 = norm(out)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -351,17 +351,17 @@ class DCGANDeepDiscriminator(Critic):
         super().__init__()
         n = len(widths) - 1
         bottom_of(spec, n)
-        treat = treatment(orthogonal, spectral_norm=norm == "spectral", power_iteration=power_iteration)
+        init = layer_init(orthogonal, spectral_norm=norm == "spectral", power_iteration=power_iteration)
 
         def norm_of(channels: int) -> nn.Module:
             return BatchNorm2d(channels, eps=STUDIO_BN_EPS) if norm == "batch" else nn.Identity()
 
         after = attention_blocks(attention, sizes_after([True] * n, spec))
-        blocks = (DeepCriticBlock(in_, out, norm_of, treat) for in_, out in pairwise((spec.channels, *widths[:-1])))
-        self.blocks = with_attention(blocks, widths[:-1], after, treat)
-        self.conv = treat(nn.Conv2d(widths[-2], widths[-1], 3, padding=1))
+        blocks = (DeepCriticBlock(in_, out, norm_of, init) for in_, out in pairwise((spec.channels, *widths[:-1])))
+        self.blocks = with_attention(blocks, widths[:-1], after, init)
+        self.conv = init(nn.Conv2d(widths[-2], widths[-1], 3, padding=1))
         self.norm = norm_of(widths[-1])
-        self.head = build_head(conditioning, widths[-1], spec, treat)
+        self.head = build_head(conditioning, widths[-1], spec, init)
 
     def forward(self, data: Tensor, label: Tensor | None = None) -> Scores:
         """Images (N, C, H, W) in [-1, 1] and label (N,) int64 -> logits (N,) and features (N, widths[-1])."""

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganvas.errors import BadValue
-from ganvas.nn.init import Treatment, normal, treatment
+from ganvas.nn.init import Init, layer_init, normal
 from ganvas.parts import network
 from ganvas.shelves.networks.gan.pyramid import halvings, require_images
 from ganvas.types import Critic, DataSpec, Generator, LatentSpec, Objective, OwnHead, Scores, Turn
@@ -83,8 +83,8 @@ class Noise(nn.Module):
 class First(nn.Sequential):
     """The first map: transposed convolution, norm, GLU."""
 
-    def __init__(self, z_dim: int, out: int, size: tuple[int, int], treat: Treatment, norm: Norm = scaled_norm) -> None:
-        super().__init__(treat(nn.ConvTranspose2d(z_dim, 2 * out, size, bias=False)), norm(2 * out), nn.GLU(1))
+    def __init__(self, z_dim: int, out: int, size: tuple[int, int], init: Init, norm: Norm = scaled_norm) -> None:
+        super().__init__(init(nn.ConvTranspose2d(z_dim, 2 * out, size, bias=False)), norm(2 * out), nn.GLU(1))
 
     def forward(self, latent: Tensor) -> Tensor:
         """(N, z_dim) -> (N, out, h, w)."""
@@ -109,14 +109,14 @@ class UpBlock(nn.Sequential):
         in_: int,
         out: int,
         size: tuple[int, int],
-        treat: Treatment,
+        init: Init,
         *,
         doubled: bool = False,
         norm: Norm = scaled_norm,
     ) -> None:
         layers: list[nn.Module] = [nn.Upsample(scale_factor=2)]
         for channels in (in_, out) if doubled else (in_,):
-            layers.append(treat(nn.Conv2d(channels, 2 * out, 3, padding=1, bias=False)))
+            layers.append(init(nn.Conv2d(channels, 2 * out, 3, padding=1, bias=False)))
             layers += [Noise(size)] if doubled else []
             layers += [norm(2 * out), nn.GLU(1)]
         super().__init__(*layers)
@@ -126,10 +126,10 @@ class UpBlock(nn.Sequential):
 class Excitation(nn.Module):
     """Skip-layer excitation: a small map gates each channel of a large one by a number in (0, 1)."""
 
-    def __init__(self, in_: int, out: int, treat: Treatment) -> None:
+    def __init__(self, in_: int, out: int, init: Init) -> None:
         super().__init__()
-        self.conv1 = treat(nn.Conv2d(in_, out, 4, bias=False))
-        self.conv2 = treat(nn.Conv2d(out, out, 1, bias=False))
+        self.conv1 = init(nn.Conv2d(in_, out, 4, bias=False))
+        self.conv2 = init(nn.Conv2d(out, out, 1, bias=False))
 
     def gate(self, low: Tensor) -> Tensor:
         """(N, in, h, w) -> (N, out, 1, 1)."""
@@ -151,10 +151,10 @@ def pyramid_sizes(spec: DataSpec) -> list[tuple[int, int]]:
     return [(spec.height >> i, spec.width >> i) for i in range(n, -1, -1)]
 
 
-def gates_of(channels: Sequence[int], treat: Treatment) -> nn.ModuleDict:
+def gates_of(channels: Sequence[int], init: Init) -> nn.ModuleDict:
     """An excitation for every map that has one `GATED` doublings before it, but the ninth; keys are their numbers."""
     last = min(len(channels), DEEPEST)
-    return nn.ModuleDict({str(i): Excitation(channels[i - GATED], channels[i], treat) for i in range(GATED, last)})
+    return nn.ModuleDict({str(i): Excitation(channels[i - GATED], channels[i], init) for i in range(GATED, last)})
 
 
 def excited(
@@ -204,20 +204,20 @@ class FastGANGenerator(Generator):
         sizes = pyramid_sizes(spec)
         self.latents = {"z": LatentSpec((z_dim,), "normal")}
         self.bounded = len(sizes) > DEEPEST
-        treat = treatment(normal, spectral_norm=True)
+        init = layer_init(normal, spectral_norm=True)
         channels = multiplied(width, MULTIPLES[: len(sizes)])
-        self.first = First(z_dim, channels[0], sizes[0], treat)
+        self.first = First(z_dim, channels[0], sizes[0], init)
         self.blocks = nn.ModuleList(
-            UpBlock(channels[i - 1], channels[i], sizes[i], treat, doubled=i % 2 == 1) for i in range(1, len(sizes))
+            UpBlock(channels[i - 1], channels[i], sizes[i], init, doubled=i % 2 == 1) for i in range(1, len(sizes))
         )
-        self.gates = gates_of(channels, treat)
-        self.to_image = treat(nn.Conv2d(channels[-1], spec.channels, 3, padding=1, bias=False))
+        self.gates = gates_of(channels, init)
+        self.to_image = init(nn.Conv2d(channels[-1], spec.channels, 3, padding=1, bias=False))
         self.small_at = MULTIPLES.index(1)
         self.to_small: nn.Module | None = None
         if small_image:
             if len(sizes) <= self.small_at:
                 raise BadValue("images below 128 pixels have no small copy", key="small_image", hint="data.size=256")
-            self.to_small = treat(nn.Conv2d(channels[self.small_at], spec.channels, 1, bias=False))
+            self.to_small = init(nn.Conv2d(channels[self.small_at], spec.channels, 1, bias=False))
 
     def maps(self, latent: Tensor) -> list[Tensor]:
         """z (N, z_dim) -> the maps of all resolutions."""
@@ -248,9 +248,9 @@ class FastGANGenerator(Generator):
 class DownBlock(nn.Sequential):
     """Halves the resolution: strided 4x4 convolution, norm, leaky ReLU."""
 
-    def __init__(self, in_: int, out: int, treat: Treatment) -> None:
+    def __init__(self, in_: int, out: int, init: Init) -> None:
         super().__init__(
-            treat(nn.Conv2d(in_, out, 4, stride=2, padding=1, bias=False)),
+            init(nn.Conv2d(in_, out, 4, stride=2, padding=1, bias=False)),
             scaled_norm(out),
             nn.LeakyReLU(LEAK, inplace=True),
         )
@@ -259,17 +259,17 @@ class DownBlock(nn.Sequential):
 class TwoWayDownBlock(nn.Module):
     """Halves the resolution, as the mean of a strided branch of two convolutions and a pooled one of one."""
 
-    def __init__(self, in_: int, out: int, treat: Treatment) -> None:
+    def __init__(self, in_: int, out: int, init: Init) -> None:
         super().__init__()
         self.main = nn.Sequential(
-            *DownBlock(in_, out, treat),
-            treat(nn.Conv2d(out, out, 3, padding=1, bias=False)),
+            *DownBlock(in_, out, init),
+            init(nn.Conv2d(out, out, 3, padding=1, bias=False)),
             scaled_norm(out),
             nn.LeakyReLU(LEAK, inplace=True),
         )
         self.direct = nn.Sequential(
             nn.AvgPool2d(2),
-            treat(nn.Conv2d(in_, out, 1, bias=False)),
+            init(nn.Conv2d(in_, out, 1, bias=False)),
             scaled_norm(out),
             nn.LeakyReLU(LEAK, inplace=True),
         )
@@ -283,15 +283,13 @@ class TwoWayDownBlock(nn.Module):
 class Decoder(nn.Sequential):
     """An image in (-1, 1) from a map: `doublings` blocks on the map pooled to `size`."""
 
-    def __init__(
-        self, in_: int, channels: int, size: tuple[int, int], doublings: int, treat: Treatment, width: int
-    ) -> None:
+    def __init__(self, in_: int, channels: int, size: tuple[int, int], doublings: int, init: Init, width: int) -> None:
         widths = [in_, *(max(1, each * width // 32) for each in DECODER_WIDTHS[:doublings])]
         sizes = [(size[0] << i, size[1] << i) for i in range(doublings + 1)]
         super().__init__(
             nn.AdaptiveAvgPool2d(size),
-            *(UpBlock(widths[i - 1], widths[i], sizes[i], treat) for i in range(1, doublings + 1)),
-            treat(nn.Conv2d(widths[-1], channels, 3, padding=1, bias=False)),
+            *(UpBlock(widths[i - 1], widths[i], sizes[i], init) for i in range(1, doublings + 1)),
+            init(nn.Conv2d(widths[-1], channels, 3, padding=1, bias=False)),
             nn.Tanh(),
         )
 
@@ -379,36 +377,36 @@ class FastGANDiscriminator(Critic):
     ) -> None:
         super().__init__()
         k = depth(spec)
-        treat = treatment(normal, spectral_norm=True)
+        init = layer_init(normal, spectral_norm=True)
         count = min(k, len(BLOCK_MULTIPLES))
         multiples = (*STEM_MULTIPLES, *BLOCK_MULTIPLES)
         channels = multiplied(width, multiples[-count - 1 :])
-        self.stem = stem(spec.channels, width, channels[0], k - count, treat)
-        self.blocks = nn.ModuleList(TwoWayDownBlock(a, b, treat) for a, b in pairwise(channels))
+        self.stem = stem(spec.channels, width, channels[0], k - count, init)
+        self.blocks = nn.ModuleList(TwoWayDownBlock(a, b, init) for a, b in pairwise(channels))
         self.gates = nn.ModuleDict(
-            {str(i): Excitation(channels[i - GATED_DOWN], channels[i], treat) for i in range(GATED_DOWN, count + 1)}
+            {str(i): Excitation(channels[i - GATED_DOWN], channels[i], init) for i in range(GATED_DOWN, count + 1)}
         )
         self.judge_large = nn.Sequential(
-            treat(nn.Conv2d(channels[-1], 2 * channels[-1], 1, bias=False)),
+            init(nn.Conv2d(channels[-1], 2 * channels[-1], 1, bias=False)),
             scaled_norm(2 * channels[-1]),
             nn.LeakyReLU(LEAK, inplace=True),
-            treat(nn.Conv2d(2 * channels[-1], 1, 4, bias=False)),
+            init(nn.Conv2d(2 * channels[-1], 1, 4, bias=False)),
         )
         shrink = max(1, math.ceil(math.log2(min(spec.height, spec.width) / SMALL)))
         self.small_size = (spec.height >> shrink, spec.width >> shrink)
         doublings = k - shrink
         small = multiplied(width, SMALL_MULTIPLES[-doublings:])
         self.small_blocks = nn.Sequential(
-            treat(nn.Conv2d(spec.channels, small[0], 4, stride=2, padding=1, bias=False)),
+            init(nn.Conv2d(spec.channels, small[0], 4, stride=2, padding=1, bias=False)),
             nn.LeakyReLU(LEAK, inplace=True),
-            *(DownBlock(a, b, treat) for a, b in pairwise(small)),
+            *(DownBlock(a, b, init) for a, b in pairwise(small)),
         )
-        self.judge_small = treat(nn.Conv2d(small[-1], 1, 4, bias=False))
+        self.judge_small = init(nn.Conv2d(small[-1], 1, 4, bias=False))
         decoders = {}
         if reconstruction:
             inputs = {"rebuilt": channels[-1], "rebuilt_small": small[-1], "rebuilt_quarter": channels[-2]}
-            bottom = (spec.height >> k, spec.width >> k)
-            decode = partial(Decoder, size=bottom, doublings=doublings, treat=treat, width=decoder_width)
+            smallest = (spec.height >> k, spec.width >> k)
+            decode = partial(Decoder, size=smallest, doublings=doublings, init=init, width=decoder_width)
             decoders = {name: decode(each, spec.channels) for name, each in inputs.items()}
         self.head = RebuildingHead(reconstruction, decoders)
 
@@ -468,11 +466,11 @@ def depth(spec: DataSpec) -> int:
     return k
 
 
-def stem(in_: int, width: int, out: int, halvings: int, treat: Treatment) -> nn.Sequential:
+def stem(in_: int, width: int, out: int, halvings: int, init: Init) -> nn.Sequential:
     """The critic's first layers: one or two strided convolutions for large images, else one that keeps the size."""
     activate = partial(nn.LeakyReLU, LEAK, inplace=True)
     if halvings == 0:
-        return nn.Sequential(treat(nn.Conv2d(in_, out, 3, padding=1, bias=False)), activate())
+        return nn.Sequential(init(nn.Conv2d(in_, out, 3, padding=1, bias=False)), activate())
     first = out if halvings == 1 else multiplied(width, STEM_MULTIPLES)[0]
-    layers: list[nn.Module] = [treat(nn.Conv2d(in_, first, 4, stride=2, padding=1, bias=False)), activate()]
-    return nn.Sequential(*layers, *(DownBlock(first, out, treat) if halvings == 2 else ()))
+    layers: list[nn.Module] = [init(nn.Conv2d(in_, first, 4, stride=2, padding=1, bias=False)), activate()]
+    return nn.Sequential(*layers, *(DownBlock(first, out, init) if halvings == 2 else ()))

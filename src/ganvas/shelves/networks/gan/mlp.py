@@ -9,7 +9,7 @@ import torch
 from annotated_types import Gt
 from torch import Tensor, nn
 
-from ganvas.nn.init import orthogonal, treatment
+from ganvas.nn.init import layer_init, orthogonal
 from ganvas.nn.spectral import PowerIteration
 from ganvas.parts import Factory, network
 from ganvas.shelves.networks.gan.pyramid import require_classes
@@ -19,10 +19,10 @@ from ganvas.types import Critic, CriticHead, DataSpec, Generator, LatentSpec, Sc
 Width = Annotated[int, Gt(0)]
 
 
-def _hidden(inputs: int, width: int, depth: int, treat: Callable[[nn.Module], nn.Module]) -> nn.Sequential:
+def _hidden(inputs: int, width: int, depth: int, init: Callable[[nn.Module], nn.Module]) -> nn.Sequential:
     layers: list[nn.Module] = []
     for number in range(depth):
-        layers += [treat(nn.Linear(inputs if number == 0 else width, width)), nn.ReLU()]
+        layers += [init(nn.Linear(inputs if number == 0 else width, width)), nn.ReLU()]
     return nn.Sequential(*layers)
 
 
@@ -58,9 +58,9 @@ class MLPGenerator(Generator):
         require_classes(conditioning, spec)
         self.conditional = conditioning is not None
         self.classes = spec.num_classes if self.conditional else 0
-        treat = treatment(orthogonal, spectral_norm=False)
-        self.hidden = _hidden(z_dim + self.classes, width, depth, treat)
-        self.out = treat(nn.Linear(width, int(torch.Size(spec.shape).numel())))
+        init = layer_init(orthogonal, spectral_norm=False)
+        self.hidden = _hidden(z_dim + self.classes, width, depth, init)
+        self.out = init(nn.Linear(width, int(torch.Size(spec.shape).numel())))
 
     def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
         """z (N, z_dim) and label (N,) int64 -> data (N, *shape)."""
@@ -96,9 +96,9 @@ class MLPDiscriminator(Critic):
         conditioning: Annotated[Callable[..., CriticHead] | str, Factory("conditioning")] = "plain",
     ) -> None:
         super().__init__()
-        treat = treatment(orthogonal, spectral_norm=norm == "spectral", power_iteration=power_iteration)
-        self.hidden = _hidden(int(torch.Size(spec.shape).numel()), width, depth, treat)
-        self.head = build_head(conditioning, width, spec, treat)
+        init = layer_init(orthogonal, spectral_norm=norm == "spectral", power_iteration=power_iteration)
+        self.hidden = _hidden(int(torch.Size(spec.shape).numel()), width, depth, init)
+        self.head = build_head(conditioning, width, spec, init)
 
     def forward(self, data: Tensor, label: Tensor | None = None) -> Scores:
         """Data (N, *shape) and label (N,) int64 -> logits (N,) and features (N, width)."""

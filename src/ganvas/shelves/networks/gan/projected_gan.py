@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from ganvas.errors import BadValue, CheckpointError, UsageError
 from ganvas.files.files import model_file, read_tensors
 from ganvas.files.published import load_extra, read_state
-from ganvas.nn.init import Treatment, treatment
+from ganvas.nn.init import Init, layer_init
 from ganvas.nn.projection import FeatureMixer, Frozen, LevelCritic, LevelCritics
 from ganvas.parts import Factory, network
 from ganvas.shelves.networks.gan.fastgan import (
@@ -59,11 +59,11 @@ def untouched(module: nn.Module) -> nn.Module:
 class ClassNorm(nn.Module):
     """Batch norm with gain and bias that are affine in the vector of the class, spectrally normalised."""
 
-    def __init__(self, channels: int, dim: int, treat: Treatment) -> None:
+    def __init__(self, channels: int, dim: int, init: Init) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(channels, affine=False)
-        self.gain = treat(nn.Linear(dim, channels))
-        self.bias = treat(nn.Linear(dim, channels))
+        self.gain = init(nn.Linear(dim, channels))
+        self.bias = init(nn.Linear(dim, channels))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """(N, C, h, w) and (N, dim) -> (N, C, h, w)."""
@@ -73,15 +73,15 @@ class ClassNorm(nn.Module):
 class ConditionalUpBlock(nn.Module):
     """`UpBlock` with norms that see the class; a doubled one weighs the noise after both convolutions alike."""
 
-    def __init__(self, in_: int, out: int, size: tuple[int, int], treat: Treatment, *, doubled: bool, dim: int) -> None:
+    def __init__(self, in_: int, out: int, size: tuple[int, int], init: Init, *, doubled: bool, dim: int) -> None:
         super().__init__()
         self.doubled = doubled
-        self.conv1 = treat(nn.Conv2d(in_, 2 * out, 3, padding=1, bias=False))
-        self.norm1 = ClassNorm(2 * out, dim, treat)
+        self.conv1 = init(nn.Conv2d(in_, 2 * out, 3, padding=1, bias=False))
+        self.norm1 = ClassNorm(2 * out, dim, init)
         if doubled:
             self.noise = Noise(size)
-            self.conv2 = treat(nn.Conv2d(out, 2 * out, 3, padding=1, bias=False))
-            self.norm2 = ClassNorm(2 * out, dim, treat)
+            self.conv2 = init(nn.Conv2d(out, 2 * out, 3, padding=1, bias=False))
+            self.norm2 = ClassNorm(2 * out, dim, init)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """(N, in, h, w) and (N, dim) -> (N, out, 2h, 2w)."""
@@ -129,19 +129,19 @@ class ProjectedGANGenerator(Generator):
         require_classes(conditioning, spec)
         self.latents = {"z": LatentSpec((z_dim,), "normal")}
         self.conditional = conditioning is not None
-        treat = treatment(untouched, spectral_norm=True)
+        init = layer_init(untouched, spectral_norm=True)
         channels = multiplied(width, MULTIPLES[: len(sizes)])
-        self.first = First(z_dim, channels[0], sizes[0], treat, nn.BatchNorm2d)
+        self.first = First(z_dim, channels[0], sizes[0], init, nn.BatchNorm2d)
         self.blocks = nn.ModuleList()
         for i in range(1, len(sizes)):
             a, b = channels[i - 1], channels[i]
             self.blocks.append(
-                ConditionalUpBlock(a, b, sizes[i], treat, doubled=not lite, dim=z_dim)
+                ConditionalUpBlock(a, b, sizes[i], init, doubled=not lite, dim=z_dim)
                 if self.conditional
-                else UpBlock(a, b, sizes[i], treat, doubled=not lite, norm=nn.BatchNorm2d)
+                else UpBlock(a, b, sizes[i], init, doubled=not lite, norm=nn.BatchNorm2d)
             )
-        self.gates = gates_of(channels, treat)
-        self.to_image = treat(nn.Conv2d(channels[-1], spec.channels, 3, padding=1))
+        self.gates = gates_of(channels, init)
+        self.to_image = init(nn.Conv2d(channels[-1], spec.channels, 3, padding=1))
         if self.conditional:
             self.embed = nn.Embedding(spec.num_classes, z_dim)
 

@@ -13,14 +13,14 @@ from torch.nn import functional as F
 from ganvas.errors import BadValue, UsageError
 from ganvas.nn.attention import SelfAttention
 from ganvas.nn.codes import CodeReader, Codes
-from ganvas.nn.init import Treatment, orthogonal, treatment
+from ganvas.nn.init import Init, layer_init, orthogonal
 from ganvas.nn.norms import BatchNorm2d, ConditionalBatchNorm2d
 from ganvas.nn.spectral import PowerIteration
-from ganvas.nn.stages import StagedGenerator, Told
+from ganvas.nn.stages import Conditions, StackedGenerator
 from ganvas.types import DataSpec, LatentSpec
 
 Attention = int | str | tuple[int | str, ...] | None
-Block = Callable[[int, int, Callable[[int], nn.Module], Treatment], nn.Module]
+Block = Callable[[int, int, Callable[[int], nn.Module], Init], nn.Module]
 
 
 def halvings(spec: DataSpec, deepest: int) -> int:
@@ -74,15 +74,15 @@ def require_images(spec: DataSpec) -> None:
         raise BadValue(f"this network makes or reads images (C, H, W), not {spec.shape}", hint="data.size=32")
 
 
-class PyramidGenerator(StagedGenerator):
-    """What SNGAN's generator and StudioGAN's DCGAN share: a linear layer, blocks that double the map, told alike.
+class PyramidGenerator(StackedGenerator):
+    """What SNGAN's generator and StudioGAN's DCGAN share: a linear layer, then blocks that double the map.
 
     Parameters
     ----------
     spec : what to make.
     channels : before, between and after the blocks.
     bottom : (h, w) of the first map.
-    block : makes one of them from channels in and out, what makes a norm, and the treatment of layers.
+    block : makes one of them from channels in and out, what makes a norm, and the initialisation of layers.
     norm_eps : added to the variance in batch norms.
 
     Raises
@@ -94,7 +94,7 @@ class PyramidGenerator(StagedGenerator):
         self,
         spec: DataSpec,
         channels: Sequence[int],
-        bottom: tuple[int, int],
+        stem: tuple[int, int],
         block: Block,
         *,
         z_dim: int,
@@ -109,41 +109,41 @@ class PyramidGenerator(StagedGenerator):
         require_classes(conditioning, spec)
         self.conditional = conditioning is not None
         self.classes = spec.num_classes if conditioning else 0
-        self.treat = treat = treatment(orthogonal, spectral_norm=spectral_norm, power_iteration=power_iteration)
+        self.init = init = layer_init(orthogonal, spectral_norm=spectral_norm, power_iteration=power_iteration)
         self.codes = codes
-        self.reader = CodeReader(codes, z_dim, treat)
+        self.reader = CodeReader(codes, z_dim, init)
         self.latents = {"z": LatentSpec((self.reader.latent_dim,), "normal")}
-        told = self.classes + self.reader.told
+        condition_dim = self.classes + self.reader.condition_dim
 
         def norm(channels: int) -> nn.Module:
-            if told:
-                return ConditionalBatchNorm2d(channels, told, eps=norm_eps, treat=treat)
+            if condition_dim:
+                return ConditionalBatchNorm2d(channels, condition_dim, eps=norm_eps, init=init)
             return BatchNorm2d(channels, eps=norm_eps)
 
-        h, w = bottom
-        self.bottom = (channels[0], h, w)
+        h, w = stem
+        self.stem = (channels[0], h, w)
         after = attention_blocks(attention, [(h << i, w << i) for i in range(1, len(channels))])
-        self.project = treat(nn.Linear(z_dim, channels[0] * h * w))
-        blocks = (block(in_, out, norm, treat) for in_, out in pairwise(channels))
-        self.blocks = with_attention(blocks, channels[1:], after, treat)
+        self.project = init(nn.Linear(z_dim, channels[0] * h * w))
+        blocks = (block(in_, out, norm, init) for in_, out in pairwise(channels))
+        self.blocks = with_attention(blocks, channels[1:], after, init)
 
-    def begin(self, latent: Tensor, label: Tensor | None) -> tuple[Tensor, Told]:
+    def begin(self, latent: Tensor, label: Tensor | None) -> tuple[Tensor, Conditions]:
         z, codes = self.reader(latent)  # (N, z_dim)
         y = (one_hot(label, self.classes, latent),) if self.classes else ()
         condition = torch.cat([*y, *codes], 1) if y or codes else None  # (N, classes + codes)
-        h = self.project(z).unflatten(1, self.bottom)  # (N, ch, H/2^n, W/2^n)
+        h = self.project(z).unflatten(1, self.stem)  # (N, ch, H/2^n, W/2^n)
         return h, [condition] * self.stages
 
 
 def with_attention(
-    blocks: Iterable[nn.Module], channels: Sequence[int], after: frozenset[int], treat: Treatment
+    blocks: Iterable[nn.Module], channels: Sequence[int], after: frozenset[int], init: Init
 ) -> nn.ModuleList:
     """Blocks, of which some (numbered from 1) are followed by self-attention on the channels that they give."""
     layers = nn.ModuleList()
     for number, (block, out) in enumerate(zip(blocks, channels, strict=True), start=1):
         layers.append(block)
         if number in after:
-            layers.append(SelfAttention(out, treat))
+            layers.append(SelfAttention(out, init))
     return layers
 
 

@@ -225,7 +225,7 @@ class R3GANGenerator(Generator):
         embedding_dim: Positive = 64,
     ) -> None:
         super().__init__()
-        stages, bottom = plan(spec, width, cardinality, blocks, expansion, reverse=False)
+        stages, stem = plan(spec, width, cardinality, blocks, expansion, reverse=False)
         require_classes(conditioning, spec)
         self.latents = {"z": LatentSpec((z_dim,), "normal")}
         self.conditional = conditioning is not None
@@ -237,7 +237,7 @@ class R3GANGenerator(Generator):
         self.stages = nn.ModuleList()
         for channels, groups, count in stages:
             first: nn.Module = (
-                GenerativeBasis(z_dim + (embedding_dim if self.classes else 0), channels, bottom)
+                GenerativeBasis(z_dim + (embedding_dim if self.classes else 0), channels, stem)
                 if before is None
                 else Transition(before, channels, up=True)
             )
@@ -294,13 +294,13 @@ class R3GANDiscriminator(Critic):
         conditioning: Annotated[Callable[..., CriticHead] | str, Factory("conditioning")] = "plain",
     ) -> None:
         super().__init__()
-        stages, bottom = plan(spec, width, cardinality, blocks, expansion, reverse=True)
+        stages, stem = plan(spec, width, cardinality, blocks, expansion, reverse=True)
         total = sum(each for _, _, each in stages)
         after = [channels for channels, _, _ in stages[1:]]
         self.from_image = msr(nn.Conv2d(spec.channels, stages[0][0], 1, bias=False))
         self.stages = nn.ModuleList()
         for i, (channels, groups, count) in enumerate(stages):
-            last = Transition(channels, after[i], up=False) if i < len(after) else DiscriminativeBasis(channels, bottom)
+            last = Transition(channels, after[i], up=False) if i < len(after) else DiscriminativeBasis(channels, stem)
             self.stages.append(
                 nn.Sequential(*(ResidualBlock(channels, groups, expansion, total) for _ in range(count)), last)
             )

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganvas.nn.codes import Codes
-from ganvas.nn.init import orthogonal, treatment
+from ganvas.nn.init import layer_init, orthogonal
 from ganvas.nn.norms import BatchNorm2d
 from ganvas.nn.residual import CriticBlock, GeneratorBlock, Skip
 from ganvas.nn.spectral import PowerIteration
@@ -107,13 +107,13 @@ class SNGANGenerator(PyramidGenerator):
         power_iteration: PowerIteration | None = None,
     ) -> None:
         n = halvings(spec, DEEPEST)
-        channels, bottom = generator_channels(width, n), (spec.height >> n, spec.width >> n)
+        channels, stem = generator_channels(width, n), (spec.height >> n, spec.width >> n)
         super().__init__(
-            spec, channels, bottom, GeneratorBlock, z_dim=z_dim, codes=codes, conditioning=conditioning,
+            spec, channels, stem, GeneratorBlock, z_dim=z_dim, codes=codes, conditioning=conditioning,
             attention=attention, spectral_norm=spectral_norm, power_iteration=power_iteration, norm_eps=BN_EPS,
         )  # fmt: skip
         self.norm = BatchNorm2d(channels[-1], eps=BN_EPS)
-        self.to_image = self.treat(nn.Conv2d(channels[-1], spec.channels, 3, padding=1))
+        self.to_image = self.init(nn.Conv2d(channels[-1], spec.channels, 3, padding=1))
 
     def finish(self, h: Tensor) -> Tensor:
         image: Tensor = self.to_image(F.relu(self.norm(h), inplace=True)).tanh()  # (N, C, H, W)
@@ -142,7 +142,7 @@ class ResidualCritic(Critic):
     ) -> None:
         super().__init__()
         n = halvings(spec, DEEPEST)
-        treat = treatment(orthogonal, spectral_norm=norm == "spectral", power_iteration=power_iteration)
+        init = layer_init(orthogonal, spectral_norm=norm == "spectral", power_iteration=power_iteration)
 
         def norm_of(channels: int) -> nn.Module:
             return BatchNorm2d(channels, eps=BN_EPS) if norm == "batch" else nn.Identity()
@@ -151,12 +151,12 @@ class ResidualCritic(Critic):
         # Small images are halved twice and then go through two blocks at one size; large ones through one such block.
         halved = [True, True, False, False] if n < 4 else [True] * n + [False]
         blocks = (
-            CriticBlock(channels[i], channels[i + 1], norm_of, treat, first=i == 0, halve=halve, wide=wide, skip=skip)
+            CriticBlock(channels[i], channels[i + 1], norm_of, init, first=i == 0, halve=halve, wide=wide, skip=skip)
             for i, halve in enumerate(halved)
         )
         after = attention_blocks(attention, sizes_after(halved, spec))
-        self.blocks = with_attention(blocks, channels[1:], after, treat)
-        self.head = build_head(conditioning, channels[-1], spec, treat)
+        self.blocks = with_attention(blocks, channels[1:], after, init)
+        self.head = build_head(conditioning, channels[-1], spec, init)
 
     def forward(self, data: Tensor, label: Tensor | None = None) -> Scores:
         """Images (N, C, H, W) in [-1, 1] and label (N,) int64 -> logits (N,) and features (N, width)."""

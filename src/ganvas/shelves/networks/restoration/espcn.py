@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganvas.errors import BadValue
-from ganvas.nn.init import normal, orthogonal, treatment
+from ganvas.nn.init import layer_init, normal, orthogonal
 from ganvas.parts import Factory, network, regularizer
 from ganvas.shelves.networks.heads import build_head
 from ganvas.types import ConditionSpec, Critic, CriticHead, DataSpec, Regularizer, Scores, Side, Translator, Turn
@@ -113,7 +113,7 @@ class PairDiscriminator(Critic):
         super().__init__()
         low = low_of(spec)
         self.factor = factor_of(spec, low)
-        wrap = treatment(normal, spectral_norm=True)
+        wrap = layer_init(normal, spectral_norm=True)
         channels, side = spec.channels + low.shape[0], (spec.height, spec.width)
         convs: list[nn.Module] = [wrap(nn.Conv2d(channels, width, 3, padding=1))]
         features = width
@@ -122,7 +122,7 @@ class PairDiscriminator(Critic):
             convs.append(wrap(nn.Conv2d(features, out, 4, stride=2, padding=1)))
             features, side = out, (side[0] // 2, side[1] // 2)
         self.convs = nn.ModuleList(convs)
-        self.head = build_head(conditioning, features, spec, treatment(orthogonal, spectral_norm=True))
+        self.head = build_head(conditioning, features, spec, layer_init(orthogonal, spectral_norm=True))
 
     def forward(self, data: Tensor, low: Tensor, label: Tensor | None = None) -> Scores:
         """Images (N, C, H, W) and their small ones (N, c, h, w), all in [-1, 1] -> logits (N,) and features (N, D)."""

@@ -84,9 +84,9 @@ class CharacterTransformer(TokenModel):
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
-        self.initialise(depth)
+        self.init(depth)
 
-    def initialise(self, depth: int) -> None:
+    def init(self, depth: int) -> None:
         """Normal weights; those that end a residual branch are smaller by the square root of the branches' number."""
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):

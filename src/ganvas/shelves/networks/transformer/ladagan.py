@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from ganvas.errors import BadValue
 from ganvas.nn.additive_attention import AdditiveAttention
-from ganvas.nn.init import Treatment, orthogonal, treatment
+from ganvas.nn.init import Init, layer_init, orthogonal
 from ganvas.nn.self_modulation import SelfModulatedLayerNorm
 from ganvas.nn.tokens import map_of, pixel_unfold, tokens_of
 from ganvas.parts import Factory, network
@@ -40,16 +40,16 @@ WINDOW = 4  # pixels of the critic's last map that one logit of the authors' loo
 class SelfModulatedLadaformer(nn.Module):
     """The generator's block: modulated norm, additive attention and a residual, modulated norm and MLP without one."""
 
-    def __init__(self, width: int, z_dim: int, heads: int, mlp_width: int, treat: Treatment) -> None:
+    def __init__(self, width: int, z_dim: int, heads: int, mlp_width: int, init: Init) -> None:
         super().__init__()
 
         def norm() -> nn.Module:
-            return SelfModulatedLayerNorm(width, z_dim, linear=lambda i, o: treat(nn.Linear(i, o)), hidden=width)
+            return SelfModulatedLayerNorm(width, z_dim, linear=lambda i, o: init(nn.Linear(i, o)), hidden=width)
 
         self.norm1 = norm()
-        self.attention = AdditiveAttention(width, heads, treat)
+        self.attention = AdditiveAttention(width, heads, init)
         self.norm2 = norm()
-        self.mlp = mlp(width, mlp_width, treat)
+        self.mlp = mlp(width, mlp_width, init)
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         """Tokens (N, L, D) and latents (N, z_dim) -> (N, L, D)."""
@@ -61,12 +61,12 @@ class SelfModulatedLadaformer(nn.Module):
 class Ladaformer(nn.Module):
     """The critic's block: additive attention and MLP, each after a layer norm and with a residual."""
 
-    def __init__(self, width: int, heads: int, mlp_width: int, treat: Treatment) -> None:
+    def __init__(self, width: int, heads: int, mlp_width: int, init: Init) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
-        self.attention = AdditiveAttention(width, heads, treat)
+        self.attention = AdditiveAttention(width, heads, init)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = mlp(width, mlp_width, treat)
+        self.mlp = mlp(width, mlp_width, init)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, L, D) -> (N, L, D)."""
@@ -75,9 +75,9 @@ class Ladaformer(nn.Module):
         return out
 
 
-def mlp(width: int, hidden: int, treat: Treatment) -> nn.Sequential:
+def mlp(width: int, hidden: int, init: Init) -> nn.Sequential:
     """Two linear layers with a GELU between."""
-    return nn.Sequential(treat(nn.Linear(width, hidden)), nn.GELU(), treat(nn.Linear(hidden, width)))
+    return nn.Sequential(init(nn.Linear(width, hidden)), nn.GELU(), init(nn.Linear(hidden, width)))
 
 
 @network(
@@ -136,23 +136,23 @@ class LadaGANGenerator(Generator):
                 hint=f"widths ending in {-(-widths[-1] // patch**2) * patch**2}",
             )
         all_heads, mlp_widths = stages(heads, n, "heads"), stages(mlp_width, n, "mlp_width")
-        treat = treatment(orthogonal, spectral_norm=False)
+        init = layer_init(orthogonal, spectral_norm=False)
         self.latents = {"z": LatentSpec((z_dim,), "normal")}
         self.conditional = False
         self.bounded = False
         self.patch = patch
         self.sizes = [(h << i, w << i) for i in range(n)]
-        self.project = treat(nn.Linear(z_dim, h * w * widths[0], bias=False))
+        self.project = init(nn.Linear(z_dim, h * w * widths[0], bias=False))
         self.convs = nn.ModuleList(
-            treat(nn.Conv2d(width // 4, next_, 3, padding=1)) for width, next_ in pairwise(widths)
+            init(nn.Conv2d(width // 4, next_, 3, padding=1)) for width, next_ in pairwise(widths)
         )
         self.positions = nn.ParameterList()
         self.blocks = nn.ModuleList()
         for (rows, columns), width, own_heads, own_mlp in zip(self.sizes, widths, all_heads, mlp_widths, strict=True):
             require_heads(own_heads, width)
             self.positions.append(nn.Parameter(torch.randn(1, rows * columns, width)))
-            self.blocks.append(SelfModulatedLadaformer(width, z_dim, own_heads, own_mlp, treat))
-        self.to_image = treat(nn.Conv2d(widths[-1] // patch**2, spec.channels, 3, padding=1))
+            self.blocks.append(SelfModulatedLadaformer(width, z_dim, own_heads, own_mlp, init))
+        self.to_image = init(nn.Conv2d(widths[-1] // patch**2, spec.channels, 3, padding=1))
 
     def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
         """z (N, z_dim) -> images (N, C, H, W); labels are not looked at."""
@@ -169,18 +169,18 @@ class LadaGANGenerator(Generator):
 class DownBlock(nn.Module):
     """Half the resolution by the mean of two branches: strided convolutions, and an average pool (Liu et al. 2021)."""
 
-    def __init__(self, in_: int, out: int, treat: Treatment) -> None:
+    def __init__(self, in_: int, out: int, init: Init) -> None:
         super().__init__()
         self.main = nn.Sequential(
-            treat(nn.Conv2d(in_, out, 3, stride=2, padding=1, bias=False)),
+            init(nn.Conv2d(in_, out, 3, stride=2, padding=1, bias=False)),
             nn.BatchNorm2d(out),
             nn.LeakyReLU(LEAK),
-            treat(nn.Conv2d(out, out, 3, padding=1, bias=False)),
+            init(nn.Conv2d(out, out, 3, padding=1, bias=False)),
             nn.BatchNorm2d(out),
             nn.LeakyReLU(LEAK),
         )
         self.direct = nn.Sequential(
-            nn.AvgPool2d(2), treat(nn.Conv2d(in_, out, 1, bias=False)), nn.BatchNorm2d(out), nn.LeakyReLU(LEAK)
+            nn.AvgPool2d(2), init(nn.Conv2d(in_, out, 1, bias=False)), nn.BatchNorm2d(out), nn.LeakyReLU(LEAK)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -236,15 +236,15 @@ class LadaGANDiscriminator(Critic):
                 hint=f"data.size={WINDOW << n}, or fewer widths",
             )
         require_heads(heads, widths[-1])
-        treat = treatment(orthogonal, spectral_norm=False)
-        self.from_image = treat(nn.Conv2d(spec.channels, widths[0], 3, padding=1, bias=False))
-        self.downs = nn.ModuleList(DownBlock(in_, out, treat) for in_, out in pairwise(widths))
+        init = layer_init(orthogonal, spectral_norm=False)
+        self.from_image = init(nn.Conv2d(spec.channels, widths[0], 3, padding=1, bias=False))
+        self.downs = nn.ModuleList(DownBlock(in_, out, init) for in_, out in pairwise(widths))
         self.size = (2 * h, 2 * w)  # of the map that attention works on
         self.position = nn.Parameter(torch.randn(1, 4 * h * w, widths[-1]))
-        self.block = Ladaformer(widths[-1], heads, mlp_width, treat)
-        self.conv1 = treat(nn.Conv2d(4 * widths[-1], out_widths[0], 3, padding=1))
-        self.conv2 = treat(nn.Conv2d(*out_widths, 1, bias=False))
-        self.head = build_head(conditioning, out_widths[1] * WINDOW**2, spec, treat, False)
+        self.block = Ladaformer(widths[-1], heads, mlp_width, init)
+        self.conv1 = init(nn.Conv2d(4 * widths[-1], out_widths[0], 3, padding=1))
+        self.conv2 = init(nn.Conv2d(*out_widths, 1, bias=False))
+        self.head = build_head(conditioning, out_widths[1] * WINDOW**2, spec, init, False)
 
     def last_map(self, data: Tensor) -> Tensor:
         """Images (N, C, H, W) -> the map (N, D, h, w) that logits are read from."""

@@ -31,7 +31,7 @@ from ganvas.nn.dot_product import attend, merge_heads, split_heads
 from ganvas.nn.equalized import LEAKY_GAIN, EqualizedLinear, equalized, in_full, leaky
 from ganvas.nn.fir import conv2d_resample, downsample2d, filter_taps, upsample2d
 from ganvas.nn.haar import haar
-from ganvas.nn.init import Treatment, treatment, zero_bias
+from ganvas.nn.init import Init, layer_init, zero_bias
 from ganvas.nn.mapping import USUAL_MAPPING, MappingNetwork, MappingOptions
 from ganvas.nn.minibatch import minibatch_std
 from ganvas.nn.relative_position import RelativePositionBias
@@ -409,10 +409,10 @@ class ActiveConv(nn.Module):
 
     taps: Tensor
 
-    def __init__(self, in_: int, out: int, kernel: int, treat: Treatment, *, down: int = 1) -> None:
+    def __init__(self, in_: int, out: int, kernel: int, init: Init, *, down: int = 1) -> None:
         super().__init__()
         self.down = down
-        self.conv = treat(nn.Conv2d(in_, out, kernel))
+        self.conv = init(nn.Conv2d(in_, out, kernel))
         self.register_buffer("taps", filter_taps(TAPS), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -433,10 +433,10 @@ class Haar(nn.Module):
 class FromWavelets(nn.Module):
     """The image's Haar bands, read by a convolution of one pixel and added to the features."""
 
-    def __init__(self, channels: int, width: int, treat: Treatment) -> None:
+    def __init__(self, channels: int, width: int, init: Init) -> None:
         super().__init__()
         self.haar = Haar()
-        self.conv = ActiveConv(4 * channels, width, 1, treat)
+        self.conv = ActiveConv(4 * channels, width, 1, init)
 
     def forward(self, image: Tensor, x: Tensor | None) -> Tensor:
         """(N, C, H, W) and perhaps (N, D, H/2, W/2) -> (N, D, H/2, W/2)."""
@@ -483,17 +483,17 @@ class StyleSwinDiscriminator(Critic):
         super().__init__()
         n = halvings(spec, DEEPEST)
         each = checked(widths, partial(critic_widths, n=n), f"from {spec.height // 2}x{spec.width // 2} pixels down")
-        treat = treatment(zero_bias, spectral_norm=True) if spectral_norm else equalized
+        init = layer_init(zero_bias, spectral_norm=True) if spectral_norm else equalized
         self.register_buffer("taps", filter_taps(TAPS), persistent=False)
-        self.from_wavelets = nn.ModuleList(FromWavelets(spec.channels, width, treat) for width in each)
+        self.from_wavelets = nn.ModuleList(FromWavelets(spec.channels, width, init) for width in each)
         self.blocks = nn.ModuleList(
-            nn.Sequential(ActiveConv(in_, in_, 3, treat), ActiveConv(in_, out, 3, treat, down=2))
+            nn.Sequential(ActiveConv(in_, in_, 3, init), ActiveConv(in_, out, 3, init, down=2))
             for in_, out in pairwise(each)
         )
         D = each[-1]
-        self.conv = ActiveConv(D + 1, D, 3, treat)
-        self.linear = treat(nn.Linear(D * (spec.height >> n) * (spec.width >> n), D))
-        self.head = build_head(conditioning, D, spec, treat)
+        self.conv = ActiveConv(D + 1, D, 3, init)
+        self.linear = init(nn.Linear(D * (spec.height >> n) * (spec.width >> n), D))
+        self.head = build_head(conditioning, D, spec, init)
 
     def forward(self, data: Tensor, label: Tensor | None = None) -> Scores:
         """Images (N, C, H, W) in [-1, 1] and label (N,) int64 -> logits (N,) and features (N, D)."""

@@ -93,7 +93,7 @@ class GridAttention(nn.Module):
     window : side of a window in tokens; None attends over the whole grid.
     relative : whether a learnt number for every distance is added to the logits.
     noise : whether the same noise is added to all channels of a token in training, times a learnt strength.
-    treat : start of the two linear maps.
+    init : initial weights of the two linear maps.
     """
 
     def __init__(
@@ -105,14 +105,14 @@ class GridAttention(nn.Module):
         window: int | None,
         relative: bool,
         noise: bool,
-        treat: Callable[[nn.Module], nn.Module],
+        init: Callable[[nn.Module], nn.Module],
     ) -> None:
         super().__init__()
         self.heads, self.size = heads, size
         self.window = window if size is not None and window is not None and window < min(size) else None
         among = (self.window, self.window) if self.window else size
-        self.qkv = treat(nn.Linear(width, 3 * width, bias=False))
-        self.out = treat(nn.Linear(width, width))
+        self.qkv = init(nn.Linear(width, 3 * width, bias=False))
+        self.out = init(nn.Linear(width, width))
         self.bias = RelativePositionBias(*among, heads, std=STD) if relative and among else None
         self.noise = nn.Parameter(torch.zeros(())) if noise else None
 
@@ -138,7 +138,7 @@ class Block(nn.Module):
     norm, activation : see the networks.
     hidden : channels of the MLP.
     gain : of both branches and both residuals.
-    treat : start of the MLP's linear maps.
+    init : initial weights of the MLP's linear maps.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class Block(nn.Module):
         norm: Norm,
         activation: Activation,
         hidden: int,
-        treat: Callable[[nn.Module], nn.Module],
+        init: Callable[[nn.Module], nn.Module],
         gain: float = 1.0,
     ) -> None:
         super().__init__()
@@ -158,7 +158,7 @@ class Block(nn.Module):
         self.attention = attention
         self.norm2 = make_norm(norm, width)
         act = nn.GELU() if activation == "gelu" else nn.LeakyReLU(LEAK)
-        self.mlp = nn.Sequential(treat(nn.Linear(width, hidden)), act, treat(nn.Linear(hidden, width)))
+        self.mlp = nn.Sequential(init(nn.Linear(width, hidden)), act, init(nn.Linear(hidden, width)))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, L, D) -> (N, L, D)."""
@@ -268,7 +268,7 @@ class TransGANGenerator(Generator):
             blocks = []
             for _ in range(depth):
                 attention = GridAttention(
-                    D, heads, size, window=windows[i], relative=positions == "relative", noise=noise, treat=xavier
+                    D, heads, size, window=windows[i], relative=positions == "relative", noise=noise, init=xavier
                 )
                 blocks.append(
                     Block(
@@ -277,7 +277,7 @@ class TransGANGenerator(Generator):
                         norm=norm,
                         activation=activation,
                         hidden=hidden_width(D, mlp_ratio),
-                        treat=xavier,
+                        init=xavier,
                     )
                 )
             self.stages.append(nn.Sequential(*blocks))
@@ -370,7 +370,7 @@ class TransGANDiscriminator(Critic):
 
         def block(D: int, size: tuple[int, int] | None) -> nn.Module:
             attention = GridAttention(
-                D, heads, size, window=window, relative=size is not None, noise=noise, treat=truncated_normal
+                D, heads, size, window=window, relative=size is not None, noise=noise, init=truncated_normal
             )
             return Block(
                 D,
@@ -378,7 +378,7 @@ class TransGANDiscriminator(Critic):
                 norm=norm,
                 activation=activation,
                 hidden=hidden_width(D, mlp_ratio),
-                treat=truncated_normal,
+                init=truncated_normal,
                 gain=gain,
             )
 

@@ -33,7 +33,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from ganvas.errors import MissingExtra, ResumeMismatch, UsageError
-from ganvas.experiments.search.front import State, Trial
+from ganvas.experiments.search.pareto import State, Trial
 from ganvas.experiments.search.space import Prune, Search
 from ganvas.recipe.recipe import differences
 from ganvas.runtime.devices import derive_seed
@@ -156,10 +156,10 @@ def _pruner(prune: Prune | None) -> BasePruner:
     return MedianPruner(n_startup_trials=prune.startup, n_warmup_steps=prune.warmup)
 
 
-# --------------------------------------------------------------------------------------------------- the ledger
+# --------------------------------------------------------------------------------------------------- the store
 
 
-class Ledger:
+class TrialStore:
     """One session's view of a search that may have several.
 
     Parameters
@@ -313,9 +313,9 @@ class Ledger:
         if before is None:
             self.study.set_user_attr("made", made)
         elif changed := differences(before, made):
-            told = "; ".join(f"{key} {old!r} and {new!r}" for key, (old, new) in changed.items())
+            unequal = "; ".join(f"{key} {old!r} and {new!r}" for key, (old, new) in changed.items())
             raise UsageError(
-                f"scores of trial {trial.number} were made in another way than those before: {told}",
+                f"scores of trial {trial.number} were made in another way than those before: {unequal}",
                 hint="search only what leaves the way of scoring alone, or give the protocol a reference",
             )
 

@@ -59,7 +59,7 @@ class Trial:
 # --------------------------------------------------------------------------------------------------- the front
 
 
-def on_front(points: np.ndarray) -> np.ndarray:
+def on_pareto_front(points: np.ndarray) -> np.ndarray:
     """(N,) bool: which of these (N, K) points, smaller being better in each column, no other one dominates.
 
     A point dominates another where it is nowhere worse and somewhere better; equal points do not dominate each other.
@@ -71,14 +71,14 @@ def on_front(points: np.ndarray) -> np.ndarray:
     return kept
 
 
-def front(trials: Sequence[Trial], objectives: Mapping[str, Column]) -> list[Trial]:
+def pareto_front(trials: Sequence[Trial], objectives: Mapping[str, Column]) -> list[Trial]:
     """The trials that none is better than, best first by the first objective; of one objective, the best alone."""
     ended = [trial for trial in trials if trial.state == "complete"]
     if not ended:
         return []
     signs = np.array([1.0 if column.lower_is_better else -1.0 for column in objectives.values()])  # (K,)
     points = signs * np.array([[trial.values[name] for name in objectives] for trial in ended])  # (N, K)
-    chosen = list(np.flatnonzero(on_front(points)))
+    chosen = list(np.flatnonzero(on_pareto_front(points)))
     chosen.sort(key=lambda i: (*points[i], ended[i].number))
     return [ended[i] for i in (chosen if len(objectives) > 1 else chosen[:1])]
 
@@ -86,7 +86,7 @@ def front(trials: Sequence[Trial], objectives: Mapping[str, Column]) -> list[Tri
 def _shown(search: Search, trials: Sequence[Trial]) -> list[Trial]:
     """The trials that a table has lines for."""
     if len(search.objectives) > 1:
-        return front(trials, search.objectives)
+        return pareto_front(trials, search.objectives)
     ((name, column),) = search.objectives.items()
     ended = [trial for trial in trials if trial.state == "complete"]
     return sorted(ended, key=lambda t: t.values[name] * (1 if column.lower_is_better else -1))[:_SHOWN]
@@ -127,7 +127,7 @@ def tally(search: Search, trials: Sequence[Trial]) -> str:
 
 def as_data(search: Search, trials: Sequence[Trial], importances: Mapping[str, float]) -> dict[str, Any]:
     """Everything as plain data; nothing in it depends on when, where or by how many workers it was found."""
-    best = [trial.number for trial in front(trials, search.objectives)]
+    best = [trial.number for trial in pareto_front(trials, search.objectives)]
     return {
         "search": search.plan.name, "recipe": search.recipe.name, **search.facts(),
         "objectives": {name: column.lower_is_better for name, column in search.objectives.items()},
@@ -148,7 +148,7 @@ def as_data(search: Search, trials: Sequence[Trial], importances: Mapping[str, f
 def page(search: Search, trials: Sequence[Trial], importances: Mapping[str, float], out: Path) -> str:
     """One page that needs no other file."""
     several = len(search.objectives) > 1
-    best = front(trials, search.objectives)
+    best = pareto_front(trials, search.objectives)
     pieces: list[Html] = [tag("p", f"{tally(search, trials)}; proposed by {_SAMPLERS[search.sampler]}.", class_="note")]
     if best:
         pieces += [tag("h2", "Pareto front" if several else "Course of the search")]
@@ -257,7 +257,7 @@ def write(search: Search, trials: Sequence[Trial], importances: Mapping[str, flo
     CheckpointError : the disk is full or the folder cannot be written.
     """
     out.mkdir(parents=True, exist_ok=True)
-    best = front(trials, search.objectives)
+    best = pareto_front(trials, search.objectives)
     recipes: tuple[Path, ...] = ()
     if len(search.objectives) > 1:
         folder = out / "front"

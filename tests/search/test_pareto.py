@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ganvas.evaluation.protocol import Column
-from ganvas.experiments.search.front import Trial, front, on_front
+from ganvas.experiments.search.pareto import Trial, on_pareto_front, pareto_front
 from ganvas.report.pareto import Axis, Dot, bars, scatter
 
 LOW, HIGH = Column(True, (-np.inf, np.inf), ""), Column(False, (-np.inf, np.inf), "")
@@ -24,7 +24,7 @@ def dominates(one: list[float], other: list[float]) -> bool:
 @given(st.integers(1, 4).flatmap(lambda k: st.lists(st.lists(st.integers(0, 6), min_size=k, max_size=k), min_size=1)))
 def test_the_front_is_what_no_other_point_dominates(points: list[list[int]]) -> None:
     """Against the definition, pair by pair; small integers make ties and copies common."""
-    found = on_front(np.array(points, dtype=float))
+    found = on_pareto_front(np.array(points, dtype=float))
     assert found.tolist() == [not any(dominates(other, point) for other in points) for point in points]
     assert found.any()
 
@@ -41,14 +41,14 @@ def test_directions_count_and_trials_without_values_do_not() -> None:
         Trial(3, "failed", {}),
         Trial(4, "running", {}),
     ]
-    assert [each.number for each in front(trials, {"fd": LOW, "coverage": HIGH})] == [1, 0]
-    assert [each.number for each in front(trials, {"fd": LOW, "coverage": LOW})] == [1]
-    assert [each.number for each in front(trials, {"coverage": HIGH})] == [0]  # of one objective, the best alone
-    assert front(trials[3:], {"fd": LOW}) == []
+    assert [each.number for each in pareto_front(trials, {"fd": LOW, "coverage": HIGH})] == [1, 0]
+    assert [each.number for each in pareto_front(trials, {"fd": LOW, "coverage": LOW})] == [1]
+    assert [each.number for each in pareto_front(trials, {"coverage": HIGH})] == [0]  # of one objective, the best alone
+    assert pareto_front(trials[3:], {"fd": LOW}) == []
 
 
 def test_of_equal_bests_the_first_counts() -> None:
-    assert [each.number for each in front([complete(3, fd=1.0), complete(5, fd=1.0)], {"fd": LOW})] == [3]
+    assert [each.number for each in pareto_front([complete(3, fd=1.0), complete(5, fd=1.0)], {"fd": LOW})] == [3]
 
 
 def test_seeds_are_averaged() -> None:
