@@ -7,14 +7,12 @@ import io
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from ganvas import parts
 from ganvas.files import audio, video
 from ganvas.training.train import train
 
@@ -75,14 +73,9 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def desk(furnished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A fresh copy of it as working directory; parts that a page adds are taken off their shelves again."""
+def desk(furnished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh copy of it as working directory."""
     shutil.copytree(furnished, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GANVAS_CACHE", str(tmp_path / "cache"))
-    index = parts.index._index()
-    before = {kind: dict(shelf) for kind, shelf in index.items()}
-    yield tmp_path
-    for kind, shelf in index.items():
-        shelf.clear()
-        shelf.update(before[kind])
+    return tmp_path
