@@ -66,6 +66,7 @@ OVERRIDES = [
     ("digits sampler=plane", "UnknownPart", "Did you mean 'plain'?", "ganvas list samplers"),
     ("digits sinks.tensorbord={}", "UnknownPart", "no sink is called 'tensorbord'"),
     ("digits evla=~", "UnknownKey", "a recipe has no parameter 'evla'. Did you mean 'eval'?"),
+    ("digits courses.optim.lr.to=1", "UnknownKey", "'courses' is called 'schedules' now"),
     ("digits train.stps=~", "UnknownKey", "Did you mean 'steps'?"),
 ]  # fmt: skip
 
@@ -96,6 +97,7 @@ FILES = [
     ), "RecipeError", "far larger than any recipe"),
     ("base: digits\nbase_: 1\n", "UnknownKey", "my.yaml:2:1", "'base_'"),
     ("base: digit\n", "RecipeError", "my.yaml:1:1", "Did you mean 'digits'?"),
+    ("base: digits\ncourses: {}\n", "UnknownKey", "my.yaml:2:1", "'courses' is called 'schedules' now", "schedules: …"),
     ("base: [digits]\n", "BadValue", "my.yaml:1:1", "'base' is ['digits']"),
     ("base: tiny/digits\n", "RecipeError", "has a base itself", "one level"),
     ("base: digits\ntask: {objective: hnge}\n", "UnknownPart", "my.yaml:2:8", "Did you mean 'hinge'?"),

@@ -12,7 +12,7 @@ from ganvas import parts
 from ganvas.errors import BadValue, CheckpointError, RecipeError, RoleMissing, UnknownKey, UnknownPart, nearest
 from ganvas.files.files import model_metadata
 from ganvas.parts import Factory, Field, Slot, Slots, values
-from ganvas.recipe.schema import Schema
+from ganvas.recipe.schema import RENAMED, Schema
 from ganvas.recipe.trained import Weights
 from ganvas.recipe.yaml12 import KeyPath, Mark
 
@@ -105,6 +105,7 @@ class Checker:
     # ------------------------------------------------------------------ the whole
 
     def recipe(self, raw: dict[str, Any]) -> dict[str, Any]:
+        raw = self.without_old_keys(raw)
         self.borrow_networks(raw)
         filled = self.keys(parts.fields_of(Schema), raw, (), "a recipe", "ganvas show recipe")
         if task := (filled.get("task") or {}).get("use"):
@@ -113,6 +114,12 @@ class Checker:
             self.optimizer_of_roles(filled)
         self.protocol(filled)
         return filled
+
+    def without_old_keys(self, raw: dict[str, Any]) -> dict[str, Any]:
+        """The recipe without keys of version 0.1, each of which is refused by its new name."""
+        for key in raw.keys() & RENAMED.keys():
+            self.tell(UnknownKey, f"{key!r} is called {RENAMED[key]!r} now", (key,), f"rename it: {RENAMED[key]}: …")
+        return {key: value for key, value in raw.items() if key not in RENAMED}
 
     def borrow_networks(self, raw: dict[str, Any]) -> None:
         """`from:` without `use:` means the network that is there, as it was built there."""

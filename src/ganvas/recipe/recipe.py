@@ -20,7 +20,7 @@ from ganvas.parts import values
 from ganvas.recipe import yaml12
 from ganvas.recipe.check import Checker, nested_parts, shortened
 from ganvas.recipe.layering import assign, merge, merge_marks, without_nulls
-from ganvas.recipe.schema import Schema
+from ganvas.recipe.schema import RENAMED, Schema
 from ganvas.recipe.yaml12 import KeyPath, Mark
 
 SHIPPED = Path(__file__).parents[1] / "recipes"
@@ -136,12 +136,9 @@ class Recipe:
         write_bytes(path, yaml12.write(values.plain(self.data)).encode())
 
 
-_RENAMED = {"courses": "schedules"}  # keys of version 0.1
-
-
 def renewed(data: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe of a run of version 0.1, as recipes are written now; others as they are."""
-    return {_RENAMED.get(key, key): value for key, value in data.items()}
+    return {RENAMED.get(key, key): value for key, value in data.items()}
 
 
 def locate(source: str | Path, *, beside: Path | None = None, where: str = "") -> Path:

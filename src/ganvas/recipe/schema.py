@@ -13,6 +13,9 @@ from ganvas.recipe.trained import Weights
 
 Positive = Annotated[int, Gt(0)]
 
+RENAMED = {"courses": "schedules"}
+"""Keys of version 0.1, and what they are called now."""
+
 
 @dataclass(frozen=True)
 class Train:
