@@ -89,7 +89,7 @@ def arguments(shapes: Shapes) -> dict[str, Any]:
     else:
         classes = table[1] if table else 0
         z_dim = inputs - (table[0] if table else 0)
-    own: dict[str, Any] = {
+    kwargs: dict[str, Any] = {
         "z_dim": z_dim,
         "c_dim": classes,
         "w_dim": means[-1],
@@ -104,13 +104,13 @@ def arguments(shapes: Shapes) -> dict[str, Any]:
         "filter_size": shapes[f"{first}.up_filter"][0] // OVERSAMPLING,
     }
     for factor, more in guess.stages:
-        own = {"stem": own, "superres": {"up_factor": factor, "head_layers": more}}
-    return own
+        kwargs = {"stem": kwargs, "superres": {"up_factor": factor, "head_layers": more}}
+    return kwargs
 
 
 def layers_of(shapes: Shapes) -> list[Layer]:
-    found = {match.groups() for key in shapes if (match := re.match(r"synthesis\.L(\d+)_(\d+)_(\d+)\.", key))}
-    return sorted((Layer(*map(int, each)) for each in found), key=lambda layer: layer.number)
+    numbers = {match.groups() for key in shapes if (match := re.match(r"synthesis\.L(\d+)_(\d+)_(\d+)\.", key))}
+    return sorted((Layer(*map(int, triple)) for triple in numbers), key=lambda layer: layer.number)
 
 
 def name_of(layer: Layer) -> str:
@@ -127,9 +127,9 @@ def guesses(layers: Sequence[Layer]) -> Iterator[Guess]:
     if not (0 < len(layers) <= MOST_LAYERS and least and widest <= WIDEST and layers[0].number == 0):
         return
     gap = next((i for i in range(1, len(layers)) if layers[i].number != layers[i - 1].number + 1), None)
-    whole = layers[-1].side
-    found = []
-    for side in [whole] if gap is None else [whole // factor for factor in (2**i for i in range(1, 20))]:
+    full_side = layers[-1].side
+    candidates = []
+    for side in [full_side] if gap is None else [full_side // factor for factor in (2**i for i in range(1, 20))]:
         if side < SMALLEST:
             break
         count = len(layers) - 1 if gap is None else gap + CRITICAL
@@ -143,26 +143,26 @@ def guesses(layers: Sequence[Layer]) -> Iterator[Guess]:
         for stages, bands in grown_:
             widths = base_of([band.cutoff for band in bands[:-1]], [layer.channels for layer in layers[:-1]])
             if fits(bands, layers, margin, last=True) and widths is not None:
-                found.append(Guess(side, count, stages, margin, *widths))
-    yield from sorted(found, key=lambda guess: len({more for _, more in guess.stages}))
+                candidates.append(Guess(side, count, stages, margin, *widths))
+    yield from sorted(candidates, key=lambda guess: len({more for _, more in guess.stages}))
 
 
 def staged(
     layers: Sequence[Layer], side: int, margin: int, bands: Sequence[Band]
 ) -> Iterator[tuple[Stages, list[Band]]]:
     """The stages that give the rest of the layers on bands that are there, and all bands."""
-    rest = len(layers) - len(bands)
+    remaining = len(layers) - len(bands)
     if not fits(bands, layers, margin):
         return
     for factor in FACTORS:
         now = side * factor
         if now > layers[-1].side:
             return
-        if now == layers[-1].side and rest - 1 > CRITICAL:
-            yield ((factor, rest - 1),), [*bands, *grown(bands[-1], now, rest - 1, stage=True)]
-        for more in range(CRITICAL + 1, rest + CRITICAL if now < layers[-1].side else 0):
-            kept = grown(bands[-1], now, more, stage=True)[: more - CRITICAL]
-            for stages, every in staged(layers, now, margin, [*bands, *kept]):
+        if now == layers[-1].side and remaining - 1 > CRITICAL:
+            yield ((factor, remaining - 1),), [*bands, *grown(bands[-1], now, remaining - 1, stage=True)]
+        for more in range(CRITICAL + 1, remaining + CRITICAL if now < layers[-1].side else 0):
+            added = grown(bands[-1], now, more, stage=True)[: more - CRITICAL]
+            for stages, every in staged(layers, now, margin, [*bands, *added]):
                 yield ((factor, more), *stages), every
 
 
@@ -170,14 +170,14 @@ def staged(
 def grown(first: Band, side: int, count: int, *, stage: bool = False) -> list[Band]:
     """The bands after each of `count` layers and the one to image channels; a stage begins in the band before it."""
     last = side / 2
-    found = []
+    bands = []
     for i in range(count + 1):
         share = min(i / (count - CRITICAL), 1.0)
         cutoff = first.cutoff * (last / first.cutoff) ** share
         stopband = first.stopband * (last * LAST_STOPBAND / first.stopband) ** share
         rate = 2 ** ceil(log2(min(2 * stopband, side)))
-        found.append(Band(rate, cutoff, max(stopband, rate / 2)))
-    return [first, *found[1:]] if stage else found
+        bands.append(Band(rate, cutoff, max(stopband, rate / 2)))
+    return [first, *bands[1:]] if stage else bands
 
 
 def fits(bands: Sequence[Band], layers: Sequence[Layer], margin: int, *, last: bool = False) -> bool:
@@ -192,11 +192,11 @@ def base_of(cutoffs: Sequence[float], channels: Sequence[int]) -> tuple[int, int
     """`channel_base` and `channel_max` for which round(min(base / 2f, max)) are these channels; None: none are."""
     most = max(channels)
     low, high = 0.0, inf
-    for cutoff, own in zip(cutoffs, channels, strict=True):
-        low = max(low, 2 * cutoff * (own - 0.5))
-        high = min(high, 2 * cutoff * (own + 0.5) if own < most else inf)
+    for cutoff, width in zip(cutoffs, channels, strict=True):
+        low = max(low, 2 * cutoff * (width - 0.5))
+        high = min(high, 2 * cutoff * (width + 0.5) if width < most else inf)
     base = 2 ** ceil(log2(low))
     if base >= high:  # no power of two
         base = ceil((low + high) / 2)
-    fits = all(max(1, round(min(base / 2 / f, most))) == own for f, own in zip(cutoffs, channels, strict=True))
+    fits = all(max(1, round(min(base / 2 / f, most))) == width for f, width in zip(cutoffs, channels, strict=True))
     return (base, most) if fits else None

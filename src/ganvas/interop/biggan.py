@@ -45,7 +45,7 @@ def generator(case: OfficialCase) -> Imported:
     hierarchical = bool(case.kwargs.get("hier", False))
     shared = case.state.get("shared.weight")
     convs = [_weight(case, f"{block}.conv1") for block in _blocks(case)]  # each (out, in, 3, 3)
-    widths = [convs[0].shape[1], *(len(each) for each in convs)]
+    widths = [convs[0].shape[1], *(len(conv) for conv in convs)]
     node = {
         "use": "biggan-generator",
         "width": widths,
@@ -184,8 +184,8 @@ def _spectral(case: OfficialCase) -> bool:
 
 def _places(case: OfficialCase) -> list[tuple[int, int]]:
     """(i, j) of every module `blocks.i.j`, in the order in which they run."""
-    found = (re.match(r"blocks\.(\d+)\.(\d+)\.", key) for key in case.state)
-    return sorted({(int(match[1]), int(match[2])) for match in found if match})
+    matches = (re.match(r"blocks\.(\d+)\.(\d+)\.", key) for key in case.state)
+    return sorted({(int(match[1]), int(match[2])) for match in matches if match})
 
 
 def _is_attention(case: OfficialCase, place: tuple[int, int]) -> bool:

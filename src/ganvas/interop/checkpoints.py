@@ -58,24 +58,24 @@ class Found:
 
     @property
     def parameters(self) -> dict[Role, int]:
-        return {role: sum(p.numel() for p in each.net.parameters()) for role, each in self.imported.items()}
+        return {role: sum(p.numel() for p in network.net.parameters()) for role, network in self.imported.items()}
 
     def recipe(self) -> dict[str, Any]:
         """What stands in the header of a model file: networks, sampler, and where they are from."""
-        networks = {role: check_node("network", dict(each.node)) for role, each in self.imported.items()}
+        networks = {role: check_node("network", dict(network.node)) for role, network in self.imported.items()}
         return {
             "summary": f"{self.family} checkpoint {self.file.name}",
             "data": None, "networks": networks, "sampler": check_node("sampler", "plain"), "eval": None,
             "origin": {
                 "from": self.family, "file": self.file.name, "sha256": sha256_of(self.file),
-                **{role: {"repo": each.repo, "cls": each.cls, "entry": self.entries[role]}
-                   for role, each in self.official.items()},
+                **{role: {"repo": official.repo, "cls": official.cls, "entry": self.entries[role]}
+                   for role, official in self.official.items()},
             },
         }  # fmt: skip
 
     def model(self) -> Model:
         """The model itself, on the CPU."""
-        nets: dict[str, Network] = {role: cast("Network", each.net) for role, each in self.imported.items()}
+        nets: dict[str, Network] = {role: cast("Network", network.net) for role, network in self.imported.items()}
         return Model(self.recipe(), self.spec, nets, class_names=self.class_names)
 
     @property
@@ -91,8 +91,8 @@ class Found:
         """
         tensors = {
             f"{role}.{name}": tensor.clone()
-            for role, each in self.imported.items()
-            for name, tensor in each.net.state_dict().items()
+            for role, network in self.imported.items()
+            for name, tensor in network.net.state_dict().items()
         }
         write_tensors(file, tensors, model_header(self.recipe(), self.spec, self.class_names, 0))
 
@@ -149,11 +149,11 @@ def _import(file: Path, family: str, options: Mapping[str, Any], entries: list[E
         if role not in chosen:
             continue
         try:
-            each = _network(*chosen[role])
-            spec = imported["generator"].spec if "generator" in imported else each.spec
-            if each.spec != spec:
-                raise NoImporter(f"it scores {each.spec.shape}, {each.spec.num_classes} classes")
-            imported[role] = each
+            network = _network(*chosen[role])
+            spec = imported["generator"].spec if "generator" in imported else network.spec
+            if network.spec != spec:
+                raise NoImporter(f"it scores {network.spec.shape}, {network.spec.num_classes} classes")
+            imported[role] = network
         except NoImporter as error:
             if "generator" not in imported:
                 raise
@@ -198,13 +198,13 @@ class _Allowance(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.room = room
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if args and isinstance(args[0], list | tuple) and all(isinstance(each, int) for each in args[0]):
+        if args and isinstance(args[0], list | tuple) and all(isinstance(size, int) for size in args[0]):
             self.spend(4 * prod(args[0]))  # a new tensor of this shape: asked before it is made
             return func(*args, **(kwargs or {}))
-        made = func(*args, **(kwargs or {}))
-        if isinstance(made, Tensor) and not any(isinstance(each, Tensor) for each in args):
-            self.spend(made.numel() * made.element_size())
-        return made
+        answer = func(*args, **(kwargs or {}))
+        if isinstance(answer, Tensor) and not any(isinstance(argument, Tensor) for argument in args):
+            self.spend(answer.numel() * answer.element_size())
+        return answer
 
     def spend(self, size: int) -> None:
         self.room -= size
@@ -215,7 +215,7 @@ class _Allowance(TorchDispatchMode):  # type: ignore[no-untyped-call]
 @contextlib.contextmanager
 def _within(state: Mapping[str, Tensor]) -> Iterator[None]:
     """Networks that are built here are no larger than their weights: arguments are not believed, either."""
-    with _Allowance(ROOM + 4 * sum(each.numel() * each.element_size() for each in state.values())):
+    with _Allowance(ROOM + 4 * sum(tensor.numel() * tensor.element_size() for tensor in state.values())):
         yield
 
 
@@ -231,25 +231,25 @@ def entries_of(content: Any) -> list[Entry]:
     """
     named: dict[str, Any] = {"": content}
     if isinstance(content, dict):
-        inner = {str(key): each for key, each in content.items() if _is_table(each) or isinstance(each, Record)}
+        inner = {str(key): part for key, part in content.items() if _is_table(part) or isinstance(part, Record)}
         wrapped = [key for key in WRAPPINGS if key in inner]
         if wrapped:
             named = {"": inner[wrapped[0]]}
         elif inner:  # single tensors beside them belong to no network
-            named = {str(key): each for key, each in content.items()}
+            named = {str(key): part for key, part in content.items()}
     arguments = named.pop("init_kwargs", None)
     entries = []
     for name, value in named.items():
-        own = arguments.get(name) if isinstance(arguments, dict) else None
+        given = arguments.get(name) if isinstance(arguments, dict) else None
         if isinstance(value, Record):
             kwargs = _plain(value.state.get("_init_kwargs"), Budget(MOST_ARGUMENTS))
             table = dict(_tensors(value, "", 0, Budget(MOST_TENSORS)))
             entries.append(Entry(name, _without_module(table), value.cls, kwargs, value, named))
         elif _is_table(value):
-            table = {key: each for key, each in value.items() if isinstance(each, TensorView)}
-            kwargs = _plain(own, Budget(MOST_ARGUMENTS))
+            table = {key: tensor for key, tensor in value.items() if isinstance(tensor, TensorView)}
+            kwargs = _plain(given, Budget(MOST_ARGUMENTS))
             entries.append(Entry(name, _without_module(table), kwargs=kwargs, around=named))
-        elif isinstance(value, list) and value and all(isinstance(each, TensorView) for each in value):
+        elif isinstance(value, list) and value and all(isinstance(tensor, TensorView) for tensor in value):
             averaged = _by_order(value, named.get(name.removesuffix("_ema")))
             entries += [Entry(name, averaged, around=named)] if averaged else []
     return sorted((entry for entry in entries if entry.table), key=lambda entry: entry.name not in AVERAGED)
@@ -258,7 +258,7 @@ def entries_of(content: Any) -> list[Entry]:
 def _is_table(value: Any) -> bool:
     """Whether something is a table of tensors; numbers of other kinds may stand between them."""
     return isinstance(value, dict) and any(
-        isinstance(key, str) and isinstance(each, TensorView) and not key.isdigit() for key, each in value.items()
+        isinstance(key, str) and isinstance(item, TensorView) and not key.isdigit() for key, item in value.items()
     )
 
 
@@ -266,9 +266,9 @@ def _by_order(values: list[TensorView], of: Any) -> dict[str, TensorView] | None
     """Averaged parameters without names (FastGAN), with those of the network that they belong to, and its buffers."""
     if not _is_table(of):
         return None
-    table = _without_module({key: each for key, each in of.items() if isinstance(each, TensorView)})
+    table = _without_module({key: tensor for key, tensor in of.items() if isinstance(tensor, TensorView)})
     learnt = [key for key in table if key.rpartition(".")[2] not in BUFFERS]
-    if [table[key].shape for key in learnt] != [each.shape for each in values]:
+    if [table[key].shape for key in learnt] != [tensor.shape for tensor in values]:
         return None
     return {**table, **dict(zip(learnt, values, strict=True))}
 
@@ -276,7 +276,7 @@ def _by_order(values: list[TensorView], of: Any) -> dict[str, TensorView] | None
 def _without_module(table: dict[str, TensorView]) -> dict[str, TensorView]:
     """Names without what DataParallel puts before them."""
     if table and all(name.startswith("module.") for name in table):
-        return {name.removeprefix("module."): each for name, each in table.items()}
+        return {name.removeprefix("module."): tensor for name, tensor in table.items()}
     return table
 
 
@@ -287,22 +287,22 @@ def _tensors(record: Record, prefix: str, depth: int, budget: Budget) -> Iterato
     fleeting = record.state.get("_non_persistent_buffers_set") or ()
     for group in ("_parameters", "_buffers", "_modules"):
         table = record.state.get(group)
-        for name, each in table.items() if isinstance(table, dict) else ():
+        for name, item in table.items() if isinstance(table, dict) else ():
             budget.spend(1)
-            if isinstance(each, Record):
-                yield from _tensors(each, f"{prefix}{name}.", depth + 1, budget)
-            elif isinstance(each, TensorView) and name not in fleeting:
-                yield f"{prefix}{name}", each
+            if isinstance(item, Record):
+                yield from _tensors(item, f"{prefix}{name}.", depth + 1, budget)
+            elif isinstance(item, TensorView) and name not in fleeting:
+                yield f"{prefix}{name}", item
 
 
 def _plain(value: Any, budget: Budget) -> Any:
     """Arguments as plain numbers, texts and containers; whatever else is left out."""
     budget.spend(1)
     if isinstance(value, dict):
-        kept = {str(key): each for key, each in value.items() if not isinstance(each, Record | TensorView)}
-        return {key: _plain(each, budget) for key, each in kept.items()}
+        plain_items = {str(key): item for key, item in value.items() if not isinstance(item, Record | TensorView)}
+        return {key: _plain(item, budget) for key, item in plain_items.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each, budget) for each in value]
+        return [_plain(item, budget) for item in value]
     if isinstance(value, Array):
         return value.value.tolist() if value.value is not None and value.value.size <= MOST_ARGUMENTS else None
     return value if isinstance(value, int | float | str | bool) else None

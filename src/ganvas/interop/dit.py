@@ -98,19 +98,19 @@ def dit(case: OfficialCase) -> Imported:
 def _call_network(net: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """`x`, `t`, `y` -> `out`; `cfg_x` and so on, twice the data with labels and null classes, -> `cfg_out`."""
     assert isinstance(net, Denoiser)
-    found = {"out": net(inputs["x"], inputs["t"].float(), label=inputs["y"])}
+    outputs = {"out": net(inputs["x"], inputs["t"].float(), label=inputs["y"])}
     first = net.get_submodule("level_embedding")
-    found["t_emb_sinusoid"] = first.waves(inputs["t"].float())  # type: ignore[operator]
+    outputs["t_emb_sinusoid"] = first.waves(inputs["t"].float())  # type: ignore[operator]
     if "cfg_x" not in inputs:
-        return found
+        return outputs
     half = len(inputs["cfg_x"]) // 2
     asked = Condition(label=inputs["cfg_y"][:half])
     if not torch.equal(net.without(asked)["label"], inputs["cfg_y"][half:]):
         raise NoImporter("no importer yet for guidance away from another class than the null class")
     pair = both_predictions(net, inputs["cfg_x"][:half], inputs["cfg_t"][:half].float(), asked)
     moved = guided(*pair, inputs["cfg_scale"].item(), GUIDED)
-    found["cfg_out"] = torch.cat([moved, torch.cat([moved[:, :GUIDED], pair[1][:, GUIDED:]], dim=1)])
-    return found
+    outputs["cfg_out"] = torch.cat([moved, torch.cat([moved[:, :GUIDED], pair[1][:, GUIDED:]], dim=1)])
+    return outputs
 
 
 # ---------------------------------------------------------------------------------------------------- the process
@@ -119,7 +119,7 @@ def _call_network(net: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Ten
 @importer("diffusion.create_diffusion(SpacedDiffusion)", "diffusion.create_diffusion", repo=REPO)
 def process(case: OfficialCase) -> Imported:
     """One or more diffusion processes, each under its name, with the same constant prediction in place of a network."""
-    made = {}
+    processes = {}
     for name, kwargs in case.kwargs.items():
         arguments = _arguments(kwargs, PROCESS, case.cls)
         schedules = {"linear": "linear-ddpm", "squaredcos_cap_v2": "cosine-ddpm"}
@@ -131,22 +131,22 @@ def process(case: OfficialCase) -> Imported:
             "predicts": "data" if arguments["predict_xstart"] else "noise",
             "learned_sigma": arguments["learn_sigma"],
         }
-        made[name] = arguments, parts.build("path", node)
-    names = "/".join(path.called() for _, path in made.values())
-    return Imported(nn.Module(), image_spec(()), {"use": names}, lambda name: name, partial(_call_processes, made))
+        processes[name] = arguments, parts.build("path", node)
+    names = "/".join(path.called() for _, path in processes.values())
+    return Imported(nn.Module(), image_spec(()), {"use": names}, lambda name: name, partial(_call_processes, processes))
 
 
 def _call_processes(
-    made: Mapping[str, tuple[Mapping[str, Any], Path]], _net: nn.Module, inputs: Mapping[str, Tensor]
+    processes: Mapping[str, tuple[Mapping[str, Any], Path]], _net: nn.Module, inputs: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
-    for name, (arguments, path) in made.items():
+    outputs: dict[str, Tensor] = {}
+    for name, (arguments, path) in processes.items():
         timesteps = respaced(arguments["diffusion_steps"], arguments["timestep_respacing"])  # rising
         levels = torch.tensor([*reversed(timesteps), -1.0], dtype=torch.float64)
-        own = _tables(path, levels) | {"timestep_map": torch.tensor(timesteps)}
-        own |= _steps(arguments, path, levels, inputs, inputs[f"{name}.t"])
-        found |= {f"{name}.{key}": value for key, value in own.items()}
-    return found
+        computed = _tables(path, levels) | {"timestep_map": torch.tensor(timesteps)}
+        computed |= _steps(arguments, path, levels, inputs, inputs[f"{name}.t"])
+        outputs |= {f"{name}.{key}": value for key, value in computed.items()}
+    return outputs
 
 
 def respaced(steps: int, respacing: str | list[int]) -> list[int]:
@@ -164,17 +164,17 @@ def respaced(steps: int, respacing: str | list[int]) -> list[int]:
         if not fitting:
             raise NoImporter(f"no stride leaves {count} of {steps} timesteps")
         return list(fitting[0])
-    counts = [int(each) for each in respacing.split(",")] if isinstance(respacing, str) else respacing
-    kept: list[int] = []
+    counts = [int(number) for number in respacing.split(",")] if isinstance(respacing, str) else respacing
+    timesteps: list[int] = []
     start = 0
     for i, count in enumerate(counts):
         size = steps // len(counts) + (i < steps % len(counts))
         if count > size:
             raise NoImporter(f"{count} timesteps of a section of {size}")
         stride = (size - 1) / (count - 1) if count > 1 else 1.0
-        kept += [start + round(j * stride) for j in range(count)]
+        timesteps += [start + round(j * stride) for j in range(count)]
         start += size
-    return kept
+    return timesteps
 
 
 def _tables(path: Path, levels: Tensor) -> dict[str, Tensor]:
@@ -207,30 +207,30 @@ def _steps(
     clean = path.denoised(prediction, x_t, level).clamp(-1, 1)
     sampler = parts.build("sampler", {"use": "ddpm", "variance": "small" if arguments["sigma_small"] else "learned"})
 
-    def each(function: Any) -> Tensor:
+    def by_datum(function: Any) -> Tensor:
         """The function's answers to (the datum's rows, its step), put together."""
         return torch.cat([function(slice(i, i + 1), int(k)) for i, k in enumerate(step)])
 
     share = path.variance_share(prediction)
-    log_variance = each(lambda i, k: sampler.log_variance(chain, k, None if share is None else share[i], x[i]))
+    log_variance = by_datum(lambda i, k: sampler.log_variance(chain, k, None if share is None else share[i], x[i]))
     variance = log_variance.exp()
     if share is None and arguments["sigma_small"]:
         variance = chain.variance[step].float().view(-1, 1, 1, 1).expand_as(x)
     q_sample = path.noisy(x, noise, level)
-    found = {
+    outputs = {
         "q_sample": q_sample,
         "p_mean": chain.mean(step, clean, x_t),
         "p_variance": variance,
         "p_log_variance": log_variance,
         "p_pred_xstart": clean,
         "model_t": levels[step].long(),
-        "p_sample": each(lambda i, k: chain.ancestral(k, clean[i], x_t[i], log_variance[i], fresh[i])),
+        "p_sample": by_datum(lambda i, k: chain.ancestral(k, clean[i], x_t[i], log_variance[i], fresh[i])),
     }
     for eta in (0.0, 0.6):
-        found[f"ddim_eta{eta:g}"] = each(
+        outputs[f"ddim_eta{eta:g}"] = by_datum(
             lambda i, k, eta=eta: _as_they_round(chain, k).implicit(0, clean[i], x_t[i], eta, fresh[i])
         )
-    return found | _losses(arguments, path, chain, prediction, x, noise, q_sample, level, step)
+    return outputs | _losses(arguments, path, chain, prediction, x, noise, q_sample, level, step)
 
 
 def _as_they_round(chain: Chain, k: int) -> Chain:
@@ -251,13 +251,13 @@ def _losses(
     """Those of each datum (N,); with learned sigma, `vb` is the bound between the respaced timesteps."""
     rows = [slice(i, i + 1) for i in range(len(x))]
     terms = [path.losses(prediction[i], x[i], noise[i], x_t[i], level[i]) for i in rows]
-    found = {"loss_mse": torch.stack([each["mse"] for each in terms])}
-    found["loss_loss"] = found["loss_mse"]
+    losses = {"loss_mse": torch.stack([term["mse"] for term in terms])}
+    losses["loss_loss"] = losses["loss_mse"]
     if path.sides == 2:
-        found["loss_vb"] = path.bound(prediction, x, x_t, level, chain, step)  # type: ignore[attr-defined]
+        losses["loss_vb"] = path.bound(prediction, x, x_t, level, chain, step)  # type: ignore[attr-defined]
         if arguments["rescale_learned_sigmas"]:
-            found["loss_vb"] = found["loss_vb"] * len(chain) / 1000
+            losses["loss_vb"] = losses["loss_vb"] * len(chain) / 1000
         if len(chain) == arguments["diffusion_steps"] and not arguments["rescale_learned_sigmas"]:
-            found["loss_vb"] = torch.stack([each["bound"] for each in terms])  # as training has it
-        found["loss_loss"] = found["loss_mse"] + found["loss_vb"]
-    return found
+            losses["loss_vb"] = torch.stack([term["bound"] for term in terms])  # as training has it
+        losses["loss_loss"] = losses["loss_mse"] + losses["loss_vb"]
+    return losses

@@ -45,8 +45,8 @@ class Entry:
 
     def numbers(self, pattern: str) -> list[int]:
         """All numbers that stand in a pattern's group among the names, in order."""
-        found = (re.match(pattern, name) for name in self.table)
-        return sorted({int(match[1]) for match in found if match})
+        matches = (re.match(pattern, name) for name in self.table)
+        return sorted({int(match[1]) for match in matches if match})
 
 
 @dataclass(frozen=True)
@@ -160,12 +160,12 @@ def _stylegan_xl(entry: Entry) -> Official | None:
 def _stem(entry: Entry) -> dict[str, Any]:
     """The arguments of the network that a super-resolution stage stands on; its parts remember them."""
     modules = entry.record.state.get("_modules", {}) if entry.record else {}
-    found: dict[str, Any] = {}
+    kwargs: dict[str, Any] = {}
     for part in ("mapping", "synthesis"):
         inner = modules.get(part)
         made_with = inner.state.get("_init_kwargs", {}) if isinstance(inner, Record) else {}
-        found |= {key: value for key, value in made_with.items() if key != "num_ws"}
-    return found
+        kwargs |= {key: value for key, value in made_with.items() if key != "num_ws"}
+    return kwargs
 
 
 # ---------------------------------------------------------------------------------------------------- residual GANs

@@ -115,10 +115,10 @@ def _call_critic(number: int, net: Any, inputs: Mapping[str, Tensor]) -> dict[st
     maps, small = net.large_maps(image), net.small_blocks(inputs["img_small"])
     logits = torch.cat([net.judge_large(maps[-1]).flatten(), net.judge_small(small).flatten()])
     (gradient,) = torch.autograd.grad(logits.sum(), image)
-    found: dict[str, Any] = {"logits": logits.detach(), "grad_input": gradient}
+    outputs: dict[str, Any] = {"logits": logits.detach(), "grad_input": gradient}
     with torch.no_grad():
         maps, small = net.large_maps(image), net.small_blocks(inputs["img_small"])
-        made = net.rebuild(image, maps, small, number)
+        rebuilt = net.rebuild(image, maps, small, number)
         names = {"rec_big": "rebuilt", "rec_small": "rebuilt_small", "rec_part": "rebuilt_quarter"}
-        found |= {official: made[ours] for official, ours in names.items()}
-    return found
+        outputs |= {official: rebuilt[ours] for official, ours in names.items()}
+    return outputs

@@ -199,7 +199,7 @@ def _sequence(made_by: Caller, value: Any) -> list[Any]:
 def _whole(values: Any, what: str) -> tuple[int, ...]:
     if not isinstance(values, tuple | list) or len(values) > MOST_DIMENSIONS:
         raise Refused(f"a tensor's {what} is no short row of numbers")
-    if not all(isinstance(each, int) and not isinstance(each, bool) and 0 <= each < 1 << 48 for each in values):
+    if not all(isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 48 for value in values):
         raise Refused(f"a tensor's {what} is absurd")
     return tuple(values)
 
@@ -244,10 +244,10 @@ def _parameter(_: Caller, data: Any, *rest: Any) -> TensorView:
 def _payload(made_by: Caller, content: Any) -> Storage:
     if not isinstance(content, bytes | bytearray):
         raise Refused("a payload is no row of bytes")
-    found = made_by.payload(memoryview(content))
-    if not isinstance(found, Storage):
+    storage = made_by.payload(memoryview(content))
+    if not isinstance(storage, Storage):
         raise Refused("a payload holds something else than numbers")
-    return found
+    return storage
 
 
 def _persistent(_: Caller, meta: Any) -> Record:
@@ -290,7 +290,7 @@ class DTypeRecord:
     dtype: np.dtype[Any]
 
     def order(self, state: Any) -> None:
-        if not isinstance(state, tuple) or len(state) < 5 or any(each is not None for each in state[2:5]):
+        if not isinstance(state, tuple) or len(state) < 5 or any(entry is not None for entry in state[2:5]):
             raise Refused("an array has a structured type")
         if state[1] not in ("<", ">", "|", "="):
             raise Refused("an array has an unknown byte order")
@@ -332,9 +332,9 @@ def fill_array(made_by: Caller, target: Array, state: Any) -> None:
 
 def _from_buffer(made_by: Caller, content: Any, dtype: Any, shape: Any, order: Any) -> Array:
     """Arrays of pickle's protocol 5."""
-    made = Array()
-    fill_array(made_by, made, (1, shape, dtype, order == "F", content))
-    return made
+    array = Array()
+    fill_array(made_by, array, (1, shape, dtype, order == "F", content))
+    return array
 
 
 BUILDERS: dict[str, Callable[..., Any]] = {

@@ -92,9 +92,9 @@ def discriminator(case: OfficialCase) -> Imported:
         "conditioning": {"use": "plain"},
     }
     side = CRITIC_SIZE << len(downs)
-    whole = dataclasses.replace(case, state=state)
+    adapted = dataclasses.replace(case, state=state)
     return carry_over(
-        whole, image_spec((channels, side, side)), node, rename=Renamer(CRITIC, INSIDE), call=_call_critic
+        adapted, image_spec((channels, side, side)), node, rename=Renamer(CRITIC, INSIDE), call=_call_critic
     )
 
 

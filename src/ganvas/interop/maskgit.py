@@ -70,8 +70,8 @@ def transformer(case: OfficialCase) -> Imported:
     }
     side = int(case.kwargs.get("input_size", 16))
     spec = image_spec((3, side, side), len(state["cls_emb.weight"]) - 1)
-    whole = dataclasses.replace(case, state=state)
-    return carry_over(whole, spec, node, rename=_ours, call=_call)
+    adapted = dataclasses.replace(case, state=state)
+    return carry_over(adapted, spec, node, rename=_ours, call=_call)
 
 
 def _ours(name: str) -> str:
@@ -107,7 +107,7 @@ def masking(case: OfficialCase) -> Imported:
 
 def _masks(case: OfficialCase, sides: Mapping[str, int], _net: Any, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """`code` (N, h, w) and `r` (N,), with the noise that was drawn -> masks uint8, masked codes, Halton orders."""
-    found = {name: halton_order((side, side)) for name, side in sides.items()}
+    outputs = {name: halton_order((side, side)) for name, side in sides.items()}
     for name in case.outputs:
         schedule, dot, what = name.partition(".")
         if not dot:
@@ -118,5 +118,5 @@ def _masks(case: OfficialCase, sides: Mapping[str, int], _net: Any, inputs: Mapp
         if stands_for is None:  # a case that does not record the argument shows it wherever a code is masked
             masked = case.outputs[f"{schedule}.masked"]
             stands_for = masked[case.outputs[f"{schedule}.mask"].bool()].max() if mask.any() else 0
-        found[name] = mask.to(torch.uint8) if what == "mask" else torch.where(mask, stands_for, inputs["code"])
-    return found
+        outputs[name] = mask.to(torch.uint8) if what == "mask" else torch.where(mask, stands_for, inputs["code"])
+    return outputs

@@ -22,18 +22,18 @@ class Renamer:
         """The whole name of a tensor or module -> ours."""
         for official, ours in self.top.items():
             if name == official or name.startswith(f"{official}."):
-                rest = name.removeprefix(official).removeprefix(".")
-                return ".".join([ours, *self._words(rest)]) if rest else ours
+                remainder = name.removeprefix(official).removeprefix(".")
+                return ".".join([ours, *self._words(remainder)]) if remainder else ours
         return ".".join(self._words(name))
 
     def _words(self, name: str) -> list[str]:
-        words, found = name.split("."), []
+        words, translated = name.split("."), []
         while words:
             pair = ".".join(words[:2])
             if len(words) > 1 and pair in self.inside:
-                found.append(self.inside[pair])
+                translated.append(self.inside[pair])
                 words = words[2:]
             else:
-                found.append(self.inside.get(words[0], words[0]))
+                translated.append(self.inside.get(words[0], words[0]))
                 words = words[1:]
-        return [word for word in found if word]
+        return [word for word in translated if word]

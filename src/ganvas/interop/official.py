@@ -55,23 +55,23 @@ def export_official(model: Model, family: str, file: Path, *, role: str = "gener
             hint=f"there are {', '.join(EXPORTS)}",
         )  # fmt: skip
     networks = model.recipe["networks"]
-    wanted = [role] if family == "biggan" else [each for each in ("generator", "discriminator") if each in networks]
-    if not wanted or any(each not in networks for each in wanted):
+    roles = [role] if family == "biggan" else [name for name in ("generator", "discriminator") if name in networks]
+    if not roles or any(name not in networks for name in roles):
         raise UsageError(
             f"the model has no network {role!r}, but {', '.join(networks)}", where="--net", hint="--net NAME"
         )
-    made = {each: EXPORTS[family](model, each) for each in wanted}
-    content: Any = dict(made[role].state) if family == "biggan" else _snapshot(made)
+    exported = {name: EXPORTS[family](model, name) for name in roles}
+    content: Any = dict(exported[role].state) if family == "biggan" else _snapshot(exported)
     buffer = io.BytesIO()
     torch.save(content, buffer)
     write_bytes(file, buffer.getvalue())
-    return {"out": str(file), "networks": {r: {"class": e.cls, "kwargs": dict(e.kwargs)} for r, e in made.items()}}
+    return {"out": str(file), "networks": {r: {"class": e.cls, "kwargs": dict(e.kwargs)} for r, e in exported.items()}}
 
 
-def _snapshot(made: Mapping[str, Exported]) -> dict[str, Any]:
+def _snapshot(exported: Mapping[str, Exported]) -> dict[str, Any]:
     names = {"generator": "G_ema", "discriminator": "D"}
-    states = {names[role]: dict(each.state) for role, each in made.items()}
-    return {**states, "init_kwargs": {names[role]: dict(each.kwargs) for role, each in made.items()}}
+    states = {names[role]: dict(network.state) for role, network in exported.items()}
+    return {**states, "init_kwargs": {names[role]: dict(network.kwargs) for role, network in exported.items()}}
 
 
 def _refuse(node: Mapping[str, Any], family: str, **understood: Any) -> None:
@@ -155,12 +155,12 @@ def before(W: Tensor, u: Tensor, v: Tensor) -> Tensor:
     """A unit vector u0 (rows,) whose power iteration, v' ~ W^T u0 and u' ~ W v', gives v; u where there is none."""
     W64, v64 = W.double(), v.double()
     if W.shape[0] <= W.shape[1]:
-        found = torch.linalg.lstsq(W64 @ W64.T, (W64 @ v64)[:, None], driver="gelsd").solution[:, 0]
+        solution = torch.linalg.lstsq(W64 @ W64.T, (W64 @ v64)[:, None], driver="gelsd").solution[:, 0]
     else:
-        found = W64 @ torch.linalg.lstsq(W64.T @ W64, v64[:, None], driver="gelsd").solution[:, 0]
-    again = W64.T @ found
+        solution = W64 @ torch.linalg.lstsq(W64.T @ W64, v64[:, None], driver="gelsd").solution[:, 0]
+    again = W64.T @ solution
     reached = torch.linalg.vector_norm(again / again.norm().clamp_min(1e-30) - v64)
-    chosen = found if bool(reached < 1e-4) else u.double()
+    chosen = solution if bool(reached < 1e-4) else u.double()
     u0: Tensor = (chosen / chosen.norm().clamp_min(1e-30)).to(W.dtype)
     return u0
 
@@ -218,7 +218,7 @@ def _stylegan2_generator(model: Model, node: Mapping[str, Any], role: str) -> Ex
         state[name.replace(".to_image.", ".torgb.")] = value.detach().cpu()
     layers = {match[1] for name in state if (match := re.match(r"(synthesis\.b\d+\.(conv0|conv1|skip))\.weight", name))}
     blocks = {match[1] for name in state if (match := re.match(r"(synthesis\.b\d+)\.", name))}
-    state |= {f"{each}.resample_filter": taps.clone() for each in sorted(blocks | layers)}
+    state |= {f"{part}.resample_filter": taps.clone() for part in sorted(blocks | layers)}
     mapping = dict(node["mapping"])
     kwargs = {
         "z_dim": node["z_dim"], "c_dim": _classes(model, node), "w_dim": node["w_dim"],
@@ -244,12 +244,12 @@ def _stylegan2_critic(model: Model, node: Mapping[str, Any], role: str) -> Expor
     )  # fmt: skip
     for key, value in model.nets[role].state_dict().items():
         name = re.sub(r"^blocks\.(\d+)", lambda match: f"b{side >> int(match[1])}", key)
-        for ours, theirs in tops:
-            name = re.sub(ours, theirs, name)
+        for ours, official in tops:
+            name = re.sub(ours, official, name)
         state[name] = value.detach().cpu()
     layers = {match[1] for name in state if (match := re.match(r"(b\d+\.(?:conv\d?|skip|fromrgb))\.weight", name))}
     blocks = {f"b{side >> i}" for i in range(side.bit_length() - 3)}
-    state |= {f"{each}.resample_filter": taps.clone() for each in sorted(layers | blocks)}
+    state |= {f"{part}.resample_filter": taps.clone() for part in sorted(layers | blocks)}
     head = node["conditioning"]
     kwargs: dict[str, Any] = {
         "c_dim": _classes(model, node), "img_resolution": side, "img_channels": model.spec.channels,

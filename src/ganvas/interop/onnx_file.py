@@ -91,7 +91,7 @@ def as_onnx(model: Model) -> tuple[bytes, dict[str, Any]]:
             f"its ONNX file gives other images: {deviation:.1e} spreads off", where="--onnx",
             hint="report it with the recipe's network; nothing was written",
         )  # fmt: skip
-    shapes = {name: [None, *each.shape[1:]] for name, each in zip(names, inputs, strict=True)}
+    shapes = {name: [None, *tensor.shape[1:]] for name, tensor in zip(names, inputs, strict=True)}
     return content, {"inputs": shapes, "deviation": deviation}
 
 
@@ -114,7 +114,7 @@ def _bytes(program: torch.onnx.ONNXProgram) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         program.save(str(file))
-        beside = [each.name for each in file.parent.iterdir() if each != file]
+        beside = [path.name for path in file.parent.iterdir() if path != file]
         if beside:  # what the format does for weights beyond 2 GiB
             raise ValueError("its weights are too many for one file")
         return file.read_bytes()
@@ -123,12 +123,12 @@ def _bytes(program: torch.onnx.ONNXProgram) -> bytes:
 def _deviation(images: nn.Module, content: bytes, names: list[str], inputs: tuple[Tensor, ...]) -> float:
     onnxruntime = importlib.import_module("onnxruntime")
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    found = session.run(None, {name: each.numpy() for name, each in zip(names, inputs, strict=True)})
+    answers = session.run(None, {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)})
     with torch.no_grad():
         ours: Tensor = images(*inputs)
-    theirs = torch.from_numpy(found[0])
+    others = torch.from_numpy(answers[0])
     return (
-        float((ours - theirs).abs().max() / ours.std().clamp_min(1e-12)) if ours.shape == theirs.shape else float("inf")
+        float((ours - others).abs().max() / ours.std().clamp_min(1e-12)) if ours.shape == others.shape else float("inf")
     )
 
 

@@ -53,16 +53,16 @@ def generator(case: OfficialCase) -> Imported:
         match = re.match(r"(blocks|gates)\.(\d+)\.", rename(key))
         return match is not None and int(match[2]) > last + (match[1] == "gates")
 
-    kept = {key: value for key, value in case.state.items() if not beyond(key)}
-    first = kept["synthesis.init.init.0.weight_orig"]  # (z_dim, 2 · 16 · width, 4, 4)
-    embedding = kept.get("synthesis.embed.weight")
-    doubled = any(re.search(r"feat_8\.(conv2|5)\.", key) for key in kept)
+    state = {key: value for key, value in case.state.items() if not beyond(key)}
+    first = state["synthesis.init.init.0.weight_orig"]  # (z_dim, 2 · 16 · width, 4, 4)
+    embedding = state.get("synthesis.embed.weight")
+    doubled = any(re.search(r"feat_8\.(conv2|5)\.", key) for key in state)
     node: dict[str, Any] = {
         "use": "projected-gan-generator", "width": first.shape[1] // 32, "z_dim": len(first),
         "lite": not doubled, "conditioning": None if embedding is None else "batch-norm",
     }  # fmt: skip
-    spec = image_spec((len(kept["synthesis.to_big.bias"]), size, size), 0 if embedding is None else len(embedding))
-    return carry_over(dataclasses.replace(case, state=kept), spec, node, rename=rename, call=_call_generator)
+    spec = image_spec((len(state["synthesis.to_big.bias"]), size, size), 0 if embedding is None else len(embedding))
+    return carry_over(dataclasses.replace(case, state=state), spec, node, rename=rename, call=_call_generator)
 
 
 def rename(name: str) -> str:
@@ -77,11 +77,11 @@ def critics(case: OfficialCase) -> Imported:
     numbers = sorted({int(key.split(".")[1]) for key in case.state})
     levels = [_level(case, number) for number in numbers]
     net = LevelCritics(levels)
-    judges = {f"levels.{i}.blocks.{len(each.blocks)}": f"levels.{i}.judge" for i, each in enumerate(levels)}
+    judges = {f"levels.{i}.blocks.{len(level.blocks)}": f"levels.{i}.judge" for i, level in enumerate(levels)}
 
     def ours(name: str) -> str:
         name = _renamed(name, CRITIC)  # the last convolution is one of a list there
-        owner = next((each for each in judges if name == each or name.startswith(f"{each}.")), None)
+        owner = next((judge for judge in judges if name == judge or name.startswith(f"{judge}.")), None)
         return name if owner is None else name.replace(owner, judges[owner], 1)
 
     fill(net, case, ours)
@@ -96,7 +96,7 @@ def mixer(case: OfficialCase) -> Imported:
         raise NoImporter(f"no importer yet for {case.cls} without mixers")
     inputs = [state[f"scratch.layer{i}_ccm.weight"] for i in range(4)]  # (out, in, 1, 1)
     net = FeatureMixer(
-        [each.shape[1] for each in inputs],
+        [weight.shape[1] for weight in inputs],
         width=len(inputs[0]),
         expand=len(inputs[1]) > len(inputs[0]),
         scales=any("_csm" in key for key in state),
@@ -110,18 +110,19 @@ def mixer(case: OfficialCase) -> Imported:
 
 def _level(case: OfficialCase, number: int) -> LevelCritic:
     """A critic shaped like that of one level."""
-    own = {
+    tensors = {
         key.removeprefix(f"mini_discs.{number}."): value
         for key, value in case.state.items()
         if key.startswith(f"mini_discs.{number}.") and key.endswith((".weight_orig", "embed.weight"))
     }
-    conditional = "cls.weight_orig" in own
-    convs = {key: value for key, value in own.items() if key.startswith("main.")}
+    conditional = "cls.weight_orig" in tensors
+    convs = {key: value for key, value in tensors.items() if key.startswith("main.")}
     blocks: dict[int, list[Tensor]] = {}
     for key, value in convs.items():
         if re.match(r"main\.\d+\.main\.", key):
             blocks.setdefault(int(key.split(".")[1]), []).append(value)
-    judge = own["cls.weight_orig"] if conditional else convs[f"main.{len(blocks)}.weight_orig"]  # (1 or 64, C, 4, 4)
+    last = f"main.{len(blocks)}.weight_orig"
+    judge = tensors["cls.weight_orig"] if conditional else convs[last]  # (1 or 64, C, 4, 4)
     separable = any(key.endswith("pointwise.weight_orig") for key in convs)
     patch = any(".main.0.main." in key for key in convs)
     channels = [judge.shape[1]]
@@ -130,7 +131,7 @@ def _level(case: OfficialCase, number: int) -> LevelCritic:
         first = convs[f"{prefix}.depthwise.weight_orig" if separable else f"{prefix}.weight_orig"]
         channels.insert(0, len(first) if separable else first.shape[1])
     return LevelCritic(
-        channels, kernel=(judge.shape[2], judge.shape[3]), classes=len(own["embed.weight"]) if conditional else 0,
+        channels, kernel=(judge.shape[2], judge.shape[3]), classes=len(tensors["embed.weight"]) if conditional else 0,
         separable=separable, patch=patch,
     )  # fmt: skip
 
@@ -164,15 +165,15 @@ def _call_critics(net: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Ten
     """`feat0`, `feat1`, ... -> `logits` of all places (N, P), those of each level, and d sum(logits) / d each map."""
     names = sorted(key for key in inputs if re.fullmatch(r"feat\d+", key))
     maps = [inputs[name].detach().clone().requires_grad_(True) for name in names]
-    each, _ = net(maps, _label(inputs))
-    logits = torch.cat([found.flatten(1) for found in each], 1)
+    levels, _ = net(maps, _label(inputs))
+    logits = torch.cat([level.flatten(1) for level in levels], 1)
     gradients = torch.autograd.grad(logits.sum(), maps, allow_unused=True)
-    found = {"logits": logits.detach()} | {f"logits_disc{i}": level.detach() for i, level in enumerate(each)}
-    return found | {f"grad_{name}": g for name, g in zip(names, gradients, strict=True) if g is not None}
+    outputs = {"logits": logits.detach()} | {f"logits_disc{i}": level.detach() for i, level in enumerate(levels)}
+    return outputs | {f"grad_{name}": g for name, g in zip(names, gradients, strict=True) if g is not None}
 
 
 def _call_mixer(net: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """`feat0`, `feat1`, ... -> `out0`, `out1`, ..."""
     with torch.no_grad():
         mixed = net([inputs[name] for name in sorted(key for key in inputs if key.startswith("feat"))])
-    return {f"out{i}": each for i, each in enumerate(mixed)}
+    return {f"out{i}": level for i, level in enumerate(mixed)}

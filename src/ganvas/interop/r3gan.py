@@ -61,7 +61,7 @@ def discriminator(case: OfficialCase) -> Imported:
     last = max(key for key in case.state if key.endswith(".Basis.weight")).removesuffix(".Basis.weight")
     embedding = case.state.get("EmbeddingLayer.weight")  # (embedding_dim, classes)
     stages: dict[str, Any] = {
-        key: each[::-1] if isinstance(each, list) else each for key, each in _stages(case).items()
+        key: value[::-1] if isinstance(value, list) else value for key, value in _stages(case).items()
     }
     head: dict[str, Any] = {"use": "plain"}
     if embedding is not None:
@@ -180,7 +180,7 @@ def _call_critic(net: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tens
 @importer("R3GAN.Trainer.AdversarialTraining", repo=REPO)
 def adversarial_training(case: OfficialCase) -> Imported:
     """A pair with the losses of its two updates: `relativistic-paired`, and `r1` and `r2` with the weight γ."""
-    made = {
+    networks = {
         role: function(
             dataclasses.replace(
                 case,
@@ -191,18 +191,18 @@ def adversarial_training(case: OfficialCase) -> Imported:
         for role, function in (("G", generator), ("D", discriminator))
     }
     names = {
-        f"{role}.{key}": each.module_name(key)
-        for role, each in made.items()
+        f"{role}.{key}": network.module_name(key)
+        for role, network in networks.items()
         for key in (key[2:] for key in case.state if key.startswith(f"{role}.") and "Resampler" not in key)
     }
-    net = nn.ModuleDict({role: each.net for role, each in made.items()})
+    net = nn.ModuleDict({role: network.net for role, network in networks.items()})
 
     def module_name(name: str) -> str:
         role, _, inner = name.partition(".")
-        return f"{role}.{made[role].module_name(inner)}" if role in made else name
+        return f"{role}.{networks[role].module_name(inner)}" if role in networks else name
 
     node = {"use": "r3gan"}
-    return Imported(net, made["G"].spec, node, module_name, partial(_call_losses, names, dict(case.sidecar)))
+    return Imported(net, networks["G"].spec, node, module_name, partial(_call_losses, names, dict(case.sidecar)))
 
 
 def _call_losses(
@@ -216,42 +216,42 @@ def _call_losses(
     label = _label(inputs)
 
     def turn(at: slice, *, for_generator: bool) -> Turn:
-        own = Condition.labelled(None if label is None else label[at])
+        condition = Condition.labelled(None if label is None else label[at])
         G, D = cast("Network", net["G"]), cast("Network", net["D"])
         return Turn(
-            nets={"generator": G, "discriminator": D}, step=0, real=inputs["real"][at], condition=own,
-            latent=Latent(inputs["z"][at]), fake_condition=own, critic=lambda data, asked: D(data, asked.label),
+            nets={"generator": G, "discriminator": D}, step=0, real=inputs["real"][at], condition=condition,
+            latent=Latent(inputs["z"][at]), fake_condition=condition, critic=lambda data, asked: D(data, asked.label),
             generate=_generate(net["G"], with_gradient=for_generator),
         )  # fmt: skip
 
     def critic_loss(at: slice) -> Tensor:
-        each = turn(at, for_generator=False)
-        adversarial: Tensor = loss.critic(each.real_scores.logits, each.fake_scores.logits)
-        penalty: Tensor = gamma * (r1(each) + r2(each))
+        pairs = turn(at, for_generator=False)
+        adversarial: Tensor = loss.critic(pairs.real_scores.logits, pairs.fake_scores.logits)
+        penalty: Tensor = gamma * (r1(pairs) + r2(pairs))
         return adversarial + penalty
 
     def generator_loss(at: slice) -> Tensor:
-        each = turn(at, for_generator=True)
-        found: Tensor = loss.generator(each.real_scores.logits, each.fake_scores.logits)
-        return found
+        pairs = turn(at, for_generator=True)
+        adversarial: Tensor = loss.generator(pairs.real_scores.logits, pairs.fake_scores.logits)
+        return adversarial
 
-    found: dict[str, Tensor] = {}
-    for side, role, whole in (("d", "D", critic_loss), ("g", "G", generator_loss)):
-        mean = whole(slice(None))
-        own = dict(net[role].named_parameters())
-        gradients = dict(zip(own, torch.autograd.grad(mean, list(own.values())), strict=True))
-        found[f"{side}_loss_mean"] = mean.detach()
-        found |= {f"{side}_step_grad.{key}": gradients[name] for key, name in names.items() if key[0] == role}
+    outputs: dict[str, Tensor] = {}
+    for side, role, loss_of in (("d", "D", critic_loss), ("g", "G", generator_loss)):
+        mean = loss_of(slice(None))
+        parameters = dict(net[role].named_parameters())
+        gradients = dict(zip(parameters, torch.autograd.grad(mean, list(parameters.values())), strict=True))
+        outputs[f"{side}_loss_mean"] = mean.detach()
+        outputs |= {f"{side}_step_grad.{key}": gradients[name] for key, name in names.items() if key[0] == role}
     everything = turn(slice(None), for_generator=False)
     real, fake = everything.real_scores.logits.detach(), everything.fake_scores.logits.detach()
-    found |= {"fake": everything.fake, "real_logits": real, "fake_logits": fake}
-    found |= {"d_relativistic_logits": real - fake, "g_relativistic_logits": fake - real}
-    each = [slice(i, i + 1) for i in range(len(real))]  # the official losses are those of single pairs
-    found["d_adversarial_loss"] = torch.stack([loss.critic(real[at], fake[at]) for at in each])
-    found["g_adversarial_loss"] = torch.stack([loss.generator(real[at], fake[at]) for at in each])
+    outputs |= {"fake": everything.fake, "real_logits": real, "fake_logits": fake}
+    outputs |= {"d_relativistic_logits": real - fake, "g_relativistic_logits": fake - real}
+    singles = [slice(i, i + 1) for i in range(len(real))]  # the official losses are those of single pairs
+    outputs["d_adversarial_loss"] = torch.stack([loss.critic(real[at], fake[at]) for at in singles])
+    outputs["g_adversarial_loss"] = torch.stack([loss.generator(real[at], fake[at]) for at in singles])
     for name, penalty in (("r1", r1), ("r2", r2)):
-        found[name] = torch.stack([2 * penalty(turn(at, for_generator=False)).detach() for at in each])
-    return found
+        outputs[name] = torch.stack([2 * penalty(turn(at, for_generator=False)).detach() for at in singles])
+    return outputs
 
 
 def _generate(net: nn.Module, *, with_gradient: bool) -> Any:

@@ -35,15 +35,15 @@ def simple_san(case: OfficialCase) -> Imported:
         "conditioning": {"use": "san", "head": {"use": "multi-discriminator" if classes > 0 else "plain"}},
     }
     spec = image_spec((state["h_function.0.weight"].shape[1], SIZE, SIZE), max(classes, 0))
-    whole = dataclasses.replace(case, state=state)
-    return carry_over(whole, spec, node, rename=_ours, call=_call)
+    adapted = dataclasses.replace(case, state=state)
+    return carry_over(adapted, spec, node, rename=_ours, call=_call)
 
 
 def _ours(name: str) -> str:
     if not name.startswith("h_function."):
         return name
-    _, number, *rest = name.split(".")
-    return ".".join([NAMES[number], *rest])
+    _, number, *inner = name.split(".")
+    return ".".join([NAMES[number], *inner])
 
 
 def _call(net: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -86,18 +86,18 @@ def _layer(case: OfficialCase, name: str) -> NormalizedRows:
 
 def _call_layers(net: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Each layer's output, both training outputs, the gradients of <fun, w_fun> + <dir, w_dir>, its unit rows."""
-    found: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
     for name, layer in net.named_children():
         assert isinstance(layer, NormalizedRows)
         fun, direction = layer(inputs[f"{name}.x"]), layer.direction(inputs[f"{name}.x"])
         loss = (fun * inputs[f"{name}.w_fun"]).sum() + (direction * inputs[f"{name}.w_dir"]).sum()
-        own = dict(layer.named_parameters())
-        gradients = torch.autograd.grad(loss, list(own.values()))
-        found |= {f"{name}.out": fun, f"{name}.train_fun": fun, f"{name}.train_dir": direction}
-        found |= {f"{name}.grad.{key}": gradient for key, gradient in zip(own, gradients, strict=True)}
+        parameters = dict(layer.named_parameters())
+        gradients = torch.autograd.grad(loss, list(parameters.values()))
+        outputs |= {f"{name}.out": fun, f"{name}.train_fun": fun, f"{name}.train_dir": direction}
+        outputs |= {f"{name}.grad.{key}": gradient for key, gradient in zip(parameters, gradients, strict=True)}
         weight = layer.weight.detach().clone()
         layer.normalize()
-        found[f"{name}.normalized_weight"] = layer.weight.detach().clone()
+        outputs[f"{name}.normalized_weight"] = layer.weight.detach().clone()
         with torch.no_grad():
             layer.weight.copy_(weight)
-    return {key: value.detach() for key, value in found.items()}
+    return {key: value.detach() for key, value in outputs.items()}

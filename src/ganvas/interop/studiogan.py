@@ -82,7 +82,7 @@ def resnet_discriminator(case: OfficialCase) -> Imported:
 def deep_generator(case: OfficialCase) -> Imported:
     """The DCGAN generator; it starts from 4x4 whatever size it is told."""
     convs = _block_weights(case, "deconv0")  # each (in, out, 4, 4)
-    widths = [convs[0].shape[0], *(each.shape[1] for each in convs)]
+    widths = [convs[0].shape[0], *(conv.shape[1] for conv in convs)]
     size = 4 << len(convs)
     node = {
         "use": "dcgan-deep-generator",
@@ -104,7 +104,7 @@ def deep_discriminator(case: OfficialCase) -> Imported:
     size = int(case.kwargs["img_size"])
     node = {
         "use": "dcgan-deep-discriminator",
-        "widths": [*(len(each) for each in convs), len(_weight(case, "conv1"))],
+        "widths": [*(len(conv) for conv in convs), len(_weight(case, "conv1"))],
         "norm": _critic_norm(case, "bn1.weight"),
         "conditioning": head_node(case),
         "attention": _attention(case, "attn_d_loc", [size >> i for i in range(1, len(convs) + 1)]),
@@ -119,7 +119,7 @@ def big_generator(case: OfficialCase) -> Imported:
     """The generator of BigGAN, which is always hierarchical."""
     size = int(case.kwargs["img_size"])
     convs = _block_weights(case, "conv2d1")  # each (out, in, 3, 3)
-    widths = [convs[0].shape[1], *(len(each) for each in convs)]
+    widths = [convs[0].shape[1], *(len(conv) for conv in convs)]
     chunk = _weight(case, "linear0").shape[1]
     node = _big_generator_node(case, "biggan-generator", size, widths) | {"z_dim": chunk * len(widths)}
     spec = image_spec((len(_weight(case, "conv2d5")), size, size), _classes(case))
@@ -130,7 +130,7 @@ def big_generator(case: OfficialCase) -> Imported:
 def big_deep_generator(case: OfficialCase) -> Imported:
     """The generator of BigGAN-deep; the two forms are one."""
     size, depth = int(case.kwargs["img_size"]), int(case.kwargs["g_depth"])
-    widths = [each.shape[1] for each in _block_weights(case, "conv2d1")[::depth]]  # each (inner, in, 1, 1)
+    widths = [conv.shape[1] for conv in _block_weights(case, "conv2d1")[::depth]]  # each (inner, in, 1, 1)
     widths.append(len(_block_weights(case, "conv2d4")[-1]))  # (out, inner, 1, 1)
     node = _big_generator_node(case, "biggan-deep-generator", size, widths)
     z_dim = _weight(case, "linear0").shape[1] - node.get("shared_dim", 0)
@@ -203,8 +203,8 @@ def _renamer(top: Mapping[str, str], block: Mapping[str, str]) -> Callable[[str]
         if match := re.fullmatch(r"blocks\.(\d+)\.0(?:\.(.*))?", name):
             inside = [block.get(word, word) for word in match[2].split(".")] if match[2] else []
             return ".".join(["blocks", match[1], *inside])
-        first, *rest = name.split(".")
-        return ".".join([top.get(first, first), *rest])
+        first, *inner = name.split(".")
+        return ".".join([top.get(first, first), *inner])
 
     return rename
 
@@ -237,8 +237,8 @@ def _weight(case: OfficialCase, module: str) -> Tensor:
 
 def _block_weights(case: OfficialCase, module: str) -> list[Tensor]:
     """The weights of this module of all blocks that have it, in order."""
-    found = re.compile(rf"blocks\.(\d+)\.0\.{module}\.weight(?:_orig)?")
-    numbers = sorted(int(match[1]) for key in case.state if (match := found.fullmatch(key)))
+    pattern = re.compile(rf"blocks\.(\d+)\.0\.{module}\.weight(?:_orig)?")
+    numbers = sorted(int(match[1]) for key in case.state if (match := pattern.fullmatch(key)))
     if not numbers:
         raise NoImporter(f"{case.cls} has no block with {module!r}; this variant is not understood yet")
     return [_weight(case, f"blocks.{number}.0.{module}") for number in numbers]

@@ -84,23 +84,23 @@ def critic_caller(case: OfficialCase) -> Callable[[nn.Module, Mapping[str, Tenso
         scores: Scores = net(image, label)
         logits = scores.extra.get("class_scores", scores.logits)
         (gradient,) = torch.autograd.grad(logits.sum(), image, retain_graph=True)
-        found = {"h": scores.features, "logits": logits}
-        found |= {name: scores.extra[ours] for ours, name in OUTPUTS.items() if ours in scores.extra}
+        outputs = {"h": scores.features, "logits": logits}
+        outputs |= {name: scores.extra[ours] for ours, name in OUTPUTS.items() if ours in scores.extra}
         fake: dict[str, Tensor] = {}
         if adc:
-            fake = {name: found[name] for name in found if name in ("cls_output", "embed")}
+            fake = {name: outputs[name] for name in outputs if name in ("cls_output", "embed")}
         if "fake_proxy" in scores.extra:
             fake["proxy"] = scores.extra["fake_proxy"]
         if normalized and embeds:
-            found |= {name: F.normalize(found[name], dim=1) for name in found if name.endswith(("embed", "proxy"))}
+            outputs |= {key: F.normalize(outputs[key], dim=1) for key in outputs if key.endswith(("embed", "proxy"))}
             fake = {name: F.normalize(value, dim=1) for name, value in fake.items()}
         if normalized and classifies:
-            found["h"] = F.normalize(scores.features, dim=1)  # it goes on with the normalised features
+            outputs["h"] = F.normalize(scores.features, dim=1)  # it goes on with the normalised features
         if label is not None:
-            found["label"] = 2 * label if adc else label
+            outputs["label"] = 2 * label if adc else label
             fake |= {"label": 2 * label + 1} if adc else {}
-        found |= {f"adc_fake.{name}": value for name, value in fake.items()}
-        return {name: value.detach() for name, value in found.items()} | {"grad_input": gradient}
+        outputs |= {f"adc_fake.{name}": value for name, value in fake.items()}
+        return {name: value.detach() for name, value in outputs.items()} | {"grad_input": gradient}
 
     return call
 

@@ -69,8 +69,8 @@ def discriminator(case: OfficialCase) -> Imported:
     options = _options(case, "block_kwargs")
     mapping = dict(case.kwargs.get("mapping_kwargs") or {})
     last = dict(case.kwargs.get("epilogue_kwargs") or {})
-    for each in (options, mapping, last):
-        _refuse(case, each, activation="lrelu")
+    for given in (options, mapping, last):
+        _refuse(case, given, activation="lrelu")
     state, taps = _without_filters(case)
     classes, sizes = int(case.kwargs.get("c_dim") or 0), _sizes(case)[::-1]
     head: dict[str, Any] = {"use": "plain"}
@@ -92,8 +92,8 @@ def discriminator(case: OfficialCase) -> Imported:
         "filter": taps,
         "clamp": options.get("conv_clamp", CLAMP),
     }
-    whole = dataclasses.replace(case, state=state)
-    return carry_over(whole, _spec(case), node, rename=Renamer(top, INSIDE), call=_call_critic)
+    adapted = dataclasses.replace(case, state=state)
+    return carry_over(adapted, _spec(case), node, rename=Renamer(top, INSIDE), call=_call_critic)
 
 
 # ---------------------------------------------------------------------------------------------------- reading
@@ -131,9 +131,9 @@ def _without_filters(case: OfficialCase) -> tuple[dict[str, Tensor], list[float]
     NoImporter : the filter is no product of rows and columns.
     """
     state = {key: value for key, value in case.state.items() if key.rpartition(".")[2] != FILTER}
-    found = next(value for key, value in case.state.items() if re.fullmatch(rf"(.*\.)?b\d+\.{FILTER}", key))
-    taps = found if found.dim() == 1 else found.sum(0)  # it sums to 1
-    if found.dim() == 2 and not torch.allclose(found, torch.outer(taps, taps), atol=1e-6):
+    filter_taps = next(value for key, value in case.state.items() if re.fullmatch(rf"(.*\.)?b\d+\.{FILTER}", key))
+    taps = filter_taps if filter_taps.dim() == 1 else filter_taps.sum(0)  # it sums to 1
+    if filter_taps.dim() == 2 and not torch.allclose(filter_taps, torch.outer(taps, taps), atol=1e-6):
         raise NoImporter(f"no importer yet for {case.cls} with a filter that is not separable")
     return state, taps.tolist()
 

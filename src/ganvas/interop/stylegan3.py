@@ -92,8 +92,8 @@ def mapping_layers(state: Mapping[str, Tensor]) -> int:
 
 def layer_names(state: Mapping[str, Tensor]) -> list[str]:
     """Official names of the layers, such as L3_24_16, in their order."""
-    found = {match[1] for key in state if (match := re.match(r"synthesis\.(L\d+_\d+_\d+)\.", key))}
-    return sorted(found, key=lambda name: int(name[1:].partition("_")[0]))
+    names = {match[1] for key in state if (match := re.match(r"synthesis\.(L\d+_\d+_\d+)\.", key))}
+    return sorted(names, key=lambda name: int(name[1:].partition("_")[0]))
 
 
 def names_of(state: Mapping[str, Tensor]) -> Renamer:
@@ -118,12 +118,12 @@ def with_the_same_filters(case: OfficialCase, imported: Imported) -> Imported:
     layers = cast("Any", imported.net).synthesis.layers
     for i, name in enumerate(layer_names(case.state)):
         for filter_, ours in zip(FILTERS, ("up_taps", "down_taps"), strict=True):
-            theirs = case.state.get(f"synthesis.{name}.{filter_}")
-            mine = None if layers[i].activation is None else getattr(layers[i].activation, ours)
-            same = theirs is None or (
-                mine is not None
-                and mine.shape == theirs.shape
-                and bool((mine - theirs).abs().max() <= SAME_FILTER * theirs.abs().max())
+            official_taps = case.state.get(f"synthesis.{name}.{filter_}")
+            our_taps = None if layers[i].activation is None else getattr(layers[i].activation, ours)
+            same = official_taps is None or (
+                our_taps is not None
+                and our_taps.shape == official_taps.shape
+                and bool((our_taps - official_taps).abs().max() <= SAME_FILTER * official_taps.abs().max())
             )
             if not same:
                 raise NoImporter(f"no importer for layer {name} of {case.cls}: its {filter_} is of another band")

@@ -41,8 +41,8 @@ def superres_generator(case: OfficialCase) -> Imported:
     stem = case.kwargs
     stages: list[tuple[int, int]] = []
     while "stem" in stem:
-        own = stem["superres"]
-        stages.insert(0, (int(own["up_factor"]), int(own["head_layers"])))
+        superres = stem["superres"]
+        stages.insert(0, (int(superres["up_factor"]), int(superres["head_layers"])))
         stem = stem["stem"]
     for key, value in FIXED.items():
         if stem.get(key, value) != value:

@@ -47,14 +47,14 @@ def generator(case: OfficialCase) -> Imported:
     side, first = int(case.kwargs["size"]), state["input.input"].shape[2]
     widths = [state[f"layers.{i}.blocks.0.proj.weight"].shape[0] for i in range(maps)]
     tables = [state[f"layers.{i}.blocks.0.attn.0.relative_position_bias_table"] for i in range(maps)]
-    whole = [first << i for i, table in enumerate(tables) if len(table) == (2 * (first << i) - 1) ** 2]
+    unwindowed = [first << i for i, table in enumerate(tables) if len(table) == (2 * (first << i) - 1) ** 2]
     layers = [key for key in state if re.fullmatch(r"style\.\d+\.weight", key)]
     w_dim, z_dim = state[layers[-1]].shape[0], state[layers[0]].shape[1]
     node: dict[str, Any] = {
         "use": "styleswin-generator",
         "widths": widths,
         "heads": [2 * table.shape[1] for table in tables],
-        "whole_up_to": max(whole),
+        "whole_up_to": max(unwindowed),
         "mlp_ratio": len(state["layers.0.blocks.0.mlp.fc1.weight"]) / widths[0],
         "z_dim": z_dim,
         "w_dim": w_dim,
@@ -95,15 +95,15 @@ def discriminator(case: OfficialCase) -> Imported:
     spectral = "final_conv.0.weight_orig" in state
     weight = "weight_orig" if spectral else "weight"
     readers = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("from_rgbs."))
-    own = [state[f"from_rgbs.{i}.conv.0.{weight}"] for i in range(readers)]
+    reader_weights = [state[f"from_rgbs.{i}.conv.0.{weight}"] for i in range(readers)]
     side = int(case.kwargs["size"])
     node = {
         "use": "styleswin-discriminator",
-        "widths": [len(each) for each in own],
+        "widths": [len(reader) for reader in reader_weights],
         "spectral_norm": spectral,
         "conditioning": {"use": "plain"},
     }
-    if len(state["final_conv.1.bias"]) != len(own[-1]):
+    if len(state["final_conv.1.bias"]) != len(reader_weights[-1]):
         raise NoImporter(f"no importer yet for a last layer of {len(state['final_conv.1.bias'])} channels")
     if spectral:  # linear layer, activation with a bias of its own, linear layer
         state["final_linear.0.bias"] = state["final_linear.0.bias"] + state.pop("final_linear.1.bias")
@@ -120,7 +120,7 @@ def discriminator(case: OfficialCase) -> Imported:
     if not spectral:
         state = {_equalized(key): value for key, value in state.items()}
     return carry_over(
-        dataclasses.replace(case, state=state), image_spec((own[0].shape[1] // 4, side, side)), node,
+        dataclasses.replace(case, state=state), image_spec((reader_weights[0].shape[1] // 4, side, side)), node,
         rename=Renamer(top, {}), call=_call_critic,
     )  # fmt: skip
 
@@ -143,8 +143,8 @@ def _queries(state: Mapping[str, Tensor], layer: str, depth: int, scale: float |
     weight = state[f"{layer}.weight"].clone()
     bias = state.get(f"{layer}.bias", weight.new_zeros(len(weight))).clone()
     if scale:
-        for each in (weight, bias):
-            each[: len(weight) // 3] *= scale * depth**0.5
+        for tensor in (weight, bias):
+            tensor[: len(weight) // 3] *= scale * depth**0.5
     return {f"{layer}.weight": weight, f"{layer}.bias": bias}
 
 

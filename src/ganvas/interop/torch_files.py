@@ -63,11 +63,11 @@ def read_tensors(table: Mapping[str, TensorView]) -> dict[str, Tensor]:
     if claimed > 2 * sum(held.values()):
         raise CheckpointError("it is refused: its tensors are made of the same few numbers", hint=HINT)
     try:
-        found = {name: view.read() for name, view in table.items()}
+        tensors = {name: view.read() for name, view in table.items()}
     except Refused as error:
         raise CheckpointError(f"it is refused: {error}", hint=HINT) from None
     small = (torch.float16, torch.bfloat16)
-    return {name: each.float() if each.dtype in small else each for name, each in found.items()}
+    return {name: tensor.float() if tensor.dtype in small else tensor for name, tensor in tensors.items()}
 
 
 class _Reader:
@@ -98,9 +98,9 @@ class _Reader:
         self.depth += 1
         if self.depth > MOST_NESTED:
             raise Refused("there are payloads within payloads within payloads")
-        found = self.read(data)
+        content = self.read(data)
         self.depth -= 1
-        return found
+        return content
 
     def unpickle(self, stream: io.BytesIO, storage: Callable[[Any], Storage] | None = None) -> Any:
         return Interpreter(self.inert, self.budget, self.payload, storage).run(stream)
@@ -162,24 +162,26 @@ class _Reader:
             raise Refused("its numbers are big-endian, or it is damaged")
         storages: dict[str, Storage] = {}
 
-        def storage(identity: Any) -> Storage:
+        def storage_of(identity: Any) -> Storage:
             dtype, key, count = _storage_identity(identity)
-            found = storages.setdefault(key, Storage(dtype, count))
-            if (found.dtype, found.count) != (dtype, count):
+            storage = storages.setdefault(key, Storage(dtype, count))
+            if (storage.dtype, storage.count) != (dtype, count):
                 raise Refused("a tensor's numbers are of two kinds")
-            return found
+            return storage
 
-        content = self.unpickle(stream, storage)
+        content = self.unpickle(stream, storage_of)
         keys = self.unpickle(stream)
         if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or set(keys) != set(storages):
             raise Refused("its tensors and their numbers do not belong together")
         at = stream.tell()
         for key in keys:
-            each = storages[key]
-            start, end = at + 8, at + 8 + each.nbytes  # the count, then the numbers
-            if end > len(data) or struct.unpack("<q", data[at:start])[0] != each.count:
-                raise Refused(f"a tensor claims {each.count} numbers, which are not there: it is cut short or damaged")
-            each.bytes_of = partial(_piece, data, start, end)
+            storage = storages[key]
+            start, end = at + 8, at + 8 + storage.nbytes  # the count, then the numbers
+            if end > len(data) or struct.unpack("<q", data[at:start])[0] != storage.count:
+                raise Refused(
+                    f"a tensor claims {storage.count} numbers, which are not there: it is cut short or damaged"
+                )
+            storage.bytes_of = partial(_piece, data, start, end)
             at = end
         return content
 

@@ -73,7 +73,7 @@ def generator(case: OfficialCase) -> Imported:
         "use": "transgan-generator",
         "width": width,
         "depths": [
-            _count(case, each) for each in ("blocks.block", "upsample_blocks.0.block", "upsample_blocks.1.block")
+            _count(case, stage) for stage in ("blocks.block", "upsample_blocks.0.block", "upsample_blocks.1.block")
         ],
         "heads": int(case.kwargs.get("num_heads", HEADS)) if table is None else table.shape[1],
         "z_dim": case.state["l1.weight"].shape[1],
@@ -148,8 +148,8 @@ def discriminator(case: OfficialCase) -> Imported:
 
 def _plain(case: OfficialCase) -> OfficialCase:
     """The case without tensors that are constant."""
-    kept = {key: value for key, value in case.state.items() if key.rpartition(".")[2] not in CONSTANT}
-    return dataclasses.replace(case, state=kept)
+    learnt = {key: value for key, value in case.state.items() if key.rpartition(".")[2] not in CONSTANT}
+    return dataclasses.replace(case, state=learnt)
 
 
 def _arguments(case: OfficialCase) -> Mapping[str, Any]:
@@ -166,8 +166,8 @@ def _known(names: Mapping[str, str], value: str, case: OfficialCase) -> str:
 def _inside(norm: str) -> dict[str, str]:
     """Their norms lie within a module of their own; ours do so where they are over all tokens."""
     over_tokens = norm in ("batch", "instance")
-    own = {f"{name}.norm": f"{name}.norm" if over_tokens else name for name in ("norm1", "norm2", "norm")}
-    return INSIDE | own
+    norms = {f"{name}.norm": f"{name}.norm" if over_tokens else name for name in ("norm1", "norm2", "norm")}
+    return INSIDE | norms
 
 
 def _count(case: OfficialCase, prefix: str) -> int:

@@ -114,9 +114,9 @@ class Interpreter:
 
     def to_mark(self) -> list[Any]:
         """Everything above the last mark, which goes away."""
-        found = self.stack
+        items = self.stack
         self.stack = self.marks.pop()
-        return found
+        return items
 
     # ------------------------------------------------------------------ names and calls
 
@@ -129,19 +129,19 @@ class Interpreter:
         """
         if not isinstance(module, str) or not isinstance(name, str):
             raise Refused("it names something by what is no text")
-        found = Name(module, name)
+        qualified = Name(module, name)
         if module == "torch" and name in DTYPES:
             return DTYPES[name]
         if module in ("torch", "torch.cuda", "torch.storage") and name in STORAGES:
-            return found
-        if str(found) in BUILDERS or self.becomes_record(found):
-            return found
+            return qualified
+        if str(qualified) in BUILDERS or self.becomes_record(qualified):
+            return qualified
         if module.startswith("dnnlib.tflib"):
             raise Refused(
                 f"it asks for {module}.{name}: it is a StyleGAN of TensorFlow's time; NVIDIA publish the same weights "
                 "as PyTorch pickles, and their legacy.py turns old files into new ones"
             )
-        raise Refused(f"it asks for {str(found)[:120]}, which has no place in a checkpoint and was not run")
+        raise Refused(f"it asks for {str(qualified)[:120]}, which has no place in a checkpoint and was not run")
 
     def becomes_record(self, name: Name) -> bool:
         text = str(name)
@@ -286,9 +286,9 @@ def _collected(make: Callable[[list[Any]], Any] | None) -> Callable[[Interpreter
     """Everything above the last mark becomes one thing, or nothing."""
 
     def collect(interpreter: Interpreter, _: Any) -> None:
-        found = interpreter.to_mark()
+        items = interpreter.to_mark()
         if make is not None:
-            interpreter.stack.append(make(found))
+            interpreter.stack.append(make(items))
 
     return collect
 
@@ -297,9 +297,9 @@ def _tuple_of(count: int) -> Callable[[Interpreter, Any], None]:
     def make(interpreter: Interpreter, _: Any) -> None:
         if len(interpreter.stack) < count:
             raise Refused("it is damaged: something is missing")
-        made = tuple(interpreter.stack[-count:])
+        items = tuple(interpreter.stack[-count:])
         del interpreter.stack[-count:]
-        interpreter.stack.append(made)
+        interpreter.stack.append(items)
 
     return make
 

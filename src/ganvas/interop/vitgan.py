@@ -77,8 +77,8 @@ def generator(case: OfficialCase) -> Imported:
         "decoder_width": decoder_width,
     }
     spec = image_spec((channels, patch * tokens, patch * tokens))
-    whole = dataclasses.replace(case, state=state)
-    return carry_over(whole, spec, node, rename=_ours, call=_call_implicit if implicit else call_generator)
+    adapted = dataclasses.replace(case, state=state)
+    return carry_over(adapted, spec, node, rename=_ours, call=_call_implicit if implicit else call_generator)
 
 
 def _plain(case: OfficialCase) -> dict[str, Tensor]:
@@ -149,11 +149,11 @@ def _in_cips(name: str) -> str:
     return f"decoder.{name}".rstrip(".")
 
 
-def _in_styled(module: str, rest: str) -> str:
+def _in_styled(module: str, inner: str) -> str:
     """A modulated layer: its convolution's weight and style, its noise and bias are all its own in ours."""
-    rest = rest.replace(".conv.modulation", ".style").replace(".conv.weight", ".weight")
-    rest = rest.replace(".noise.weight", ".noise").replace(".activate.bias", ".bias")
-    return ("to_image" if module == "to_rgb" else module) + rest
+    inner = inner.replace(".conv.modulation", ".style").replace(".conv.weight", ".weight")
+    inner = inner.replace(".noise.weight", ".noise").replace(".activate.bias", ".bias")
+    return ("to_image" if module == "to_rgb" else module) + inner
 
 
 def _call_implicit(net: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Any]:

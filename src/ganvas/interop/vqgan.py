@@ -100,5 +100,5 @@ def _call(net: Any, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     latent = net.encoder(inputs["img"])
     z = net.to_code(latent)
     codes, tokens, losses = net.codebook(z)
-    found = {"enc": latent, "z": z, "quant": codes, "emb_loss": sum(losses.values()), "indices": tokens.flatten()}
-    return {key: value.detach() for key, value in {**found, "rec": net.image_of(codes)}.items()}
+    outputs = {"enc": latent, "z": z, "quant": codes, "emb_loss": sum(losses.values()), "indices": tokens.flatten()}
+    return {key: value.detach() for key, value in {**outputs, "rec": net.image_of(codes)}.items()}

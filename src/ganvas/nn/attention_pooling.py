@@ -37,7 +37,7 @@ class AttentionPooling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, L, D) -> (N, D), whatever the order of the tokens."""
         q = split_heads(self.query(self.token), self.heads).expand(len(x), -1, -1, -1)  # (N, h, 1, D/h)
-        k, v = (split_heads(each, self.heads) for each in self.key_value(x).chunk(2, dim=2))  # (N, h, L, D/h)
+        k, v = (split_heads(part, self.heads) for part in self.key_value(x).chunk(2, dim=2))  # (N, h, L, D/h)
         y = self.out(merge_heads(attend(q, k, v)))[:, 0]  # (N, D)
         pooled: Tensor = y + self.down(F.gelu(self.up(self.norm(y))))
         return pooled

@@ -31,13 +31,13 @@ class Chain:
     def __init__(self, alpha: Tensor, sigma: Tensor) -> None:
         self.alpha, self.sigma = alpha, sigma
         ratio = alpha[:-1] / alpha[1:]  # α_{t|s}
-        below, here = sigma[1:].square(), sigma[:-1].square()  # σ_s², σ_t²
-        self.beta = here - ratio.square() * below
-        self.variance = self.beta * below / here
+        variance_s, variance_t = sigma[1:].square(), sigma[:-1].square()  # σ_s², σ_t²
+        self.beta = variance_t - ratio.square() * variance_s
+        self.variance = self.beta * variance_s / variance_t
         last = self.variance[-2:-1] if len(self) > 1 else self.beta
         self.log_least = torch.cat([self.variance[:-1], last]).log()
-        self.from_x = alpha[1:] * self.beta / here
-        self.from_x_t = ratio * below / here
+        self.from_x = alpha[1:] * self.beta / variance_t
+        self.from_x_t = ratio * variance_s / variance_t
 
     def __len__(self) -> int:
         return len(self.beta)
@@ -73,8 +73,8 @@ class Chain:
 
         Song et al. 2021 (DDIM), eq. 12 and 16.
         """
-        kept = self.sigma[k + 1].square() - eta**2 * self.variance[k]
-        x_s = self.alpha[k + 1].item() * x + kept.clamp(min=0).sqrt().item() * self.noise(k, x, x_t)
+        variance = self.sigma[k + 1].square() - eta**2 * self.variance[k]
+        x_s = self.alpha[k + 1].item() * x + variance.clamp(min=0).sqrt().item() * self.noise(k, x, x_t)
         return x_s if noise is None or not eta else x_s + eta * self.variance[k].sqrt().item() * noise
 
     def between(self, k: int, x_t: Tensor, x: Tensor, noise: Tensor) -> Tensor:

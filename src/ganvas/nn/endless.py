@@ -20,9 +20,9 @@ def moved_period(x: Tensor, move: Tensor) -> Tensor:
     H, W = x.shape[-2:]
     unit = min(H, W)
     rows, columns = (torch.arange(n, device=x.device) + 0.5 - n / 2 for n in (H, W))
-    here = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), 0).flatten(1) / unit  # (2, H · W): x, y
-    back = torch.linalg.inv(move.to(here))
-    across, along = (back[:2, :2] @ here + back[:2, 2:]) * unit + torch.tensor([[W], [H]], device=x.device) / 2 - 0.5
+    places = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), 0).flatten(1) / unit  # (2, H · W): x, y
+    back = torch.linalg.inv(move.to(places))
+    across, along = (back[:2, :2] @ places + back[:2, 2:]) * unit + torch.tensor([[W], [H]], device=x.device) / 2 - 0.5
     series = torch.fft.fft2(x, norm="forward").flatten(-2)  # (C, H · W)
     f, g = torch.meshgrid(torch.fft.fftfreq(H, device=x.device), torch.fft.fftfreq(W, device=x.device), indexing="ij")
     turns = f.flatten()[:, None] * along + g.flatten()[:, None] * across  # (H · W, H · W)

@@ -68,9 +68,9 @@ def _pass(x: Tensor, taps: Tensor, up: tuple[int, int], down: tuple[int, int], p
     crop = (Kw - 1 - left, Kw - up[1] - right, Kh - 1 - top, Kh - up[0] - bottom)
     across, along = max(0, min(crop[:2])), max(0, min(crop[2:]))
     out = F.conv_transpose2d(x, taps.expand(C, 1, Kh, Kw), stride=up, padding=(along, across), groups=C)
-    rest = (across - crop[0], across - crop[1], along - crop[2], along - crop[3])
-    if any(rest):
-        out = F.pad(out, rest)
+    remaining = (across - crop[0], across - crop[1], along - crop[2], along - crop[3])
+    if any(remaining):
+        out = F.pad(out, remaining)
     return out if down == (1, 1) else out[:, :, :: down[0], :: down[1]]
 
 
@@ -148,6 +148,6 @@ def conv2d_resample(
 
 def _transposed(weight: Tensor, groups: int) -> Tensor:
     """(O, I / groups, k, k) -> (I, O / groups, k, k), as transposed convolutions want it."""
-    out, each, kh, kw = weight.shape
-    parted = weight.view(groups, out // groups, each, kh, kw).transpose(1, 2)  # (groups, I / groups, O / groups, k, k)
-    return parted.reshape(groups * each, out // groups, kh, kw)
+    out, per_group, kh, kw = weight.shape
+    parted = weight.view(groups, out // groups, per_group, kh, kw).transpose(1, 2)  # (groups, I / groups, ...)
+    return parted.reshape(groups * per_group, out // groups, kh, kw)

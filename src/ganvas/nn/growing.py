@@ -76,20 +76,20 @@ class Growing(Network):
 
         Of one with as many blocks, only the fade and its layers may differ. Any other state comes back unchanged.
         """
-        mine = self.state_dict()
+        own_state = self.state_dict()
         now, before = f"{self.image_layer}.", f"{self.image_layer}_before."
-        passing = {name: tensor for name, tensor in mine.items() if name.startswith((before, "fade."))}
+        passing = {name: tensor for name, tensor in own_state.items() if name.startswith((before, "fade."))}
         lasting = {name: tensor for name, tensor in state.items() if not name.startswith((before, "fade."))}
-        more = _blocks(mine) - _blocks(state)
+        more = _blocks(own_state) - _blocks(state)
         if more == 0:
             return lasting | {name: state.get(name, tensor) for name, tensor in passing.items()}
         if more != 1:
             return dict(state)
-        newest = (now, f"blocks.{_blocks(mine) - 1}.")
+        newest = (now, f"blocks.{_blocks(own_state) - 1}.")
         older = {name.replace(now, before, 1): tensor for name, tensor in lasting.items() if name.startswith(now)}
         return {
             **{name: tensor for name, tensor in lasting.items() if not name.startswith(now)},
-            **{name: tensor for name, tensor in mine.items() if name.startswith(newest)},
+            **{name: tensor for name, tensor in own_state.items() if name.startswith(newest)},
             **{name: older.get(name, tensor) for name, tensor in passing.items()},
         }
 

@@ -19,8 +19,8 @@ def path_of(model: Synthesizer) -> Path:
     MissingCapability : its task has none.
     """
     task = model.recipe["task"]
-    for key, each in parts.find("task", task["use"]).fields().items():
-        if isinstance(each.marker, Slot) and each.marker.kind == "path" and task.get(key):
+    for key, field in parts.find("task", task["use"]).fields().items():
+        if isinstance(field.marker, Slot) and field.marker.kind == "path" and task.get(key):
             path: Path = parts.build("path", task[key])
             return path
     raise MissingCapability(

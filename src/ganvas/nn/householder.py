@@ -78,5 +78,5 @@ def factors(weight: Tensor, rank: int) -> dict[str, Tensor]:
     rank = min(rank, *weight.shape)
     left, left_signs = reflections(U[:, :rank])
     right, right_signs = reflections(Vh[:rank].T)
-    found = {"left": left, "right": right, "signs": left_signs * right_signs}
-    return {name: value.to(weight.dtype) for name, value in found.items()}
+    tensors = {"left": left, "right": right, "signs": left_signs * right_signs}
+    return {name: value.to(weight.dtype) for name, value in tensors.items()}

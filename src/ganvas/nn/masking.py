@@ -78,8 +78,8 @@ def still_masked(unknown: int, steps: int, schedule: ScheduleName) -> list[int]:
     counts, before = [], unknown
     for t in range(1, steps + 1):
         gamma = float(masked_share(schedule, torch.tensor(t / steps, dtype=torch.float64), unknown))
-        wanted = math.ceil(gamma * unknown - 1e-9)
-        before = max(0, min(max(wanted, steps - t), before - 1))
+        scheduled = math.ceil(gamma * unknown - 1e-9)
+        before = max(0, min(max(scheduled, steps - t), before - 1))
         counts.append(before)
     return counts
 

@@ -47,7 +47,7 @@ def minibatch_std(x: Tensor, group: int | None = None, channels: int = 1) -> Ten
     channels : into how many means D is cut.
     """
     n = len(x)
-    size = n if group is None else next(each for each in range(min(group, n), 0, -1) if n % each == 0)
+    size = n if group is None else next(divisor for divisor in range(min(group, n), 0, -1) if n % divisor == 0)
     grouped = x.reshape(size, n // size, channels, -1)  # (G, N/G, F, D/F · ...)
     deviation = (grouped.var(0, unbiased=False) + 1e-8).sqrt().mean(2)  # (N/G, F)
     return deviation.repeat(size, 1)  # (N, F)

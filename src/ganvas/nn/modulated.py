@@ -84,9 +84,9 @@ def modulated_conv2d(
         shared = weight if scale is not None else weight * gain
         x = conv2d_resample(x, shared, taps=taps, up=up, padding=padding)
         return x if scale is None else x * scale[:, :, None, None].to(x.dtype)
-    own = weight * style[:, None, :, None, None]  # (N, O, I, k, k)
-    own = own * gain if scale is None else own * scale[:, :, None, None, None]
+    kernels = weight * style[:, None, :, None, None]  # (N, O, I, k, k)
+    kernels = kernels * gain if scale is None else kernels * scale[:, :, None, None, None]
     N, C, H, W = x.shape
     grouped = x.reshape(1, N * C, H, W)  # the samples are the groups
-    out = conv2d_resample(grouped, own.flatten(0, 1), taps=taps, up=up, padding=padding, groups=N)
+    out = conv2d_resample(grouped, kernels.flatten(0, 1), taps=taps, up=up, padding=padding, groups=N)
     return out.reshape(N, -1, *out.shape[2:])  # (N, O, up · H, up · W)

@@ -31,7 +31,7 @@ class MultiHeadAttention(nn.Module):
     # Vaswani et al. 2017, eq. 1
     def forward(self, x: Tensor) -> Tensor:
         """(N, L, D) -> (N, L, D)."""
-        q, k, v = (split_heads(each, self.heads) for each in self.qkv(x).chunk(3, dim=2))  # (N, h, L, D/h)
+        q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=2))  # (N, h, L, D/h)
         out: Tensor = self.out(merge_heads(attend(q, k, v)))
         return out
 

@@ -12,7 +12,7 @@ def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     out, but other generators expect latents as long as the prior draws them.
     """
     flat_a, flat_b, t = a.flatten(1), b.flatten(1), t[:, None]
-    long_a, long_b = (each.norm(dim=1, keepdim=True).clamp_min(1e-30) for each in (flat_a, flat_b))
+    long_a, long_b = (vectors.norm(dim=1, keepdim=True).clamp_min(1e-30) for vectors in (flat_a, flat_b))
     u, v = flat_a / long_a, flat_b / long_b
     cosine = (u * v).sum(1, keepdim=True).clamp(-1, 1)
     across = v - cosine * u  # at a right angle to u

@@ -13,28 +13,28 @@ from ganvas.types import Foldable
 
 def plain(net: nn.Module) -> nn.Module:
     """A copy on the CPU, in eval mode, whose weights are computed once and for all; it does the same."""
-    own: nn.Module = copy.deepcopy(net).cpu().eval()
-    if isinstance(own, Foldable):
-        own = own.folded()
-    for name, module in [*own.named_modules()][1:]:
+    copied: nn.Module = copy.deepcopy(net).cpu().eval()
+    if isinstance(copied, Foldable):
+        copied = copied.folded()
+    for name, module in [*copied.named_modules()][1:]:
         if isinstance(module, Foldable):
-            own.set_submodule(name, module.folded())
-    for module in own.modules():
+            copied.set_submodule(name, module.folded())
+    for module in copied.modules():
         if parametrize.is_parametrized(module):
             shared = module.__class__  # by the copy and its original, which has to keep its weights
             module.__class__ = type(shared.__name__, shared.__bases__, dict(shared.__dict__))
             for name in list(module.parametrizations):  # type: ignore[arg-type]
                 parametrize.remove_parametrizations(module, name, leave_parametrized=True)
-    return own.requires_grad_(False)
+    return copied.requires_grad_(False)
 
 
 def with_linears(net: nn.Module) -> nn.Module:
     """As `plain`, with torch's own linear layers in place of those that have a run-time gain."""
-    own = plain(net)
-    for name, module in [*own.named_modules()][1:]:
+    copied = plain(net)
+    for name, module in [*copied.named_modules()][1:]:
         if type(module) is EqualizedLinear and not module.activate:
-            own.set_submodule(name, _as_linear(module))
-    return own
+            copied.set_submodule(name, _as_linear(module))
+    return copied
 
 
 def _as_linear(layer: EqualizedLinear) -> nn.Linear:

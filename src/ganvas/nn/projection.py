@@ -82,14 +82,14 @@ class FeatureMixer(nn.Module):
         mixed = [mixer(x) for mixer, x in zip(self.channel_mixers, maps, strict=True)]
         if not self.scale_mixers:
             return mixed
-        found: list[Tensor] = []
+        outputs: list[Tensor] = []
         for i in range(len(mixed) - 1, -1, -1):
-            x = mixed[i] + found[-1] if found else mixed[i]
+            x = mixed[i] + outputs[-1] if outputs else mixed[i]
             # A 1x1 convolution commutes with interpolation, so it runs on the smaller map.
             x = self.scale_mixers[i](x)
             h, w = (side * 2 for side in x.shape[2:]) if i == 0 else mixed[i - 1].shape[2:]
-            found.append(F.interpolate(x, (h, w), mode="bilinear", align_corners=True))
-        return found[::-1]
+            outputs.append(F.interpolate(x, (h, w), mode="bilinear", align_corners=True))
+        return outputs[::-1]
 
 
 # ---------------------------------------------------------------------------------------------------- critics
@@ -178,5 +178,5 @@ class LevelCritics(nn.Module):
 
         Maps beyond the last critic are not looked at.
         """
-        found = [level(x, label) for level, x in zip(self.levels, maps[: len(self.levels)], strict=True)]
-        return [logits for logits, _ in found], torch.cat([means for _, means in found], 1)
+        judged = [level(x, label) for level, x in zip(self.levels, maps[: len(self.levels)], strict=True)]
+        return [logits for logits, _ in judged], torch.cat([means for _, means in judged], 1)

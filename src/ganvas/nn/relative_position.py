@@ -11,7 +11,7 @@ def distances(h: int, w: int) -> Tensor:
 
     That of i from j is (y_i - y_j + h - 1) (2w - 1) + x_i - x_j + w - 1.
     """
-    y, x = (each.flatten() for each in torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij"))  # (L,)
+    y, x = (grid.flatten() for grid in torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij"))  # (L,)
     return (y[:, None] - y + h - 1) * (2 * w - 1) + (x[:, None] - x + w - 1)
 
 

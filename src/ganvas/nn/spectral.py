@@ -143,7 +143,7 @@ def learnt_weight(layer: nn.Module) -> Tensor:
 def _spectral_norm(layer: nn.Module) -> SpectralNorm | None:
     if not parametrize.is_parametrized(layer, "weight"):
         return None
-    return next((each for each in _parametrizations(layer) if isinstance(each, SpectralNorm)), None)
+    return next((norm for norm in _parametrizations(layer) if isinstance(norm, SpectralNorm)), None)
 
 
 def _parametrizations(layer: nn.Module) -> parametrize.ParametrizationList:

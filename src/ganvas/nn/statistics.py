@@ -24,13 +24,13 @@ def statistics_of(net: nn.Module) -> list[Tensor]:
     Those of torch's batch norms are their running mean and variance. Counts are none, and neither are buffers that are
     averages already, such as StyleGAN's mean of w.
     """
-    found: list[Tensor] = []
+    statistics: list[Tensor] = []
     for module in net.modules():
         if isinstance(module, Gathering):
-            found += module.statistics()
+            statistics += module.statistics()
         elif isinstance(module, _BatchNorm):
-            found += [each for each in (module.running_mean, module.running_var) if each is not None]
-    return found
+            statistics += [running for running in (module.running_mean, module.running_var) if running is not None]
+    return statistics
 
 
 @contextlib.contextmanager
@@ -40,7 +40,7 @@ def untracked(net: nn.Module) -> Iterator[None]:
     A generator's statistics are those of its own updates: a critic's update draws from it, too, and as often as there
     are critic steps (Brock et al. 2019 and PyTorch-StudioGAN hold them still there).
     """
-    tracking = [each for each in net.modules() if isinstance(each, _BatchNorm) and each.track_running_stats]
+    tracking = [module for module in net.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     for norm in tracking:
         norm.track_running_stats = False
     try:

@@ -31,10 +31,10 @@ def _layers(net: nn.Module, kinds: tuple[type[nn.Module], ...] = _MATRICES) -> I
     ------
     MissingCapability : there are none.
     """
-    found = [(name, each) for name, each in net.named_modules() if name and type(each) in kinds]
-    if not found:
+    layers = [(name, layer) for name, layer in net.named_modules() if name and type(layer) in kinds]
+    if not layers:
         raise MissingCapability(f"this network has no {' or '.join(kind.__name__ for kind in kinds)} to work on")
-    yield from found
+    yield from layers
 
 
 # --------------------------------------------------------------------------------------------------- fewer bits
@@ -55,10 +55,10 @@ class LowPrecision(nn.Module):
 
 def in_half(net: nn.Module, dtype: torch.dtype = torch.bfloat16) -> nn.Module:
     """Linear layers and convolutions in bfloat16 or float16; norms, attention and sums stay in float32."""
-    own = with_linears(net)
-    for name, layer in _layers(own):
-        own.set_submodule(name, LowPrecision(layer, dtype))
-    return own
+    variant = with_linears(net)
+    for name, layer in _layers(variant):
+        variant.set_submodule(name, LowPrecision(layer, dtype))
+    return variant
 
 
 class Int8Linear(nn.Module):
@@ -100,11 +100,11 @@ def int8_dynamic(net: nn.Module) -> nn.Module:
 
     torch's own `quantize_dynamic` is deprecated; this one needs nothing else, and its sums are the same on every CPU.
     """
-    own = with_linears(net)
-    for name, layer in _layers(own, (nn.Linear,)):
+    variant = with_linears(net)
+    for name, layer in _layers(variant, (nn.Linear,)):
         assert isinstance(layer, nn.Linear)
-        own.set_submodule(name, Int8Linear(layer))
-    return own
+        variant.set_submodule(name, Int8Linear(layer))
+    return variant
 
 
 # --------------------------------------------------------------------------------------------------- fewer weights
@@ -115,22 +115,22 @@ def prune_magnitude(net: nn.Module, sparsity: float = 0.5) -> nn.Module:
 
     A dense layer is no smaller and no faster for it.
     """
-    own = with_linears(net)
-    for _, layer in _layers(own):
+    variant = with_linears(net)
+    for _, layer in _layers(variant):
         weight = layer.weight
         assert isinstance(weight, Tensor)
         count = round(sparsity * weight.numel())
         smallest = weight.abs().flatten().argsort(stable=True)[:count]
         weight.data = weight.flatten().index_fill(0, smallest, 0.0).reshape(weight.shape)
-    return own
+    return variant
 
 
 def zeros(net: nn.Module) -> float:
     """The share of weights of linear layers and convolutions that are 0."""
-    weights = [each.weight for each in net.modules() if type(each) in _MATRICES]
-    own = [weight for weight in weights if isinstance(weight, Tensor)]
-    total = sum(weight.numel() for weight in own)
-    return sum(int((weight == 0).sum()) for weight in own) / total if total else 0.0
+    weights = [layer.weight for layer in net.modules() if type(layer) in _MATRICES]
+    tensors = [weight for weight in weights if isinstance(weight, Tensor)]
+    total = sum(weight.numel() for weight in tensors)
+    return sum(int((weight == 0).sum()) for weight in tensors) / total if total else 0.0
 
 
 def prune_heads(net: nn.Module, share: float = 0.5) -> nn.Module:
@@ -143,12 +143,12 @@ def prune_heads(net: nn.Module, share: float = 0.5) -> nn.Module:
     ------
     MissingCapability : it has none of them.
     """
-    own = with_linears(net)
-    for _, attention in _layers(own, (MultiHeadAttention, TiedL2Attention)):
+    variant = with_linears(net)
+    for _, attention in _layers(variant, (MultiHeadAttention, TiedL2Attention)):
         assert isinstance(attention, (MultiHeadAttention, TiedL2Attention))
-        kept = attention.heads - min(attention.heads - 1, round(share * attention.heads))
-        keep_heads(attention, _importance(attention).topk(kept).indices.sort().values)
-    return own
+        heads_left = attention.heads - min(attention.heads - 1, round(share * attention.heads))
+        keep_heads(attention, _importance(attention).topk(heads_left).indices.sort().values)
+    return variant
 
 
 def _importance(attention: MultiHeadAttention | TiedL2Attention) -> Tensor:
@@ -169,8 +169,8 @@ def keep_heads(attention: MultiHeadAttention | TiedL2Attention, heads: Tensor) -
     assert isinstance(out, nn.Linear)
     channels = torch.arange(out.in_features).reshape(attention.heads, -1)[heads].flatten()  # (k * d,)
     if isinstance(attention, MultiHeadAttention):
-        own = channels + out.in_features * torch.arange(3)[:, None]  # of queries, keys and values
-        attention.qkv = _rows(attention.qkv, own.flatten())
+        rows = channels + out.in_features * torch.arange(3)[:, None]  # of queries, keys and values
+        attention.qkv = _rows(attention.qkv, rows.flatten())
     else:
         attention.query, attention.value = _rows(attention.query, channels), _rows(attention.value, channels)
     smaller = nn.Linear(len(channels), out.out_features, bias=out.bias is not None)
@@ -206,14 +206,14 @@ def factorised(linear: nn.Linear, rank: int) -> nn.Sequential:
 
 def low_rank(net: nn.Module, share: float = 0.5) -> nn.Module:
     """Linear layers m x n as two of rank r = ⌊share · mn / (m + n)⌋, which have at most `share` of the weights."""
-    own = with_linears(net)
-    for name, layer in _layers(own, (nn.Linear,)):
+    variant = with_linears(net)
+    for name, layer in _layers(variant, (nn.Linear,)):
         assert isinstance(layer, nn.Linear)
         m, n = layer.weight.shape
         rank = int(share * m * n / (m + n))
         if rank >= 1:  # else the layer is a vector or next to one
-            own.set_submodule(name, factorised(layer, rank))
-    return own
+            variant.set_submodule(name, factorised(layer, rank))
+    return variant
 
 
 VARIANTS: Mapping[str, Variant] = {

@@ -39,11 +39,11 @@ def band_filters(bands: int = 4) -> Tensor:
     filters = [torch.ones(1, dtype=torch.float64)]
     for _ in range(bands - 1):
         wider = []
-        for each in filters:  # z -> z²: a zero between any two taps
-            spread = each.new_zeros(2 * len(each) - 1)
-            spread[::2] = each
+        for taps in filters:  # z -> z²: a zero between any two taps
+            spread = taps.new_zeros(2 * len(taps) - 1)
+            spread[::2] = taps
             wider.append(_product(spread, low))
         filters = [*wider, high]
     longest = len(filters[0])
-    centred = [torch.nn.functional.pad(each, [(longest - len(each)) // 2] * 2) for each in filters]
+    centred = [torch.nn.functional.pad(taps, [(longest - len(taps)) // 2] * 2) for taps in filters]
     return torch.stack(centred)
