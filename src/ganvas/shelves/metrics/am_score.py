@@ -74,8 +74,8 @@ def mode_score(real: Features, fake: Features) -> float:
     """
     real_log_p, log_p = _log_predictions(real, fake)
     log_mean = _log_mean(log_p)
-    found = (np.exp(log_p) * (log_p - log_mean)).sum(axis=1).mean()
-    return float(np.exp(found - _kl(log_mean, _log_mean(real_log_p))))
+    information = (np.exp(log_p) * (log_p - log_mean)).sum(axis=1).mean()
+    return float(np.exp(information - _kl(log_mean, _log_mean(real_log_p))))
 
 
 def _logits(evidence: Evidence, name: str) -> tuple[Features, Features]:
@@ -99,7 +99,7 @@ def _log_predictions(real: Features, fake: Features) -> tuple[Double, Double]:
     for name, side in zip(("real", "generated"), sides, strict=True):
         if len(side) < _PER_CLASS * classes:
             warnings.warn(f"{len(side)} {name} samples are few for the shares of {classes} classes")
-    real_log_p, log_p = (scipy.special.log_softmax(each.astype(np.float64), axis=1) for each in sides)
+    real_log_p, log_p = (scipy.special.log_softmax(logits.astype(np.float64), axis=1) for logits in sides)
     return real_log_p, log_p
 
 

@@ -77,16 +77,16 @@ class Distances:
     def between(self, x: Rows, y: Rows) -> Iterator[tuple[slice, Rows]]:
         """(rows of x, squared distances from them to all of y) for x, y among `real` and `fake`."""
         x_norm, y_norm = (np.einsum("nd,nd->n", e, e, dtype=np.float64).astype(self.dtype) for e in (x, y))
-        for here in blocks(len(x), len(y), np.dtype(self.dtype).itemsize):
-            scale = x_norm[here, None] + y_norm[None, :]
-            squared = x[here] @ y.T
+        for part in blocks(len(x), len(y), np.dtype(self.dtype).itemsize):
+            scale = x_norm[part, None] + y_norm[None, :]
+            squared = x[part] @ y.T
             squared *= -2
             squared += scale
             scale *= self._tiny
             squared[squared <= scale] = 0
             if x is y:
-                squared[np.arange(here.stop - here.start), np.arange(here.start, here.stop)] = 0
-            yield here, squared
+                squared[np.arange(part.stop - part.start), np.arange(part.start, part.stop)] = 0
+            yield part, squared
 
     def radii(self, x: Rows, k: int) -> Rows:
         """Squared distance from each row of `x` to its k-th nearest other row: (N,).
@@ -102,7 +102,7 @@ class Distances:
                 f"the {k} nearest neighbours of {len(x)} samples do not exist", hint=f"give at least {k + 1} samples"
             )
         radii = np.empty(len(x), dtype=self.dtype)
-        for here, squared in self.between(x, x):
+        for part, squared in self.between(x, x):
             squared.partition(k, axis=1)
-            radii[here] = squared[:, k]  # the row itself, at distance 0, comes first
+            radii[part] = squared[:, k]  # the row itself, at distance 0, comes first
         return radii

@@ -30,8 +30,8 @@ class Authenticity(Metric):
 
     def __call__(self, evidence: Evidence) -> dict[str, float]:
         training, held_out, fake = features_of_three(evidence)
-        found = authpct(training, fake)
-        return {"authpct": found, "authpct_gap": found - authpct(training, held_out)}
+        percentage = authpct(training, fake)
+        return {"authpct": percentage, "authpct_gap": percentage - authpct(training, held_out)}
 
     def alarm(self, values: Mapping[str, float]) -> str:
         if values["authpct_gap"] >= _ALARMING:

@@ -47,26 +47,26 @@ class Side:
     def slices(self) -> list[slice]:
         return [slice(start, min(start + TILE, len(self))) for start in range(0, len(self), TILE)]
 
-    def block(self, here: slice | Indices, dtype: type[np.floating[Any]] | None = None) -> Rows:
+    def block(self, part: slice | Indices, dtype: type[np.floating[Any]] | None = None) -> Rows:
         """Rows (n, D) in `dtype`, or in the precision of both sets."""
-        block = self.features[here].astype(dtype or self._dtype)
+        block = self.features[part].astype(dtype or self._dtype)
         block -= self._centre
         return np.ldexp(block, self._exponent, out=block)
 
     def norms(self) -> Double:
         """Squared norms (N,) of all rows."""
-        return np.concatenate([_norms(self.block(here)) for here in self.slices()]).astype(np.float64)
+        return np.concatenate([_norms(self.block(part)) for part in self.slices()]).astype(np.float64)
 
     def exact(self, index: Indices, other: Side, other_index: Indices) -> Double:
         """Squared distances (n,) between pairs of rows, from their differences in float64."""
-        found = np.empty(len(index))
+        squared = np.empty(len(index))
         step = max(1, EXACT_BYTES // (8 * self.features.shape[1]))
         for start in range(0, len(index), step):
-            here = slice(start, start + step)
-            difference = self.features[index[here]].astype(np.float64)  # (step, D)
-            difference -= other.features[other_index[here]]
-            found[here] = _norms(np.ldexp(difference, self._exponent, out=difference))
-        return found
+            part = slice(start, start + step)
+            difference = self.features[index[part]].astype(np.float64)  # (step, D)
+            difference -= other.features[other_index[part]]
+            squared[part] = _norms(np.ldexp(difference, self._exponent, out=difference))
+        return squared
 
 
 class Inside(NamedTuple):
@@ -91,10 +91,10 @@ class Balls:
         centre = real.mean(axis=0, dtype=np.float64)
         # An overestimate of the largest coordinate will do: only its power of 2 is used.
         self._exponent = -math.frexp(
-            max(max(each.max() - centre.min(), centre.max() - each.min()) for each in (real, fake))
+            max(max(features.max() - centre.min(), centre.max() - features.min()) for features in (real, fake))
         )[1]
         self._dtype = np.float32 if real.dtype == fake.dtype == np.float32 else np.float64
-        self.real, self.fake = (Side(each, centre, self._exponent, self._dtype) for each in (real, fake))
+        self.real, self.fake = (Side(features, centre, self._exponent, self._dtype) for features in (real, fake))
         # Of a dot product of D terms, whose rounding errors have random signs, and of the terms themselves; doubled.
         self._error = (32 + 2 * math.sqrt(real.shape[1])) * float(np.finfo(self._dtype).eps)
 
@@ -138,23 +138,23 @@ class Balls:
         `rim` says where a sample on the rim of a ball, within rounding, belongs.
         """
         of_real, of_fake = _Limits(self, self.real, real_radii), _Limits(self, self.fake, fake_radii)
-        for here in self.real.slices():
-            left = _left(self.real.block(here))
-            for there in self.fake.slices():
-                squared = left @ _right(self.fake.block(there)).T  # (r, f)
+        for real_part in self.real.slices():
+            left = _left(self.real.block(real_part))
+            for fake_part in self.fake.slices():
+                squared = left @ _right(self.fake.block(fake_part)).T  # (r, f)
                 yield Inside(
-                    here,
-                    there,
-                    self._below(squared, *of_real.column(here), here, there, rim),
-                    self._below(squared, *of_fake.row(there), here, there, rim),
+                    real_part,
+                    fake_part,
+                    self._below(squared, *of_real.column(real_part), real_part, fake_part, rim),
+                    self._below(squared, *of_fake.row(fake_part), real_part, fake_part, rim),
                 )
 
     def squared(self) -> Iterator[tuple[slice, slice, Double]]:
         """(real rows, fake rows, squared distances between them (r, f) in float64); copies are at distance 0."""
-        for here in self.real.slices():
-            block = self.real.block(here, np.float64)
-            for there in self.fake.slices():
-                yield here, there, _squared64(block, self.fake.block(there, np.float64))
+        for real_part in self.real.slices():
+            block = self.real.block(real_part, np.float64)
+            for fake_part in self.fake.slices():
+                yield real_part, fake_part, _squared64(block, self.fake.block(fake_part, np.float64))
 
     def _bound(self, norms: Double, squared: Double) -> Double:
         """How far rounding can move a squared distance of this size from a row of squared norm `norms`.
@@ -164,7 +164,7 @@ class Balls:
         bound: Double = self._error * (norms + (np.sqrt(norms) + np.sqrt(np.maximum(squared, 0))) ** 2)
         return bound
 
-    def _below(self, squared: Rows, limit: Double, bound: Double, here: slice, there: slice, rim: Rim) -> Mask:
+    def _below(self, squared: Rows, limit: Double, bound: Double, real_part: slice, fake_part: slice, rim: Rim) -> Mask:
         """Which pairs of a tile are nearer than a squared radius (r, 1) or (1, f), as far as `_holds` can tell."""
         if not limit.size:
             return np.zeros((0, 0), dtype=bool)
@@ -172,19 +172,19 @@ class Balls:
         at_most = squared <= (limit + bound).astype(squared.dtype)
         unsure = np.count_nonzero(at_most) - np.count_nonzero(below)
         if unsure * 64 > squared.size:  # copies: the whole tile is cheaper
-            exact = _squared64(self.real.block(here, np.float64), self.fake.block(there, np.float64))
+            exact = _squared64(self.real.block(real_part, np.float64), self.fake.block(fake_part, np.float64))
             return self._holds(exact, limit, rim)
         if unsure:
             row, column = np.divmod(np.flatnonzero(at_most ^ below), squared.shape[1])
-            exact = self.real.exact(row + here.start, self.fake, column + there.start)
-            own = np.broadcast_to(limit, squared.shape)[row, column]
-            below[row, column] = self._holds(exact, own, rim)
+            exact = self.real.exact(row + real_part.start, self.fake, column + fake_part.start)
+            limits = np.broadcast_to(limit, squared.shape)[row, column]
+            below[row, column] = self._holds(exact, limits, rim)
         return below
 
     def _holds(self, squared: Double, limit: Double, rim: Rim) -> Mask:
         """Whether a ball of squared radius `limit` holds what is at this squared distance, both in float64."""
         if self._dtype is np.float32:
-            distance, radius = (np.sqrt(each.astype(np.float32)) for each in (squared, limit))
+            distance, radius = (np.sqrt(values.astype(np.float32)) for values in (squared, limit))
             holds: Mask = distance <= radius if rim == "inside" else distance < radius
         else:
             holds = squared <= limit * (1 + _RIM) if rim == "inside" else squared < limit * (1 - _RIM)
@@ -194,32 +194,32 @@ class Balls:
         """The k nearest others of each row, up to rounding; each pair of blocks is multiplied once."""
         near = _Nearest(len(side), k, self._dtype)
         slices = side.slices()
-        for here in slices:  # these first: then most of the rest is seen to be farther at once
-            block = side.block(here)
+        for first in slices:  # these first: then most of the rest is seen to be farther at once
+            block = side.block(first)
             squared = _left(block) @ _right(block).T
             np.fill_diagonal(squared, np.inf)
-            near.add(squared, here, here)
-        for i, here in enumerate(slices[:-1]):
-            left = _left(side.block(here))
-            for there in slices[i + 1 :]:
-                squared = left @ _right(side.block(there)).T
-                near.add(squared, here, there)
-                near.add_transposed(squared, here, there)
+            near.add(squared, first, first)
+        for i, first in enumerate(slices[:-1]):
+            left = _left(side.block(first))
+            for second in slices[i + 1 :]:
+                squared = left @ _right(side.block(second)).T
+                near.add(squared, first, second)
+                near.add_transposed(squared, first, second)
         return near
 
     def _crowded_radii(self, side: Side, index: Indices, k: int) -> Double:
         """Squared distances (n,) from the rows `index` to their k-th nearest others, in float64 from the start."""
-        found = []
+        farthest = []
         for start in range(0, len(index), TILE):
-            own = index[start : start + TILE]
-            block, near = side.block(own, np.float64), _Nearest(len(own), k, np.float64)
-            for there in side.slices():
-                squared = _squared64(block, side.block(there, np.float64))
-                itself = ((own >= there.start) & (own < there.stop)).nonzero()[0]
-                squared[itself, own[itself] - there.start] = np.inf
-                near.add(squared, slice(0, len(own)), there)
-            found.append(near.squared.max(axis=1))
-        return np.concatenate(found)
+            chosen = index[start : start + TILE]
+            block, near = side.block(chosen, np.float64), _Nearest(len(chosen), k, np.float64)
+            for part in side.slices():
+                squared = _squared64(block, side.block(part, np.float64))
+                itself = ((chosen >= part.start) & (chosen < part.stop)).nonzero()[0]
+                squared[itself, chosen[itself] - part.start] = np.inf
+                near.add(squared, slice(0, len(chosen)), part)
+            farthest.append(near.squared.max(axis=1))
+        return np.concatenate(farthest)
 
 
 class _Limits:
@@ -229,11 +229,11 @@ class _Limits:
         self._limit = np.zeros(0) if radii is None else radii
         self._bound = np.zeros(0) if radii is None else balls._bound(side.norms(), radii) + 2 * _RIM * radii
 
-    def column(self, here: slice) -> tuple[Double, Double]:
-        return self._limit[here, None], self._bound[here, None]
+    def column(self, part: slice) -> tuple[Double, Double]:
+        return self._limit[part, None], self._bound[part, None]
 
-    def row(self, here: slice) -> tuple[Double, Double]:
-        return self._limit[None, here], self._bound[None, here]
+    def row(self, part: slice) -> tuple[Double, Double]:
+        return self._limit[None, part], self._bound[None, part]
 
 
 class _Nearest:
@@ -244,27 +244,27 @@ class _Nearest:
         self.index = np.zeros((n, k), dtype=np.intp)
         self._farthest = np.full(n, np.inf, dtype=dtype)  # of those that are kept
 
-    def add(self, tile: Rows, here: slice, there: slice) -> None:
-        """Look through a tile (r, c) of the rows `here` and the columns `there`."""
+    def add(self, tile: Rows, rows: slice, columns: slice) -> None:
+        """Look through a tile (r, c) of these rows and columns."""
         k = self.squared.shape[1]
-        if np.isinf(self._farthest[here]).all() and k < tile.shape[1]:  # nothing is kept yet: all of it is news
+        if np.isinf(self._farthest[rows]).all() and k < tile.shape[1]:  # nothing is kept yet: all of it is news
             nearest = np.argpartition(tile, k - 1, axis=1)[:, :k]
-            self.index[here] = nearest + there.start
-            self.squared[here] = np.take_along_axis(tile, nearest, axis=1)
-            self._farthest[here] = self.squared[here].max(axis=1)
+            self.index[rows] = nearest + columns.start
+            self.squared[rows] = np.take_along_axis(tile, nearest, axis=1)
+            self._farthest[rows] = self.squared[rows].max(axis=1)
             return
-        row, column = np.divmod(np.flatnonzero(tile < self._farthest[here, None]), tile.shape[1])
-        self._keep(here, row, column + there.start, tile[row, column])
+        row, column = np.divmod(np.flatnonzero(tile < self._farthest[rows, None]), tile.shape[1])
+        self._keep(rows, row, column + columns.start, tile[row, column])
 
-    def add_transposed(self, tile: Rows, here: slice, there: slice) -> None:
-        """The same for a tile whose columns are the rows `there`."""
-        column, row = np.divmod(np.flatnonzero(tile < self._farthest[None, there]), tile.shape[1])
+    def add_transposed(self, tile: Rows, rows: slice, columns: slice) -> None:
+        """The same with the tile turned: `columns` are rows of this table, and `rows` its columns."""
+        column, row = np.divmod(np.flatnonzero(tile < self._farthest[None, columns]), tile.shape[1])
         order = np.argsort(row, kind="stable")
         row, column = row[order], column[order]
-        self._keep(there, row, column + here.start, tile[column, row])
+        self._keep(columns, row, column + rows.start, tile[column, row])
 
-    def _keep(self, here: slice, row: Indices, column: Indices, values: Rows) -> None:
-        """Take in values whose rows, counted from the beginning of `here`, ascend."""
+    def _keep(self, rows: slice, row: Indices, column: Indices, values: Rows) -> None:
+        """Take in values whose rows, counted from the beginning of `rows`, ascend."""
         if not len(row):
             return
         changed, start, counts = np.unique(row, return_index=True, return_counts=True)
@@ -272,7 +272,7 @@ class _Nearest:
         new = np.full((len(changed), counts.max()), np.inf, dtype=values.dtype)
         index = np.zeros(new.shape, dtype=np.intp)
         new[where], index[where] = values, column
-        changed += here.start
+        changed += rows.start
         k = self.squared.shape[1]
         both = np.concatenate([self.squared[changed], new], axis=1)
         place = np.argpartition(both, k - 1, axis=1)[:, :k]

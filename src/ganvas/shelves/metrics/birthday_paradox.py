@@ -112,16 +112,16 @@ def _close_pairs(x: npt.NDArray[np.floating], threshold: float) -> tuple[npt.NDA
     """Pairs (P, 2) of rows within the threshold among the first so many rows, and how many rows these are."""
     distances = Distances(x, x[:1])
     limit = threshold**2 * (1 + distances.slack)
-    found, total = [], 0
-    for here, squared in distances.between(distances.real, distances.real):
-        same = squared[:, : here.stop] <= limit
-        same &= np.arange(here.stop)[None] < np.arange(here.start, here.stop)[:, None]  # the other row came earlier
+    pieces, total = [], 0
+    for part, squared in distances.between(distances.real, distances.real):
+        same = squared[:, : part.stop] <= limit
+        same &= np.arange(part.stop)[None] < np.arange(part.start, part.stop)[:, None]  # the other row came earlier
         pairs = np.argwhere(same)  # (P, 2), the later row first, in rising order
-        pairs[:, 0] += here.start
-        found.append(pairs[: _PAIRS + 1 - total])
-        total += len(found[-1])
+        pairs[:, 0] += part.start
+        pieces.append(pairs[: _PAIRS + 1 - total])
+        total += len(pieces[-1])
         if total > _PAIRS:
-            count = int(found[-1][-1, 0])  # all pairs among the rows before this one are found
-            kept = np.concatenate(found)
-            return kept[kept[:, 0] < count], count
-    return np.concatenate(found), len(x)
+            count = int(pieces[-1][-1, 0])  # all pairs among the rows before this one are found
+            all_pairs = np.concatenate(pieces)
+            return all_pairs[all_pairs[:, 0] < count], count
+    return np.concatenate(pieces), len(x)

@@ -39,7 +39,7 @@ class BitsPerToken(Metric):
             warnings.warn(f"bits-per-token is left out: {', '.join(model.nets)} are no token model", stacklevel=2)
             return {}
         condition = Condition.labelled(evidence.real.label).only(net.reads())
-        tokenizer = next((each for each in model.nets.values() if isinstance(each, Tokenizer)), None)
+        tokenizer = next((network for network in model.nets.values() if isinstance(network, Tokenizer)), None)
         device = next(net.parameters()).device
         total, count = 0.0, 0
         rows = max(1, _TOKENS // net.length)

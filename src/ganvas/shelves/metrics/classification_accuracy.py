@@ -134,7 +134,7 @@ class Block(nn.Module):
         """(N, inputs, H, W) -> (N, outputs, H, W), or H/2, W/2 rounded up."""
         h = F.relu(self.norm1(x))
         if self.halve:
-            x, h = (F.avg_pool2d(each, 2, ceil_mode=True, count_include_pad=False) for each in (x, h))
+            x, h = (F.avg_pool2d(maps, 2, ceil_mode=True, count_include_pad=False) for maps in (x, h))
         h = self.conv2(F.relu(self.norm2(self.conv1(h))))
         out: Tensor = self.skip(x) + h
         return out
@@ -213,12 +213,12 @@ def train_classifier(
             schedule.step()
         net.eval()
         logits = predict(net, x[held])
-        found = (
+        quality = (
             float((logits.argmax(1) == y[held]).double().mean()),
             -float(F.cross_entropy(logits.double(), y[held])),
         )
-        if found > best:
-            best, weights = found, copy.deepcopy(net.state_dict())
+        if quality > best:
+            best, weights = quality, copy.deepcopy(net.state_dict())
     net.load_state_dict(weights)
     return net.requires_grad_(False)
 

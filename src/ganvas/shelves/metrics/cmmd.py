@@ -39,7 +39,7 @@ class CMMD(Metric):
 
     def __call__(self, evidence: Evidence) -> dict[str, float]:
         real, fake = features_of(evidence)
-        unit = [_normalised(rows(each, name)) for each, name in ((real, "real features"), (fake, "fake features"))]
+        unit = [_normalised(rows(x, name)) for x, name in ((real, "real features"), (fake, "fake features"))]
         return {"cmmd": _SCALE * gaussian_kernel_distance(*unit, sigma=self.sigma)}
 
 
@@ -63,10 +63,10 @@ def gaussian_kernel_distance(real: Features, fake: Features, *, sigma: float) ->
 def _mean_of_loss(x: Rows, y: Rows, gamma: float) -> float:
     """The mean over all pairs of 1 - exp(-gamma |x_i - y_j|^2)."""
     total = 0.0
-    for there in blocks(len(y), x.shape[1]):
-        right = y[there].astype(np.float64)
-        for here in blocks(len(x), max(x.shape[1], len(right))):
-            left = x[here].astype(np.float64)
+    for of_y in blocks(len(y), x.shape[1]):
+        right = y[of_y].astype(np.float64)
+        for of_x in blocks(len(x), max(x.shape[1], len(right))):
+            left = x[of_x].astype(np.float64)
             squared = (left**2).sum(1)[:, None] + (right**2).sum(1) - 2 * (left @ right.T)
             total -= float(np.expm1(-gamma * np.maximum(squared, 0)).sum())
     return total / (len(x) * len(y))

@@ -140,21 +140,21 @@ def principal_components(dimensions: int, training: Features, *others: Features)
     UsageError : an empty set, or different dimensions.
     DataError : NaN or infinite values.
     """
-    sets = [rows(each, "features") for each in (training, *others)]
-    for each in sets[1:]:
-        same_width(sets[0], each)
+    sets = [rows(features, "features") for features in (training, *others)]
+    for points in sets[1:]:
+        same_width(sets[0], points)
     if sets[0].shape[1] <= dimensions:
         return tuple(sets)
     mean = sets[0].mean(axis=0, dtype=np.float64)
     centred = sets[0] - mean  # (N, D)
     directions = np.linalg.eigh(centred.T @ centred)[1][:, : -dimensions - 1 : -1]  # (D, d), largest variance first
-    return tuple((each - mean) @ directions for each in sets)
+    return tuple((points - mean) @ directions for points in sets)
 
 
 def _cells(T: Rows, P: Rows, Q: Rows, cells: int) -> tuple[npt.NDArray[np.int32], ...]:
     from sklearn.cluster import KMeans
 
     centre: Double = T.mean(axis=0, dtype=np.float64)
-    T, P, Q = ((each - centre).astype(np.float64) for each in (T, P, Q))
+    T, P, Q = ((points - centre).astype(np.float64) for points in (T, P, Q))
     fitted = KMeans(cells, n_init=10, random_state=0).fit(T)
     return fitted.labels_, fitted.predict(P), fitted.predict(Q)

@@ -62,12 +62,12 @@ class Duplicates(Metric):
             for side, name in ((evidence.training, "training"), (evidence.real, "real"), (evidence.fake, "fake"))
         )
         copies = copies_of_training(training, held_out, fake, self.false_positive_rate)
-        found = {"duplicates_of_training": float(copies.mean())}
+        shares = {"duplicates_of_training": float(copies.mean())}
         if len(fake) < _least(self.false_positive_rate):
             warnings.warn(f"duplicates_within is left out: it needs {_least(self.false_positive_rate)} samples")
         else:
-            found["duplicates_within"] = copies_within(held_out, fake, self.false_positive_rate)
-        return found
+            shares["duplicates_within"] = copies_within(held_out, fake, self.false_positive_rate)
+        return shares
 
     def alarm(self, values: Mapping[str, float]) -> str:
         copies, within = values["duplicates_of_training"], values.get("duplicates_within", 0.0)
@@ -83,10 +83,10 @@ class Duplicates(Metric):
         return ""
 
     def _points(self, side: EvidenceSet | None, name: str) -> Rows:
-        found = side and (side.features if self.space == "features" else side.images)
-        if found is None:
+        values = side and (side.features if self.space == "features" else side.images)
+        if values is None:
             raise UsageError(f"the evidence holds no {self.space} of the {name} set")
-        array = np.asarray(found)
+        array = np.asarray(values)
         return rows(array if self.space == "features" else array.reshape(len(array), -1).astype(np.float32), name)
 
 
@@ -123,11 +123,11 @@ def copies_within(held_out: Features, fake: Features, false_positive_rate: float
     UsageError : fewer than 1 / false_positive_rate - 1 samples on a side, or different dimensions.
     DataError : NaN or infinite values.
     """
-    real, made = rows(held_out, "real features"), rows(fake, "fake features")
-    count = min(len(real), len(made))
-    real, made = (_some(each, count) for each in (real, made))
+    real, generated = rows(held_out, "real features"), rows(fake, "fake features")
+    count = min(len(real), len(generated))
+    real, generated = (_some(points, count) for points in (real, generated))
     threshold = _threshold(distances_to_nearest(real, real, among_themselves=True), false_positive_rate)
-    return float((distances_to_nearest(made, made, among_themselves=True) < threshold).mean())
+    return float((distances_to_nearest(generated, generated, among_themselves=True) < threshold).mean())
 
 
 def _threshold(distances: npt.NDArray[np.float64], false_positive_rate: float) -> float:

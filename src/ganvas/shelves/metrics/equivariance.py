@@ -57,18 +57,18 @@ class TranslationEquivariance(Metric):
         self.furthest = furthest
 
     def __call__(self, evidence: Evidence) -> dict[str, float]:
-        whole, part = Errors(), Errors()
+        whole_pixels, fractions = Errors(), Errors()
         for still, move, draw in batches(evidence, self.samples):
             H, W = still.shape[2:]
-            for errors, rounded in ((whole, True), (part, False)):
+            for errors, rounded in ((whole_pixels, True), (fractions, False)):
                 x, y = ((draw(2) * 2 - 1) * self.furthest * torch.tensor([W, H])).tolist()  # pixels
                 if rounded:
                     x, y = float(round(x)), float(round(y))
                 unit = min(H, W)
-                there = move(torch.tensor([[1, 0, x / unit], [0, 1, y / unit], [0, 0, 1]]))
+                at_source = move(torch.tensor([[1, 0, x / unit], [0, 1, y / unit], [0, 0, 1]]))
                 expected, (rows, columns) = translated(still, x, y, lobes=0 if rounded else _WINDOW)
-                errors.add(there[:, :, rows, columns] - expected)
-        return {"eq_t": whole.decibels(), "eq_t_frac": part.decibels()}
+                errors.add(at_source[:, :, rows, columns] - expected)
+        return {"eq_t": whole_pixels.decibels(), "eq_t_frac": fractions.decibels()}
 
 
 @metric("rotation-equivariance", paper="Karras et al. 2021, eq. 24-29 and appendix E.3", tiny={"samples": 4})
@@ -99,8 +99,8 @@ class RotationEquivariance(Metric):
             matrix = torch.eye(3)
             matrix[:2, :2] = turn(angle)
             expected, known = rotated(still, angle)
-            there = turned_band(move(matrix), angle)
-            errors.add((there - expected)[:, :, known])
+            turned = turned_band(move(matrix), angle)
+            errors.add((turned - expected)[:, :, known])
         return {"eq_r": errors.decibels()}
 
 
@@ -148,13 +148,13 @@ def batches(
     latent, label = model.draw(samples, seed=evidence.seed), model.labels(samples, seed=evidence.seed)
     rng = torch.Generator().manual_seed(evidence.seed)
     for start in range(0, samples, _BATCH):
-        here = slice(start, start + _BATCH)
-        points = Latent(latent.values[here], latent.space)
-        own = None if label is None else label[here]
+        piece = slice(start, start + _BATCH)
+        points = Latent(latent.values[piece], latent.space)
+        piece_label = None if label is None else label[piece]
 
-        def move(matrix: Tensor, points: Latent = points, own: Tensor | None = own) -> Tensor:
+        def move(matrix: Tensor, points: Latent = points, piece_label: Tensor | None = piece_label) -> Tensor:
             with torch.inference_mode():
-                return generator.moved(points, matrix, own).float().cpu()
+                return generator.moved(points, matrix, piece_label).float().cpu()
 
         yield move(torch.eye(3)), move, lambda n: torch.rand(n, generator=rng)
 
@@ -179,12 +179,12 @@ def translated(images: Tensor, x: float, y: float, *, lobes: int) -> tuple[Tenso
 
 def _shift(amount: float, length: int, lobes: int) -> tuple[Tensor, slice, int]:
     """Taps, the part of the target that is known, and where it begins in what the taps give."""
-    whole = math.floor(amount)
+    pixels = math.floor(amount)
     before, behind = max(lobes - 1, 0), lobes  # samples that a target pixel needs on its two sides
-    offset = torch.arange(-before, behind + 1, dtype=torch.float64) - (amount - whole)
+    offset = torch.arange(-before, behind + 1, dtype=torch.float64) - (amount - pixels)
     taps = torch.sinc(offset) * lanczos(offset, lobes) if lobes else torch.ones(1, dtype=torch.float64)
-    start, stop = max(whole + behind, 0), max(min(length + whole - before, length), 0)
-    return (taps / taps.sum()).float(), slice(min(start, stop), stop), start - whole - behind
+    start, stop = max(pixels + behind, 0), max(min(length + pixels - before, length), 0)
+    return (taps / taps.sum()).float(), slice(min(start, stop), stop), start - pixels - behind
 
 
 def lanczos(x: Tensor, lobes: int) -> Tensor:
@@ -224,8 +224,8 @@ def turn_filter(angle: float, fine: int) -> Tensor:
 
 def _convolved(a: Tensor, b: Tensor) -> Tensor:
     """Periodic convolution of two (K, K)."""
-    found: Tensor = torch.fft.ifftn(torch.fft.fftn(a) * torch.fft.fftn(b)).real
-    return found
+    product: Tensor = torch.fft.ifftn(torch.fft.fftn(a) * torch.fft.fftn(b)).real
+    return product
 
 
 def rotated(images: Tensor, angle: float) -> tuple[Tensor, Tensor]:
@@ -243,13 +243,13 @@ def rotated(images: Tensor, angle: float) -> tuple[Tensor, Tensor]:
     places = (source + sides / 2 - 0.5) * _FINE + reach  # of samples in `finer`
     lengths = sides * _FINE + 2 * reach
     grid = (places + 0.5) / lengths * 2 - 1
-    there = F.grid_sample(finer, grid.expand(len(images), -1, -1, -1), align_corners=False)
+    turned = F.grid_sample(finer, grid.expand(len(images), -1, -1, -1), align_corners=False)
     nearest = places.round()
     known = ((nearest > 2 * reach) & (nearest < lengths - 2 * reach - 1)).all(2)
     edge = len(turn_filter(-angle, 1)) // 2
     inside = torch.zeros(H, W, dtype=torch.bool)
     inside[edge : H - edge, edge : W - edge] = True
-    return there, known & inside
+    return turned, known & inside
 
 
 def turned_band(images: Tensor, angle: float) -> Tensor:

@@ -158,8 +158,8 @@ class DenseGaussian(Gaussian):
         values, vectors = self._spectrum
         self.refuse_negative()
         # Rounding leaves values of this size where the exact ones are 0; their roots would not be small any more.
-        kept = values > float(values[-1]) * len(S) * _EPSILON
-        return (vectors[:, kept] * values[kept].sqrt()).T
+        positive = values > float(values[-1]) * len(S) * _EPSILON
+        return (vectors[:, positive] * values[positive].sqrt()).T
 
     @cached_property
     def _spectrum(self) -> tuple[Tensor, Tensor]:
@@ -232,7 +232,7 @@ def gaussian_of_evidence(evidence: EvidenceSet) -> Gaussian:
 
 def warn_of_few_samples(*gaussians: Gaussian) -> None:
     """Warn where one was fitted to too few samples for a covariance of full rank."""
-    fewest, d = min((each.count for each in gaussians if each.count), default=0), len(gaussians[0].mean)
+    fewest, d = min((gaussian.count for gaussian in gaussians if gaussian.count), default=0), len(gaussians[0].mean)
     if 0 < fewest < d + 1:
         warnings.warn(
             f"{fewest} samples cannot fill a covariance of {d} dimensions (at least {d + 1} would): this Fréchet "

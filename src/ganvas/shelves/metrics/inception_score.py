@@ -71,9 +71,9 @@ def inception_scores(logits: Features, *, splits: int) -> Double:
     if splits < 1:
         raise UsageError(f"splits must be at least 1, not {splits}")
     log_p = scipy.special.log_softmax(rows(logits, "logits", at_least=splits).astype(np.float64), axis=1)  # (N, K)
-    found = []
+    scores = []
     for i in range(splits):
         piece = log_p[i * len(log_p) // splits : (i + 1) * len(log_p) // splits]
         log_mean = scipy.special.logsumexp(piece, axis=0) - np.log(len(piece))  # log p(y), (K,)
-        found.append(np.exp((np.exp(piece) * (piece - log_mean)).sum(1).mean()))
-    return np.array(found)
+        scores.append(np.exp((np.exp(piece) * (piece - log_mean)).sum(1).mean()))
+    return np.array(scores)

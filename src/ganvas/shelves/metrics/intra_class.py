@@ -39,10 +39,10 @@ class IntraClassFrechetDistance(Metric):
             raise UsageError(
                 "intra-class-frechet-distance needs labels of both sides", hint="it measures conditional models"
             )
-        found = distances_by_class(real, evidence.real.label, fake, evidence.fake.label)
+        distances = distances_by_class(real, evidence.real.label, fake, evidence.fake.label)
         return {
-            "intra_class_frechet_distance": float(np.mean(list(found.values()))),
-            "worst_class_frechet_distance": max(found.values()),
+            "intra_class_frechet_distance": float(np.mean(list(distances.values()))),
+            "worst_class_frechet_distance": max(distances.values()),
         }
 
 
@@ -64,16 +64,16 @@ def distances_by_class(real: Features, real_label: Features, fake: Features, fak
             raise UsageError(f"{len(features)} {side} features need as many labels, not an array of {label.shape}")
         if label.dtype.kind not in "iu":
             raise DataError(f"{side} labels are {label.dtype}, not whole numbers")
-    found: dict[int, float] = {}
+    distances: dict[int, float] = {}
     left_out, fewest = [], x.shape[1] + 1
-    for each in np.union1d(of_x, of_y):
-        own_x, own_y = x[of_x == each], y[of_y == each]
+    for class_ in np.union1d(of_x, of_y):
+        own_x, own_y = x[of_x == class_], y[of_y == class_]
         if min(len(own_x), len(own_y)) < 2:
-            left_out.append(int(each))
+            left_out.append(int(class_))
             continue
         fewest = min(fewest, len(own_x), len(own_y))
-        found[int(each)] = squared_distance(gaussian_of_features(own_x), gaussian_of_features(own_y))
-    if not found:
+        distances[int(class_)] = squared_distance(gaussian_of_features(own_x), gaussian_of_features(own_y))
+    if not distances:
         raise UsageError("no class has 2 samples on both sides", hint="sample more, or take a larger split")
     if left_out:
         warnings.warn(f"classes {left_out} are left out of the mean: one side has fewer than 2 samples of them")
@@ -82,4 +82,4 @@ def distances_by_class(real: Features, real_label: Features, fake: Features, fak
             f"a class has {fewest} samples, which cannot fill a covariance of {x.shape[1]} dimensions: its Fréchet "
             "distance depends strongly on the number of samples"
         )
-    return found
+    return distances

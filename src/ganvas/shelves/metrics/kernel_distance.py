@@ -98,7 +98,7 @@ def kernel_distance(
     x, y = rows(real, "real features", at_least=2), rows(fake, "fake features", at_least=2)
     same_width(x, y)
     n, m = len(x), len(y)
-    (xx, xx_same), (yy, yy_same), (xy, xy_same) = (_kernel_sums(*each, kernel) for each in ((x, x), (y, y), (x, y)))
+    (xx, xx_same), (yy, yy_same), (xy, xy_same) = (_kernel_sums(*pair, kernel) for pair in ((x, x), (y, y), (x, y)))
     if estimator == "biased":
         return xx / n**2 + yy / m**2 - 2 * xy / (n * m)
     within = (xx - xx_same) / (n * (n - 1)) + (yy - yy_same) / (m * (m - 1))
@@ -142,13 +142,13 @@ def _kernel_sums(x: Rows, y: Rows, kernel: Polynomial) -> tuple[float, float]:
     """The sum of the kernel over all pairs, and over the pairs (x_i, y_i)."""
     gamma = 1 / x.shape[1] if kernel.gamma is None else kernel.gamma
     total = same = 0.0
-    for there in blocks(len(y), x.shape[1]):
-        right = y[there].astype(np.float64)
-        for here in blocks(len(x), max(x.shape[1], len(right))):
-            values = gamma * (x[here].astype(np.float64) @ right.T) + kernel.coef0
+    for of_y in blocks(len(y), x.shape[1]):
+        right = y[of_y].astype(np.float64)
+        for of_x in blocks(len(x), max(x.shape[1], len(right))):
+            values = gamma * (x[of_x].astype(np.float64) @ right.T) + kernel.coef0
             base = values.copy()
             for _ in range(kernel.degree - 1):  # several times faster than a power
                 values *= base
             total += float(values.sum())
-            same += float(np.diagonal(values, here.start - there.start).sum())
+            same += float(np.diagonal(values, of_x.start - of_y.start).sum())
     return total, same

@@ -74,7 +74,7 @@ class LaplacianSWD(Metric):
         self.seed = seed
 
     def __call__(self, evidence: Evidence) -> dict[str, float]:
-        found = laplacian_swds(
+        distances = laplacian_swds(
             images_of(evidence.real, "real"),
             images_of(evidence.fake, "fake"),
             level=self.level,
@@ -84,7 +84,7 @@ class LaplacianSWD(Metric):
             projections=self.projections,
             seed=self.seed,
         )
-        return {"laplacian_swd": sum(found) / len(found)}
+        return {"laplacian_swd": sum(distances) / len(distances)}
 
 
 def laplacian_swds(
@@ -109,18 +109,18 @@ def laplacian_swds(
     """
     sides = [stack(real, "real", at_least=1), stack(fake, "fake", at_least=1)]
     if sides[0].shape[1:] != sides[1].shape[1:]:
-        shapes = " and ".join(str(tuple(each.shape[1:])) for each in sides)
+        shapes = " and ".join(str(tuple(side.shape[1:])) for side in sides)
         raise UsageError(f"real and fake images have different shapes: {shapes}", hint="bring them to one size")
     n = min(map(len, sides))
-    sides = [each[torch.linspace(0, len(each) - 1, n).round().long()] for each in sides]
+    sides = [side[torch.linspace(0, len(side) - 1, n).round().long()] for side in sides]
     count = levels_of(sides[0].shape[2:], smallest)
     if level is not None and level >= count:
         raise UsageError(f"there is no level {level}; these images have {count}", hint=f"give 0 to {count - 1}")
-    found = []
-    for each in range(count) if level is None else (level,):
-        x, y = (standardized(patches_of(side, each, count, size, patches, seed)) for side in sides)
-        found.append(_SCALE * sliced_w1(x.flatten(1), y.flatten(1), projections, seed))
-    return found
+    distances = []
+    for number in range(count) if level is None else (level,):
+        x, y = (standardized(patches_of(side, number, count, size, patches, seed)) for side in sides)
+        distances.append(_SCALE * sliced_w1(x.flatten(1), y.flatten(1), projections, seed))
+    return distances
 
 
 def levels_of(size: tuple[int, ...], smallest: int) -> int:
@@ -173,15 +173,15 @@ def patches_of(images: Tensor, level: int, count: int, size: int, patches: int, 
     left = torch.randint(w - size + 1, (n, patches, 1, 1), generator=rng)
     offset = torch.arange(size)
     pixel = ((top + offset[:, None]) * w + left + offset).flatten(1)  # (N, patches · size²), row by row
-    found = images.new_empty(n, patches, c, size, size, dtype=torch.float32)
+    cut = images.new_empty(n, patches, c, size, size, dtype=torch.float32)
     step = max(1, _CHUNK_VALUES // (c * height * width))
     for start in range(0, n, step):
         piece = images[start : start + step].float()
-        own = pyramid(piece, count)[level].flatten(2)  # (n, C, h w)
+        band = pyramid(piece, count)[level].flatten(2)  # (n, C, h w)
         at = pixel[start : start + step, None].expand(-1, c, -1)
-        taken = own.gather(2, at).view(len(piece), c, patches, size, size)
-        found[start : start + step] = taken.transpose(1, 2)
-    return found.flatten(0, 1)
+        taken = band.gather(2, at).view(len(piece), c, patches, size, size)
+        cut[start : start + step] = taken.transpose(1, 2)
+    return cut.flatten(0, 1)
 
 
 def standardized(patches: Tensor) -> Tensor:

@@ -78,12 +78,12 @@ class LatentRecovery(Metric):
         sides = [(evidence.training, "training"), (evidence.real, "real")]
         count = min(self.count, *(len(images_of(side, name)) for side, name in sides))
         errors = [self._errors(model, side, name, count) for side, name in sides]
-        found = recovery_statistics(*errors)
+        statistics = recovery_statistics(*errors)
         return {
-            "recovery_gap": found.gap,
-            "recovery_p": found.p_value,
-            "recovery_training": found.median_training,
-            "recovery_held_out": found.median_held_out,
+            "recovery_gap": statistics.gap,
+            "recovery_p": statistics.p_value,
+            "recovery_training": statistics.median_training,
+            "recovery_held_out": statistics.median_held_out,
         }
 
     def _errors(self, model: Subject, side: EvidenceSet | None, name: str, count: int) -> Double:
@@ -133,13 +133,13 @@ def recovery_statistics(training: npt.ArrayLike, held_out: npt.ArrayLike) -> Rec
     """
     from scipy.stats import ks_2samp
 
-    e_training, e_held_out = (np.asarray(each, dtype=np.float64).ravel() for each in (training, held_out))
+    e_training, e_held_out = (np.asarray(side, dtype=np.float64).ravel() for side in (training, held_out))
     if not (e_training.size and e_held_out.size):
         raise UsageError(f"{e_training.size} training and {e_held_out.size} held-out errors", hint="give some of both")
     together = np.concatenate([e_training, e_held_out])
     if not (np.isfinite(together).all() and (together >= 0).all()):
         raise DataError("recovery errors are negative or not finite", hint="the generator's images may not be finite")
-    m_training, m_held_out = (float(np.sort(each)[(len(each) - 1) // 2]) for each in (e_training, e_held_out))
+    m_training, m_held_out = (float(np.sort(errors)[(len(errors) - 1) // 2]) for errors in (e_training, e_held_out))
     gap = abs(m_held_out - m_training) / m_held_out if m_held_out else float(m_training > 0)
     smallest = np.argsort(together, kind="stable")[: len(e_training)]
     return RecoveryStatistics(
@@ -180,8 +180,8 @@ def recover(
         for restart in range(restarts):
             begin = model.draw(len(images), seed=seed + restart)
             error_of = _errors_of(model, begin.space, images[piece], None if label is None else label[piece], phi)
-            found = minimise(error_of, begin.values[piece], iterations)
-            best = found if best is None else _better(best, found)
+            recovery = minimise(error_of, begin.values[piece], iterations)
+            best = recovery if best is None else _better(best, recovery)
         assert best is not None
         latents.append(best.latent)
         errors.append(best.error)
@@ -191,13 +191,13 @@ def recover(
 def _errors_of(
     model: Subject, space: str, images: Tensor, label: Tensor | None, phi: Callable[[Tensor], Tensor] | None
 ) -> Callable[[Tensor], Tensor]:
-    look = phi or (lambda each: each)
+    look = phi or (lambda features: features)
 
     def error_of(z: Tensor) -> Tensor:
-        made = model.synthesize(Latent(z, space), Condition.labelled(label))  # (N, C, h, w)
-        if made.shape[2:] != images.shape[2:]:
-            made = F.adaptive_avg_pool2d(made, (images.shape[2], images.shape[3]))
-        return (look(made) - look(images.to(made.device))).square().flatten(1).mean(1)
+        rendered = model.synthesize(Latent(z, space), Condition.labelled(label))  # (N, C, h, w)
+        if rendered.shape[2:] != images.shape[2:]:
+            rendered = F.adaptive_avg_pool2d(rendered, (images.shape[2], images.shape[3]))
+        return (look(rendered) - look(images.to(rendered.device))).square().flatten(1).mean(1)
 
     return error_of
 

@@ -57,16 +57,16 @@ class LinearSeparability(Metric):
         name, _ = space_of(model, self.space)
         latent = model.draw(self.samples, seed=evidence.seed, space=name).values
         label = model.labels(self.samples, seed=evidence.seed)
-        found = []
+        scores = []
         with torch.inference_mode():
             for start in range(0, self.samples, _BATCH):
-                here = slice(start, start + _BATCH)
-                own = None if label is None else label[here]
-                images = model.synthesize(Latent(latent[here], name), Condition.labelled(own)).clamp(-1, 1)
+                piece = slice(start, start + _BATCH)
+                piece_label = None if label is None else label[piece]
+                images = model.synthesize(Latent(latent[piece], name), Condition.labelled(piece_label)).clamp(-1, 1)
                 logits = extractor(images)[1]
                 assert logits is not None  # as it has classes
-                found.append(logits.cpu())
-        return {"linear_separability": linear_separability(latent.flatten(1).cpu(), torch.cat(found))}
+                scores.append(logits.cpu())
+        return {"linear_separability": linear_separability(latent.flatten(1).cpu(), torch.cat(scores))}
 
 
 def linear_separability(latents: Features, logits: Features) -> float:
@@ -86,8 +86,8 @@ def linear_separability(latents: Features, logits: Features) -> float:
     if len(z) != len(scores):
         raise UsageError(f"{len(z)} latents and {len(scores)} rows of logits")
     confidence = scipy.special.log_softmax(scores.astype(np.float64), axis=1).max(axis=1)  # (N,)
-    kept = np.argsort(-confidence, kind="stable")[: len(z) // 2]
-    z, y = z[kept].astype(np.float64), scores[kept].argmax(axis=1)
+    confident = np.argsort(-confidence, kind="stable")[: len(z) // 2]
+    z, y = z[confident].astype(np.float64), scores[confident].argmax(axis=1)
     if len(z) < _PER_DIMENSION * (z.shape[1] + 1):
         warnings.warn(f"{len(z)} kept samples are few for planes in {z.shape[1]} dimensions: chance alone parts them")
     if (y == y[0]).all():

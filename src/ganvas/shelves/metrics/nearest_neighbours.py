@@ -31,21 +31,21 @@ def nearest_neighbours(
     UsageError : fewer than k references, or different dimensions.
     DataError : NaN or infinite values.
     """
-    there = rows(references, "references")
-    wanted = there if among_themselves else rows(queries, "queries")
-    available = len(there) - among_themselves
+    targets = rows(references, "references")
+    sources = targets if among_themselves else rows(queries, "queries")
+    available = len(targets) - among_themselves
     if k < 1 or k > available:
         raise UsageError(
             f"{k} nearest neighbours of a sample among {available} others", hint=f"choose k from 1 to {available}"
         )
-    distances = Distances(there, wanted)
+    distances = Distances(targets, sources)
     near = distances.real if among_themselves else distances.fake
     indices = np.empty((len(near), k), dtype=np.intp)
     squared = np.empty((len(near), k))
-    for here, block in distances.between(near, distances.real):
+    for part, block in distances.between(near, distances.real):
         if among_themselves:
-            block[np.arange(here.stop - here.start), np.arange(here.start, here.stop)] = np.inf
-        indices[here], squared[here] = _smallest(block, k)
+            block[np.arange(part.stop - part.start), np.arange(part.start, part.stop)] = np.inf
+        indices[part], squared[part] = _smallest(block, k)
     return indices, np.sqrt(squared)
 
 
@@ -78,7 +78,7 @@ def features_of_three(evidence: Evidence) -> tuple[Features, Features, Features]
     ------
     UsageError : one of them is missing.
     """
-    found: list[Any] = []
+    features: list[Any] = []
     for name in ("training", "real", "fake"):
         side = vars(evidence)[name]
         if side is None or side.features is None:
@@ -86,5 +86,5 @@ def features_of_three(evidence: Evidence) -> tuple[Features, Features, Features]
                 f"the evidence holds no features of the {name} set",
                 hint="memorisation is measured with training data, held-out data and samples",
             )
-        found.append(side.features)
-    return found[0], found[1], found[2]
+        features.append(side.features)
+    return features[0], features[1], features[2]

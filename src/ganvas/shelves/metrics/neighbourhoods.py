@@ -234,9 +234,9 @@ def realism(real: Features, fake: Features, k: int = 3) -> Double:
             hint="the real samples hold copies; take more of them, or a larger k",
         )
     best = np.zeros(len(balls.fake))
-    for here, there, squared in balls.squared():
-        ratios = np.divide(radii[here, None], squared, out=np.full_like(squared, np.inf), where=squared > 0)
-        np.maximum(best[there], ratios[counted[here]].max(axis=0, initial=0), out=best[there])
+    for real_part, fake_part, squared in balls.squared():
+        ratios = np.divide(radii[real_part, None], squared, out=np.full_like(squared, np.inf), where=squared > 0)
+        np.maximum(best[fake_part], ratios[counted[real_part]].max(axis=0, initial=0), out=best[fake_part])
     return np.sqrt(best)
 
 

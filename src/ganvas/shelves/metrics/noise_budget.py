@@ -98,10 +98,10 @@ def codec_bits(images: Images) -> float:
     left, above = np.zeros_like(x), np.zeros_like(x)
     left[..., 1:], above[..., 1:, :] = x[..., :-1], x[..., :-1, :]
     mean = ((left.astype(np.uint16) + above) // 2).astype(np.uint8)
-    streams = [each.tobytes() for each in (x, x - left, x - above, x - mean)]  # modulo 256
+    streams = [residual.tobytes() for residual in (x, x - left, x - above, x - mean)]  # modulo 256
     as_is = [{"id": lzma.FILTER_LZMA2, "preset": 6}]
-    codes = [len(bz2.compress(each)) for each in streams]
-    codes += [len(lzma.compress(each, lzma.FORMAT_RAW, filters=as_is)) for each in streams]
+    codes = [len(bz2.compress(stream)) for stream in streams]
+    codes += [len(lzma.compress(stream, lzma.FORMAT_RAW, filters=as_is)) for stream in streams]
     return 8 * min(x.size, *codes) / len(x)
 
 
@@ -138,11 +138,11 @@ def divergence_at_entropy(p: npt.ArrayLike, bits: float) -> tuple[float, Double]
     if bits == 0:
         q[p_.argmax()] = 1
         return math.inf, q
-    there = p_ > 0
-    source = p_[there]
+    possible = p_ > 0
+    source = p_[possible]
     ends = [_descend(source, bits, _lean(source, symbol, bits)) for symbol in range(len(source))]
-    q[there] = min(ends, key=lambda each: _kl_bits(source, each))
-    return _kl_bits(source, q[there]), q
+    q[possible] = min(ends, key=lambda end: _kl_bits(source, end))
+    return _kl_bits(source, q[possible]), q
 
 
 def entropy_bits(p: npt.ArrayLike) -> float:

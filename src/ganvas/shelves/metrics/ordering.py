@@ -14,7 +14,7 @@ def in_canonical_order(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
     What divides samples into folds, starts clusters or takes a subset does it on this order, so that a score is a
     function of the set.
     """
-    whole = np.ascontiguousarray(rows)
-    as_one = whole.view(np.dtype((np.void, whole.dtype.itemsize * whole.shape[1])))[:, 0]  # (N,)
-    ordered: npt.NDArray[Any] = whole[np.argsort(as_one, kind="stable")]
+    contiguous = np.ascontiguousarray(rows)
+    as_one = contiguous.view(np.dtype((np.void, contiguous.dtype.itemsize * contiguous.shape[1])))[:, 0]  # (N,)
+    ordered: npt.NDArray[Any] = contiguous[np.argsort(as_one, kind="stable")]
     return ordered

@@ -108,7 +108,7 @@ def ms_ssim_diversity(
         raise UsageError("no class has two images", hint="sample more")
     if alone:
         warnings.warn(f"{len(x)} samples are few: {alone} classes have one image, and no pair")
-    chosen = (torch.from_numpy(np.concatenate(each)) for each in (left, right))
+    chosen = (torch.from_numpy(np.concatenate(side)) for side in (left, right))
     # As many pairs in each class, so the mean over all is the mean over classes.
     return float(ms_ssim_of_pairs(x, x, *chosen).mean())
 
@@ -123,5 +123,5 @@ def mean_squared_distance(features: Features) -> float:
     """
     x = rows(features, "fake features", at_least=2)
     centre = x.mean(axis=0, dtype=np.float64)
-    total = sum(float(((x[here] - centre) ** 2).sum()) for here in blocks(*x.shape))
+    total = sum(float(((x[part] - centre) ** 2).sum()) for part in blocks(*x.shape))
     return 2 * total / (len(x) - 1)

@@ -150,11 +150,11 @@ def ms_ssim_of_pairs(x: Tensor, y: Tensor, left: Tensor, right: Tensor) -> Tenso
         )
     scale = sum(MS_SSIM_WEIGHTS) / sum(weights)
     exponents = [weight * scale for weight in weights]
-    found = []
+    similarities = []
     for i in _batches(x, len(left)):
         pair = x[left[i]].double(), y[right[i]].double()
-        found.append(ms_ssim(*pair, data_range=_RANGE, window=window, weights=exponents))
-    return torch.cat(found)
+        similarities.append(ms_ssim(*pair, data_range=_RANGE, window=window, weights=exponents))
+    return torch.cat(similarities)
 
 
 def _images(evidence: Evidence) -> tuple[Tensor, Tensor]:

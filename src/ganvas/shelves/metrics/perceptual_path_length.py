@@ -99,18 +99,18 @@ def path_distances(
     rng = torch.Generator().manual_seed(seed)
     t = torch.rand(samples, generator=rng, dtype=torch.float64) * (1.0 if full else 0.0)
     along = slerp if spec.prior == "normal" else lerp
-    found = []
+    pieces = []
     for start in range(0, samples, _BATCH):
-        here = slice(start, min(start + _BATCH, samples))
+        piece = slice(start, min(start + _BATCH, samples))
         # In float64: a step of 1e-4 has few digits left in float32.
-        a, b = (half[here].double().cpu() for half in (ends.values[:samples], ends.values[samples:]))
-        pair = torch.cat([along(a, b, t[here]), along(a, b, t[here] + epsilon)])  # (2 B, *shape)
-        own = None if label is None else label[here].repeat(2)
+        a, b = (half[piece].double().cpu() for half in (ends.values[:samples], ends.values[samples:]))
+        pair = torch.cat([along(a, b, t[piece]), along(a, b, t[piece] + epsilon)])  # (2 B, *shape)
+        piece_label = None if label is None else label[piece].repeat(2)
         with torch.inference_mode():
-            images = model.synthesize(Latent(pair.to(ends.values), name), Condition.labelled(own))
+            images = model.synthesize(Latent(pair.to(ends.values), name), Condition.labelled(piece_label))
             first, second = extractor(images)[0].double().cpu().chunk(2)  # (B, D) each
-        found.append((first - second).square().sum(1) / epsilon**2)
-    distances: Double = torch.cat(found).numpy()
+        pieces.append((first - second).square().sum(1) / epsilon**2)
+    distances: Double = torch.cat(pieces).numpy()
     if not np.isfinite(distances).all():
         raise DataError(
             "features along the path hold NaN or infinite values", hint="the model has probably diverged in training"

@@ -94,8 +94,8 @@ def spectra(images: Images) -> Double:
     pixels = stack(images, "given")
     step = max(1, CHUNK_VALUES // pixels[0].numel())
     with torch.inference_mode():
-        found = torch.cat([radial_profile(pixels[i : i + step].float() / 255) for i in range(0, len(pixels), step)])
-    return found.numpy().astype(np.float64) + ROUNDING_POWER
+        profiles = torch.cat([radial_profile(pixels[i : i + step].float() / 255) for i in range(0, len(pixels), step)])
+    return profiles.numpy().astype(np.float64) + ROUNDING_POWER
 
 
 def mean_spectrum(images: Images) -> Double:
@@ -138,15 +138,15 @@ def spectral_detectability(real: Images, fake: Images, folds: int = 5) -> float:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    sides = [shape_vectors(each) for each in (real, fake)]
+    sides = [shape_vectors(images) for images in (real, fake)]
     if sides[0].shape[1] != sides[1].shape[1]:
         raise UsageError("real and generated images have different sizes", hint="bring both sets to one size")
     if min(map(len, sides)) < folds:
         raise UsageError(
             f"{folds} folds of {min(map(len, sides))} images", hint=f"give at least {folds} images on each side"
         )
-    X = np.concatenate([in_canonical_order(each) for each in sides])
-    y = np.repeat([0, 1], [len(each) for each in sides])
+    X = np.concatenate([in_canonical_order(vectors) for vectors in sides])
+    y = np.repeat([0, 1], [len(vectors) for vectors in sides])
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, class_weight="balanced"))
     division = StratifiedKFold(folds, shuffle=True, random_state=0)
     return float(balanced_accuracy_score(y, cross_val_predict(classifier, X, y, cv=division)))
@@ -159,6 +159,6 @@ def shape_vectors(images: Images) -> Double:
     ------
     UsageError, DataError : as `spectra`.
     """
-    found = spectra(images)
-    relative: Double = 10 * np.log10(found[:, 1:] / found[:, :1])
+    power = spectra(images)
+    relative: Double = 10 * np.log10(power[:, 1:] / power[:, :1])
     return relative

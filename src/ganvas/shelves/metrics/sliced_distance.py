@@ -44,8 +44,8 @@ class SlicedDistance(Metric):
 
     def __call__(self, evidence: Evidence) -> dict[str, float]:
         real, fake = features_of(evidence)
-        found = sliced_distances(real, fake, projections=self.projections, seed=self.seed)
-        return {"sliced_distance": float(found.mean())}
+        distances = sliced_distances(real, fake, projections=self.projections, seed=self.seed)
+        return {"sliced_distance": float(distances.mean())}
 
 
 def sliced_distances(real: Features, fake: Features, *, projections: int, seed: int) -> Double:
@@ -61,12 +61,12 @@ def sliced_distances(real: Features, fake: Features, *, projections: int, seed: 
     if projections < 1:
         raise UsageError(f"projections must be at least 1, not {projections}")
     rng = np.random.default_rng(seed)
-    found = []
+    distances = []
     for start in range(0, projections, _LINES):
         u = rng.normal(size=(min(_LINES, projections - start), x.shape[1]))
         u /= np.linalg.norm(u, axis=1, keepdims=True)
-        found.append(_line_distances(np.sort(_project(x, u), axis=1), np.sort(_project(y, u), axis=1)))
-    return np.concatenate(found)
+        distances.append(_line_distances(np.sort(_project(x, u), axis=1), np.sort(_project(y, u), axis=1)))
+    return np.concatenate(distances)
 
 
 def _project(features: np.ndarray, u: Double) -> Double:

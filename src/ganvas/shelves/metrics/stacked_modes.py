@@ -69,13 +69,13 @@ def modes_of(images: Images, extractor: Extractor) -> npt.NDArray[np.int64]:
             f"extractor {extractor.name!r} knows {extractor.classes} classes, and there are {DIGITS} digits",
             hint="use digit-net",
         )
-    found = []
+    modes = []
     for piece in torch.split(pixels, CHUNK):
         planes = piece.flatten(0, 1)[:, None].float() / 127.5 - 1  # (3 n, 1, H, W)
         _, logits = extractor(planes)
         assert logits is not None
-        found.append(logits.argmax(1).view(-1, 3) @ torch.tensor([100, 10, 1], device=logits.device))
-    return torch.cat(found).cpu().numpy()
+        modes.append(logits.argmax(1).view(-1, 3) @ torch.tensor([100, 10, 1], device=logits.device))
+    return torch.cat(modes).cpu().numpy()
 
 
 def kl_from_uniform(modes: npt.ArrayLike, count: int) -> float:

@@ -127,8 +127,8 @@ def median_distance(features: Features) -> float:
     x = rows(features, "real features", at_least=2)
     distances = Distances(x, x[:1])
     squared = np.empty((len(x), len(x)), dtype=distances.dtype)
-    for here, block in distances.between(distances.real, distances.real):
-        squared[here] = block
+    for part, block in distances.between(distances.real, distances.real):
+        squared[part] = block
     median = float(np.median(np.sqrt(squared[np.triu_indices(len(x), 1)])))
     if median == 0:
         raise DataError("most real samples have the same features, so they give no bandwidth", hint="give bandwidth")
@@ -149,8 +149,8 @@ def _cosine(x: Rows) -> Double:
         gram: Double = unit @ unit.T
         return gram
     scatter = np.zeros((d, d))
-    for here in blocks(n, d):
-        unit = x[here] / length[here, None]
+    for part in blocks(n, d):
+        unit = x[part] / length[part, None]
         scatter += unit.T @ unit
     return scatter
 
@@ -160,6 +160,6 @@ def _gaussian(x: Rows, bandwidth: float) -> Double:
         raise UsageError(f"a bandwidth of {bandwidth}", hint="it is a distance above 0")
     distances = Distances(x, x[:1])
     kernel = np.empty((len(x), len(x)))
-    for here, squared in distances.between(distances.real, distances.real):
-        kernel[here] = np.exp(squared / (-2 * bandwidth**2))
+    for part, squared in distances.between(distances.real, distances.real):
+        kernel[part] = np.exp(squared / (-2 * bandwidth**2))
     return kernel
