@@ -62,7 +62,7 @@ class RecipeError(GanvasError):
     def __str__(self) -> str:
         if self.problems == (self,):
             return super().__str__()
-        return "\n".join(str(each) for each in self.problems)
+        return "\n".join(str(problem) for problem in self.problems)
 
     @classmethod
     def of(cls, problems: Sequence[RecipeError]) -> RecipeError:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ganvas.errors import BadValue
-from ganvas.parts.index import Part, find
+from ganvas.parts.index import Part, every, find
 from ganvas.parts.schema import Entry, Factory, Field, Slot, Slots, fields_of, section_of
 from ganvas.parts.values import read_value
 
 if TYPE_CHECKING:
-    from ganvas.types import ConditionSpec, DataSpec, Modality
+    from ganvas.types import ConditionSpec, DataSpec, Extractor, Modality
 
 
 def build(kind: str, node: Mapping[str, Any], *given: Any) -> Any:
@@ -47,9 +47,9 @@ def build_set(kind: str, nodes: Mapping[str, Mapping[str, Any]], extra: type, *g
     """Every node of a set, each an `Entry`; a `BadValue` that a part raises is told its place in the set."""
     built = {}
     for name, node in nodes.items():
-        own, beside = split(extra, node)
+        part_node, beside = split(extra, node)
         try:
-            built[name] = Entry(name, build(kind, own, *given), build_section(extra, beside))
+            built[name] = Entry(name, build(kind, part_node, *given), build_section(extra, beside))
         except BadValue as error:
             error.where = error.where or ".".join(filter(None, (name, error.key)))
             raise
@@ -78,6 +78,24 @@ def image_spec(shape: tuple[int, ...], num_classes: int = 0) -> DataSpec:
     return data_spec("image", shape, label_of(num_classes))
 
 
+def extractor_for(extractor: Extractor, modality: Modality) -> Extractor:
+    """An extractor made ready for data of a modality.
+
+    Raises
+    ------
+    BadValue : it takes data of other modalities; the hint names those for these data.
+    """
+    kind = modality.part_name
+    if extractor.modalities and kind not in extractor.modalities:
+        known = {part.name: cast("type[Extractor]", part.load()).modalities for part in every("extractor")}
+        fitting = [name for name, modalities in known.items() if not modalities or kind in modalities]
+        raise BadValue(
+            f"extractor {extractor.name!r} takes {' or '.join(extractor.modalities)} data, and these are {kind}",
+            key="extractor", hint=f"extractors for them: {', '.join(fitting)}",
+        )  # fmt: skip
+    return extractor.suited(modality)
+
+
 def build_section(section: type, node: Mapping[str, Any]) -> Any:
     """A dataclass from its validated recipe section."""
     return section(**_arguments(fields_of(section), node))
@@ -93,34 +111,34 @@ def _arguments(fields: Mapping[str, Field], node: Mapping[str, Any]) -> dict[str
     values: dict[str, Any] = {}
     groups: dict[tuple[str, type], dict[str, Any]] = {}
     for key, raw in node.items():
-        each = fields[key]
-        value = _value(each, raw)
-        if each.group:
-            groups.setdefault(each.group, {})[each.parameter] = value
+        field = fields[key]
+        value = _value(field, raw)
+        if field.group:
+            groups.setdefault(field.group, {})[field.parameter] = value
         else:
-            values[each.parameter] = value
+            values[field.parameter] = value
     for (parameter, section), members in groups.items():
         values[parameter] = section(**members)
     return values
 
 
-def _value(each: Field, raw: Any) -> Any:
-    if each.marker is None:
-        section = section_of(each.annotation)
+def _value(field: Field, raw: Any) -> Any:
+    if field.marker is None:
+        section = section_of(field.annotation)
         if section and raw is not None:
             return build_section(section, raw)
-        return read_value(each.annotation, raw)
+        return read_value(field.annotation, raw)
     if raw is None:
         return None
-    if isinstance(each.marker, Factory):
-        return functools.partial(build, each.marker.kind, raw)
-    if isinstance(each.marker, Slot):
-        return _entry(each.marker, each.key, raw)
-    return {name: _entry(each.marker, name, node) for name, node in raw.items()}
+    if isinstance(field.marker, Factory):
+        return functools.partial(build, field.marker.kind, raw)
+    if isinstance(field.marker, Slot):
+        return _entry(field.marker, field.key, raw)
+    return {name: _entry(field.marker, name, node) for name, node in raw.items()}
 
 
 def _entry(marker: Slot | Slots, name: str, node: Mapping[str, Any]) -> Any:
     if marker.extra is None:
         return build(marker.kind, node)
-    own, extra = split(marker.extra, node)
-    return Entry(name, build(marker.kind, own), build_section(marker.extra, extra))
+    part_node, extra = split(marker.extra, node)
+    return Entry(name, build(marker.kind, part_node), build_section(marker.extra, extra))

@@ -244,21 +244,21 @@ def add_file(path: str | Path) -> list[Part]:
     module = "ganvas_parts_" + re.sub(r"\W", "_", str(file.with_suffix("")))
     try:
         compile(file.read_bytes(), str(path), "exec")  # the whole of it, before anything is looked for in it
-        found = _scan(file, module)
+        defined = _scan(file, module)
     except SyntaxError as error:
         raise UsageError(
             f"{error.msg}: {(error.text or '').strip()}",
             where=f"{path}:{error.lineno}",
             hint="mend the file and try again",
         ) from None
-    if not found:
+    if not defined:
         raise UsageError(
             f"{path} holds no part",
             where="--parts",
             hint='a part is a class under a decorator, like @objective("my-loss") from ganvas.parts',
         )
     taken = {kind: {**shelf_, **_added[kind]} for kind, shelf_ in _index().items()}
-    for part in found:
+    for part in defined:
         present = taken[part.kind].get(part.name)
         if present and (present.file, present.symbol) != (part.file, part.symbol):
             raise UsageError(
@@ -267,9 +267,9 @@ def add_file(path: str | Path) -> list[Part]:
                 hint="choose another name",
             )
         taken[part.kind][part.name] = part
-    for part in found:
+    for part in defined:
         _added[part.kind][part.name] = part
-    return found
+    return defined
 
 
 def drop_added() -> None:
@@ -307,7 +307,7 @@ def _scan(file: Path, module: str) -> list[Part]:
     source = file.read_text(encoding="utf-8")
     if not _DECORATED.search(source):
         return []
-    found = []
+    defined = []
     for node in ast.parse(source, filename=str(file)).body:
         if not isinstance(node, (ast.ClassDef, ast.FunctionDef)):
             continue
@@ -331,13 +331,13 @@ def _scan(file: Path, module: str) -> list[Part]:
                     hint=f"its options are {', '.join(sorted(_OPTIONS))}",
                 )
             doc = ast.get_docstring(node) or ""
-            found.append(
+            defined.append(
                 Part(
                     kind=kind, name=str(name), module=module, symbol=node.name, file=file,
                     line=node.lineno, summary=doc.split("\n\n")[0].replace("\n", " "), doc=doc, **options,
                 )
             )  # fmt: skip
-    return found
+    return defined
 
 
 def _decorator_name(decorator: ast.expr) -> str:

@@ -107,8 +107,8 @@ def fields_of(thing: Callable[..., Any]) -> dict[str, Field]:
         default = REQUIRED if parameter.default is inspect.Parameter.empty else parameter.default
         annotation = hints[parameter.name]
         if _marker(annotation, Flat):
-            for key, each in _dataclass_fields(get_args(annotation)[0]):
-                fields[key] = dataclasses.replace(each, group=(parameter.name, get_args(annotation)[0]))
+            for key, field in _dataclass_fields(get_args(annotation)[0]):
+                fields[key] = dataclasses.replace(field, group=(parameter.name, get_args(annotation)[0]))
         else:
             fields_key = parameter.name.removesuffix("_")
             fields[fields_key] = Field(fields_key, parameter.name, annotation, default, _any_marker(annotation))
@@ -117,12 +117,12 @@ def fields_of(thing: Callable[..., Any]) -> dict[str, Field]:
 
 def _dataclass_fields(section: type) -> Iterator[tuple[str, Field]]:
     hints = typing.get_type_hints(section, include_extras=True)
-    for each in dataclasses.fields(section):
-        default = each.default
-        if default is dataclasses.MISSING and each.default_factory is not dataclasses.MISSING:
-            default = each.default_factory()
-        key = each.name.removesuffix("_")
-        yield key, Field(key, each.name, hints[each.name], default, _any_marker(hints[each.name]))
+    for field in dataclasses.fields(section):
+        default = field.default
+        if default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        key = field.name.removesuffix("_")
+        yield key, Field(key, field.name, hints[field.name], default, _any_marker(hints[field.name]))
 
 
 def _marker(annotation: Any, marker: type) -> Any:
@@ -134,16 +134,16 @@ def _marker(annotation: Any, marker: type) -> Any:
 def _any_marker(annotation: Any) -> Marker | None:
     """The marker of an annotation, also where it is optional (`Annotated[...] | None`)."""
     if get_origin(annotation) in (typing.Union, types.UnionType):
-        return next((found for each in get_args(annotation) if (found := _any_marker(each))), None)
+        return next((marker for member in get_args(annotation) if (marker := _any_marker(member))), None)
     for kind in (Slot, Slots, Factory):
-        if found := _marker(annotation, kind):
-            return typing.cast("Marker", found)
+        if marker := _marker(annotation, kind):
+            return typing.cast("Marker", marker)
     return None
 
 
 def section_of(annotation: Any) -> type | None:
     """The dataclass that an annotation asks for (also `Section | None`), or None."""
-    for each in (annotation, *get_args(annotation)):
-        if isinstance(each, type) and dataclasses.is_dataclass(each):
-            return each
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and dataclasses.is_dataclass(candidate):
+            return candidate
     return None

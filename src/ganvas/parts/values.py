@@ -55,13 +55,13 @@ def value_schema(annotation: Any) -> dict[str, Any]:
 def plain(value: Any) -> Any:
     """A default as it would stand in a recipe: tuples as lists, paths as strings, parts left as they are named."""
     if isinstance(value, Mapping):
-        return {str(key): plain(each) for key, each in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [plain(each) for each in value]
+        return [plain(item) for item in value]
     if isinstance(value, Path):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {each.name.removesuffix("_"): plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
+        return {field.name.removesuffix("_"): plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     return value
 
 
@@ -76,13 +76,13 @@ def words(annotation: Any) -> str:
     if origin is Annotated:
         return _bounded(words(inner[0]), inner[1:])
     if origin is Literal:
-        return " | ".join(json.dumps(each, ensure_ascii=False) for each in inner)
+        return " | ".join(json.dumps(word, ensure_ascii=False) for word in inner)
     if origin in (typing.Union, types.UnionType):
-        return " | ".join(words(each) for each in inner)
+        return " | ".join(words(member) for member in inner)
     if origin is tuple and inner[-1:] == (Ellipsis,):
         return f"list of {_grouped(inner[0])}"
     if origin is tuple:
-        return f"[{', '.join(words(each) for each in inner)}]"
+        return f"[{', '.join(words(member) for member in inner)}]"
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return "map" if inner[1] is Any else f"map of {_grouped(inner[1])}"
     if isinstance(origin, type) and issubclass(origin, Sequence):
@@ -95,8 +95,8 @@ def words(annotation: Any) -> str:
 def choices(annotation: Any) -> list[str]:
     """The words that an annotation lets one choose from, also where it is optional."""
     if get_origin(annotation) is Literal:
-        return [each for each in get_args(annotation) if isinstance(each, str)]
-    return [each for inner in get_args(annotation) if get_origin(annotation) is not None for each in choices(inner)]
+        return [word for word in get_args(annotation) if isinstance(word, str)]
+    return [word for inner in get_args(annotation) if get_origin(annotation) is not None for word in choices(inner)]
 
 
 def _grouped(annotation: Any) -> str:

@@ -50,14 +50,14 @@ def systems() -> list[dict[str, Any]]:
         if part.system:
             by_part.setdefault(part.system, []).append(f"{part.kind} {part.name}")
     by_recipe: dict[str, list[str]] = {}
-    for each in recipes():
-        if each["system"]:
-            by_recipe.setdefault(each["system"], []).append(each["name"])
+    for recipe in recipes():
+        if recipe["system"]:
+            by_recipe.setdefault(recipe["system"], []).append(recipe["name"])
     by_study: dict[str, list[str]] = {}
     for folder in (STUDIES, PROTOCOLS):
         for file in sorted(folder.glob("*.yaml")):
-            if own := _line(file.read_text(encoding="utf-8"), "system"):
-                by_study.setdefault(own, []).append(f"{folder.name.removesuffix('s')} {file.stem}")
+            if system_id := _line(file.read_text(encoding="utf-8"), "system"):
+                by_study.setdefault(system_id, []).append(f"{folder.name.removesuffix('s')} {file.stem}")
     tests = dict(_system_tests())
     noted = {file.stem for file in _claims().glob("*.json")}
     return [
@@ -73,13 +73,13 @@ def systems() -> list[dict[str, Any]]:
     ]
 
 
-def system_text(found: Mapping[str, Any]) -> str:
+def system_text(entry: Mapping[str, Any]) -> str:
     """`system` for a terminal."""
-    lines = [f"{found['id']}  {found['title']}", ""]
+    lines = [f"{entry['id']}  {entry['title']}", ""]
     for name in ("parts", "recipes", "studies"):
-        lines += [f"  {name:8} {', '.join(found[name])}"] if found[name] else []
-    lines += [f"  {'test':8} {found['test']}"] if found["test"] else []
-    lines += ["", *(f"  {claim_text(each)}" for each in found["claims"])]
+        lines += [f"  {name:8} {', '.join(entry[name])}"] if entry[name] else []
+    lines += [f"  {'test':8} {entry['test']}"] if entry["test"] else []
+    lines += ["", *(f"  {claim_text(claim)}" for claim in entry["claims"])]
     return "\n".join(lines).rstrip()
 
 
@@ -110,7 +110,7 @@ def system(name: str) -> dict[str, Any]:
     ------
     UnknownPart : none of the code's systems is called so.
     """
-    known = {each["id"]: each for each in systems()}
+    known = {entry["id"]: entry for entry in systems()}
     if name not in known:
         raise UnknownPart(f"no system is called {name!r}.{nearest(name, known)}", hint="ganvas list systems")
     return {**known[name], "claims": claims(name)}
@@ -132,46 +132,46 @@ def details(part: Part) -> dict[str, Any]:
     return {
         **describe(part),
         "doc": part.doc,
-        "keys": [_key(each) for each in part.fields().values()],
+        "keys": [_key(field) for field in part.fields().values()],
         "recipes": [name for name in sorted(_texts(shipped)) if _names(name, part)],
         "protocols": [name for name, (_, text) in _texts(_protocols).items() if _word(part.name).search(text)],
     }
 
 
-def as_text(found: Mapping[str, Any]) -> str:
+def as_text(described: Mapping[str, Any]) -> str:
     """`details` for a terminal."""
-    lines = [f"{found['kind']} {found['name']}", ""]
-    lines += [f"  {line}" for key in found["keys"] for line in _key_lines(key)] or ["  It has no keys."]
-    lines += ["", *found["doc"].splitlines(), ""]
+    lines = [f"{described['kind']} {described['name']}", ""]
+    lines += [f"  {line}" for key in described["keys"] for line in _key_lines(key)] or ["  It has no keys."]
+    lines += ["", *described["doc"].splitlines(), ""]
     facts = {
-        "paper": found["paper"],
-        "system": found["system"],
-        "source": found["where"],
-        "recipes": ", ".join(found["recipes"]) or "none shipped",
-        "protocols": ", ".join(found["protocols"]),
+        "paper": described["paper"],
+        "system": described["system"],
+        "source": described["where"],
+        "recipes": ", ".join(described["recipes"]) or "none shipped",
+        "protocols": ", ".join(described["protocols"]),
     }
     return "\n".join([*lines, *(f"{name:9}  {fact}" for name, fact in facts.items() if fact)])
 
 
 def recipe_keys() -> str:
     """Every key of a recipe with its type and default, for people."""
-    lines = [line for each in parts.fields_of(Schema).values() for line in _key_lines(_key(each))]
+    lines = [line for field in parts.fields_of(Schema).values() for line in _key_lines(_key(field))]
     return "\n".join(
         [*lines, "", "ganvas show KIND NAME says which keys a part has; ganvas list KIND, what parts there are."]
     )
 
 
-def _key(each: Field) -> dict[str, Any]:
+def _key(field: Field) -> dict[str, Any]:
     """A key's type in words and its default; `keys` are those below it that belong to it and to no part."""
-    section = parts.section_of(each.annotation)
-    below = each.marker.extra if each.marker else section
-    found = {
-        "key": each.key,
-        "type": _type_words(each),
-        "required": each.required,
-        "default": None if each.required else plain(each.default),
+    section = parts.section_of(field.annotation)
+    below = field.marker.extra if field.marker else section
+    entry = {
+        "key": field.key,
+        "type": _type_words(field),
+        "required": field.required,
+        "default": None if field.required else plain(field.default),
     }
-    return {**found, "keys": [_key(one) for one in parts.fields_of(below).values()]} if below else found
+    return {**entry, "keys": [_key(one) for one in parts.fields_of(below).values()]} if below else entry
 
 
 def _key_lines(key: Mapping[str, Any]) -> Iterator[str]:
@@ -182,18 +182,18 @@ def _key_lines(key: Mapping[str, Any]) -> Iterator[str]:
     elif inner and isinstance(key["default"], Mapping):
         default = ""  # its keys say theirs
     yield f"{key['key']}: {key['type']}{default}"
-    for each in inner:
-        yield from (f"  {line}" for line in _key_lines(each))
+    for inner_key in inner:
+        yield from (f"  {line}" for line in _key_lines(inner_key))
 
 
-def _type_words(each: Field) -> str:
-    if isinstance(each.marker, Slots):
-        by_role = "by role" if each.marker.keys == "role" else "by name"
-        return f"set of {parts.SHELVES[each.marker.kind]} {by_role}{', each with' if each.marker.extra else ''}"
-    if each.marker is not None:
-        beside = isinstance(each.marker, Slot) and each.marker.extra
-        return f"{each.marker.kind}{', and beside its own keys' if beside else ''}"
-    return "keys" if parts.section_of(each.annotation) else words(each.annotation)
+def _type_words(field: Field) -> str:
+    if isinstance(field.marker, Slots):
+        by_role = "by role" if field.marker.keys == "role" else "by name"
+        return f"set of {parts.SHELVES[field.marker.kind]} {by_role}{', each with' if field.marker.extra else ''}"
+    if field.marker is not None:
+        beside = isinstance(field.marker, Slot) and field.marker.extra
+        return f"{field.marker.kind}{', and beside its own keys' if beside else ''}"
+    return "keys" if parts.section_of(field.annotation) else words(field.annotation)
 
 
 # ---------------------------------------------------------------------------------------------------- texts
@@ -215,8 +215,8 @@ def _word(name: str) -> re.Pattern[str]:
 
 
 def _line(text: str, key: str) -> str:
-    found = re.search(rf"^{key}:[ ]*(.+)$", text, re.MULTILINE)
-    value = found.group(1).split("  #")[0].strip().strip("'\"") if found else ""
+    match = re.search(rf"^{key}:[ ]*(.+)$", text, re.MULTILINE)
+    value = match.group(1).split("  #")[0].strip().strip("'\"") if match else ""
     return "" if value in ("~", "null") else value  # dropped from what the base says
 
 

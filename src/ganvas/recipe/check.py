@@ -54,11 +54,11 @@ def check_section(section: type, raw: Any, marks: Mapping[KeyPath, Mark], owner:
 def roles_of(task: Mapping[str, Any]) -> dict[str, Role]:
     """The roles of a task's resolved node: its own, and those that its terms bring."""
     part = parts.find("task", task["use"])
-    found: dict[str, Role] = dict(part.load().roles)  # type: ignore[attr-defined]
+    roles: dict[str, Role] = dict(part.load().roles)  # type: ignore[attr-defined]
     for kind, name in sorted(set(nested_parts(part.fields(), task))):
         if kind in HOOKS:
-            found |= parts.find(kind, name).load().roles  # type: ignore[attr-defined]
-    return found
+            roles |= parts.find(kind, name).load().roles  # type: ignore[attr-defined]
+    return roles
 
 
 HOOKS = ("objective", "regularizer", "augment")  # kinds whose parts may bring a network
@@ -71,14 +71,14 @@ def stands_in(role: Role, network: parts.Part) -> bool:
 
 def nested_parts(fields: Mapping[str, Field], node: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """(kind, name) of every part below a resolved node."""
-    for key, each in fields.items():
+    for key, field in fields.items():
         below = node.get(key)
-        if not each.marker or not below:
+        if not field.marker or not below:
             continue
-        for own in below.values() if isinstance(each.marker, Slots) else (below,):
-            if own.get("use"):
-                yield each.marker.kind, own["use"]
-                yield from nested_parts(parts.find(each.marker.kind, own["use"]).fields(), own)
+        for nested in below.values() if isinstance(field.marker, Slots) else (below,):
+            if nested.get("use"):
+                yield field.marker.kind, nested["use"]
+                yield from nested_parts(parts.find(field.marker.kind, nested["use"]).fields(), nested)
 
 
 def shortened(text: str) -> str:
@@ -129,10 +129,10 @@ class Checker:
                 continue
             try:
                 source = model_metadata(Path(node["from"]))["recipe"]["networks"]
-                wanted = str(node.get("net") or role)
-                if wanted not in source:
+                net_name = str(node.get("net") or role)
+                if net_name not in source:
                     raise CheckpointError(
-                        f"it has no network {wanted!r}, but {', '.join(sorted(source))}",
+                        f"it has no network {net_name!r}, but {', '.join(sorted(source))}",
                         hint=f"say which: networks.{role}.net=NAME",
                     )
             except CheckpointError as error:
@@ -140,30 +140,30 @@ class Checker:
                 self.tell(BadValue, f"{node['from']}: {error.problem}", (*path, "from"), error.hint)
                 self.lost.add(path)
                 continue
-            own = {key: value for key, value in source[wanted].items() if key not in parts.fields_of(Weights)}
-            raw["networks"][role] = {**own, **node}
+            borrowed = {key: value for key, value in source[net_name].items() if key not in parts.fields_of(Weights)}
+            raw["networks"][role] = {**borrowed, **node}
 
     def roles(self, task: parts.Part, filled: dict[str, Any]) -> None:
-        wanted = roles_of(filled["task"])
+        expected = roles_of(filled["task"])
         present: Mapping[str, Any] = filled.get("networks", {})
-        for role, own in wanted.items() if "networks" in filled else ():
-            if role not in present and not own.optional:
+        for role, requirement in expected.items() if "networks" in filled else ():
+            if role not in present and not requirement.optional:
                 have = ", ".join(present) or "none"
                 self.tell(
                     RoleMissing, f"task {task.name!r} needs a network {role!r}; the recipe has {have}",
                     ("networks",), f"set networks.{role}=NAME (ganvas list networks {role})",
                 )  # fmt: skip
         for role, node in present.items():
-            if role not in wanted:
+            if role not in expected:
                 self.tell(
-                    UnknownKey, f"task {task.name!r} has no role {role!r}.{nearest(role, wanted)}",
-                    ("networks", role), f"its roles are {', '.join(wanted)}",
+                    UnknownKey, f"task {task.name!r} has no role {role!r}.{nearest(role, expected)}",
+                    ("networks", role), f"its roles are {', '.join(expected)}",
                 )  # fmt: skip
-            elif node.get("use") and not stands_in(wanted[role], parts.find("network", node["use"])):
-                fitting = [each.name for each in parts.every("network") if stands_in(wanted[role], each)]
+            elif node.get("use") and not stands_in(expected[role], parts.find("network", node["use"])):
+                fitting = [part.name for part in parts.every("network") if stands_in(expected[role], part)]
                 more = f" and {len(fitting) - 12} more" if len(fitting) > 12 else ""
                 self.tell(
-                    BadValue, f"network {node['use']!r} is no {wanted[role].words}", ("networks", role),
+                    BadValue, f"network {node['use']!r} is no {expected[role].words}", ("networks", role),
                     f"set networks.{role}=NAME (ganvas list networks); there are {', '.join(fitting[:12])}{more}",
                 )  # fmt: skip
         if "sampler" in filled and filled["sampler"] is None:
@@ -172,7 +172,7 @@ class Checker:
     def optimizer_of_roles(self, filled: dict[str, Any]) -> None:
         """`optim.roles` holds some of the optimizer's keys, for one role alone."""
         optimizer = parts.find("optimizer", filled["optim"]["use"])
-        fields = {key: dataclasses.replace(each, default=None) for key, each in optimizer.fields().items()}
+        fields = {key: dataclasses.replace(field, default=None) for key, field in optimizer.fields().items()}
         roles = filled["optim"].get("roles")
         for role, keys in roles.items() if isinstance(roles, dict) else ():
             path = ("optim", "roles", role)
@@ -188,16 +188,16 @@ class Checker:
                 )
 
     def protocol(self, filled: dict[str, Any]) -> None:
-        wanted = (filled.get("eval") or {}).get("protocol")
-        if not isinstance(wanted, str):
+        name = (filled.get("eval") or {}).get("protocol")
+        if not isinstance(name, str):
             return
-        if wanted.endswith((".yaml", ".yml")):
-            if not Path(wanted).is_file():
-                self.tell(BadValue, f"there is no file {wanted}", ("eval", "protocol"), "check the path")
-        elif not (PROTOCOLS / f"{wanted}.yaml").is_file():
+        if name.endswith((".yaml", ".yml")):
+            if not Path(name).is_file():
+                self.tell(BadValue, f"there is no file {name}", ("eval", "protocol"), "check the path")
+        elif not (PROTOCOLS / f"{name}.yaml").is_file():
             known = sorted(file.stem for file in PROTOCOLS.glob("*.yaml"))
             self.tell(
-                BadValue, f"no protocol is called {wanted!r}.{nearest(wanted, known)}", ("eval", "protocol"),
+                BadValue, f"no protocol is called {name!r}.{nearest(name, known)}", ("eval", "protocol"),
                 f"there are {', '.join(known)}",
             )  # fmt: skip
 
@@ -211,39 +211,39 @@ class Checker:
             if key not in fields:
                 self.tell(UnknownKey, f"{owner} has no parameter {key!r}.{nearest(key, fields)}", (*path, key), hint)
         filled = {}
-        for key, each in fields.items():
-            here = (*path, key)
+        for key, field in fields.items():
+            key_path = (*path, key)
             if raw.get(key) is not None:
-                filled[key] = self.value(each, raw[key], here, hint)
-            elif each.required:
-                self.tell(BadValue, f"{owner} needs {key!r}", here, _missing_hint(each, here, hint))
+                filled[key] = self.value(field, raw[key], key_path, hint)
+            elif field.required:
+                self.tell(BadValue, f"{owner} needs {key!r}", key_path, _missing_hint(field, key_path, hint))
             else:
-                filled[key] = self.default(each, here)
+                filled[key] = self.default(field, key_path)
         return filled
 
-    def default(self, each: Field, path: KeyPath) -> Any:
-        if each.marker is not None and each.default is not None:
-            return self.value(each, values.plain(each.default), path, "")
-        return values.plain(each.default)
+    def default(self, field: Field, path: KeyPath) -> Any:
+        if field.marker is not None and field.default is not None:
+            return self.value(field, values.plain(field.default), path, "")
+        return values.plain(field.default)
 
-    def value(self, each: Field, raw: Any, path: KeyPath, hint: str) -> Any:
-        marker = each.marker
+    def value(self, field: Field, raw: Any, path: KeyPath, hint: str) -> Any:
+        marker = field.marker
         if isinstance(marker, (Slot, Factory)):
-            if isinstance(raw, dict) and "use" not in raw and isinstance(each.default, str):
-                raw = {"use": each.default, **raw}
+            if isinstance(raw, dict) and "use" not in raw and isinstance(field.default, str):
+                raw = {"use": field.default, **raw}
             return self.node(marker.kind, raw, path, marker.extra)
         if isinstance(marker, Slots):
             return self.set(marker, raw, path)
-        section = parts.section_of(each.annotation)
+        section = parts.section_of(field.annotation)
         if section is not None:
             return self.keys(parts.fields_of(section), raw, path, repr(path[-1]), hint)
         if isinstance(raw, dict):
             raw = {key: value for key, value in raw.items() if value is not None}
         try:
-            values.read_value(each.annotation, raw)
+            values.read_value(field.annotation, raw)
         except (ValueError, TypeError):
-            clue = nearest(raw, values.choices(each.annotation)) if isinstance(raw, str) else ""
-            problem = f"{path[-1]!r} is {shortened(repr(raw))}, but must be {values.words(each.annotation)}.{clue}"
+            clue = nearest(raw, values.choices(field.annotation)) if isinstance(raw, str) else ""
+            problem = f"{path[-1]!r} is {shortened(repr(raw))}, but must be {values.words(field.annotation)}.{clue}"
             self.tell(BadValue, problem, path, hint)
         return raw
 
@@ -258,10 +258,10 @@ class Checker:
         if part is None:
             return {}
         fields = {**part.fields(), **(parts.fields_of(extra) if extra else {})}
-        own = {key: value for key, value in raw.items() if key != "use"}
+        keys = {key: value for key, value in raw.items() if key != "use"}
         return {
             "use": part.name,
-            **self.keys(fields, own, path, f"{kind} {part.name!r}", f"ganvas show {kind} {part.name}"),
+            **self.keys(fields, keys, path, f"{kind} {part.name!r}", f"ganvas show {kind} {part.name}"),
         }
 
     def exists(self, kind: str, name: str, path: KeyPath) -> parts.Part | None:
@@ -278,21 +278,21 @@ class Checker:
             return {}
         filled: dict[str, Any] = {}
         for key, node in raw.items():
-            here = (*path, key)
+            key_path = (*path, key)
             if node is None:  # dropped, though it is not there; a name that is nowhere was meant to be another
                 if marker.keys == "name":
-                    self.exists(marker.kind, key, here)
-            elif here in self.lost:
+                    self.exists(marker.kind, key, key_path)
+            elif key_path in self.lost:
                 filled[key] = {}
             else:
                 if marker.keys == "name" and isinstance(node, dict):
                     node = {"use": key, **node}
-                filled[key] = self.node(marker.kind, node, here, marker.extra)
+                filled[key] = self.node(marker.kind, node, key_path, marker.extra)
         return filled
 
 
-def _missing_hint(each: Field, path: KeyPath, otherwise: str) -> str:
-    kind = each.marker.kind if each.marker else None
+def _missing_hint(field: Field, path: KeyPath, otherwise: str) -> str:
+    kind = field.marker.kind if field.marker else None
     return (
         f"set {'.'.join(path)} (ganvas list {parts.SHELVES[kind]})" if kind else f"set {'.'.join(path)}=…; {otherwise}"
     )

@@ -23,7 +23,7 @@ def json_schema() -> dict[str, Any]:
         definitions[f"{part.kind}.{part.name}"] = {
             "description": part.summary,
             "properties": {"use": {"const": part.name}, **_properties(part.fields())},
-            "required": [key for key, each in part.fields().items() if each.required],
+            "required": [key for key, field in part.fields().items() if field.required],
         }
     for kind in parts.SHELVES:
         names = [part.name for part in parts.every(kind)]
@@ -39,7 +39,7 @@ def json_schema() -> dict[str, Any]:
         "additionalProperties": False,
         # Above a base any node may say just what changes, so that the whole is known only once the two are merged.
         "if": {"not": {"required": ["base"]}},
-        "then": {"properties": _properties(keys), "required": [key for key, each in keys.items() if each.required]},
+        "then": {"properties": _properties(keys), "required": [key for key, field in keys.items() if field.required]},
         "$defs": definitions,
     }
 
@@ -49,34 +49,34 @@ def _of(section: type) -> dict[str, Any]:
 
 
 def _properties(fields: Mapping[str, Field]) -> dict[str, Any]:
-    return {key: _field(each) for key, each in fields.items()}
+    return {key: _field(field) for key, field in fields.items()}
 
 
-def _field(each: Field) -> dict[str, Any]:
-    schema = _value(each)
-    if each.required:
+def _field(field: Field) -> dict[str, Any]:
+    schema = _value(field)
+    if field.required:
         return schema
     if schema.get("anyOf", [])[-1:] != [_NULL]:
         schema = {"anyOf": [schema, _NULL]}
-    return schema if each.marker else {**schema, "default": plain(each.default)}
+    return schema if field.marker else {**schema, "default": plain(field.default)}
 
 
-def _value(each: Field) -> dict[str, Any]:
-    marker = each.marker
+def _value(field: Field) -> dict[str, Any]:
+    marker = field.marker
     if isinstance(marker, Slots):
         return _set(marker)
     if marker is not None:
         extra = _of(marker.extra) if marker.extra else {}
-        default = each.default if isinstance(each.default, str) else None
+        default = field.default if isinstance(field.default, str) else None
         return _slot(marker.kind, extra, default)
-    section = parts.section_of(each.annotation)
+    section = parts.section_of(field.annotation)
     if section is not None:
         keys = parts.fields_of(section)
         required = [key for key, one in keys.items() if one.required]
         return {
             "type": "object", "properties": _properties(keys), "required": required, "additionalProperties": False,
         }  # fmt: skip
-    return {"description": words(each.annotation), **value_schema(each.annotation)}
+    return {"description": words(field.annotation), **value_schema(field.annotation)}
 
 
 def _part(kind: str, name: str) -> dict[str, Any]:
@@ -102,8 +102,8 @@ def _set(marker: Slots | Slot) -> dict[str, Any]:
     if isinstance(marker, Slots) and marker.keys != "name":
         # With `from:` alone a network is built as it was there, so that its own keys are not known here.
         borrowed = {"type": "object", "required": ["from"], "not": {"required": ["use"]}}
-        each = {"anyOf": [*anything["anyOf"], *([borrowed] if marker.extra is Weights else []), _NULL]}
-        return {"type": "object", "additionalProperties": each}
+        schema = {"anyOf": [*anything["anyOf"], *([borrowed] if marker.extra is Weights else []), _NULL]}
+        return {"type": "object", "additionalProperties": schema}
     named = {
         part.name: {"anyOf": [*_slot(marker.kind, extra, part.name)["anyOf"], _NULL]}
         for part in parts.every(marker.kind)

@@ -61,12 +61,12 @@ def assign(data: dict[str, Any], path: KeyPath, value: Any, place: str) -> None:
     ------
     BadValue : the path leads through something that has no keys.
     """
-    here = data
+    node = data
     for key in path[:-1]:
-        below = here.get(key)
+        below = node.get(key)
         if below is None:
             if value is None:
-                here[key] = None
+                node[key] = None
                 return
             below = {}
         elif isinstance(below, str):
@@ -75,12 +75,12 @@ def assign(data: dict[str, Any], path: KeyPath, value: Any, place: str) -> None:
             raise BadValue(
                 f"{key!r} holds {below!r}, which has no keys below it", where=place, hint=f"give {key!r} as a whole"
             )
-        here[key] = below
-        here = below
+        node[key] = below
+        node = below
     last = path[-1]
     if value is not None:
-        here[last] = without_nulls(merge(here.get(last), value) if isinstance(value, str) else value)
-    elif last in here:
-        del here[last]
+        node[last] = without_nulls(merge(node.get(last), value) if isinstance(value, str) else value)
+    elif last in node:
+        del node[last]
     else:
-        here[last] = None
+        node[last] = None

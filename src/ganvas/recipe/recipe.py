@@ -106,7 +106,7 @@ class Recipe:
         BadValue : the path leads through something that has no keys.
         """
         data = copy.deepcopy(dict(self.data))
-        marks = {old: own for old, own in self.marks.items() if old[: len(path)] != path}
+        marks = {old: old_mark for old, old_mark in self.marks.items() if old[: len(path)] != path}
         marks[path] = mark
         for cut in range(1, len(path)):  # what it has to make on its way stands there, too
             marks.setdefault(path[:cut], mark)
@@ -165,13 +165,13 @@ def locate(source: str | Path, *, beside: Path | None = None, where: str = "") -
 
 def shipped() -> dict[str, Path]:
     """name -> file of every recipe in the package; those in `tiny/` are called `tiny/<name>`."""
-    found = {}
+    files = {}
     for file in sorted(SHIPPED.rglob("*.yaml")):
         if file.parent in (STUDIES, SEARCHES):  # over recipes; see study.py and space.py
             continue
         in_tiny = file.parent.name == "tiny"
-        found[f"tiny/{file.stem}" if in_tiny else file.stem] = file
-    return found
+        files[f"tiny/{file.stem}" if in_tiny else file.stem] = file
+    return files
 
 
 def named_parts(resolved: Mapping[str, Any], section: type = Schema) -> set[tuple[str, str]]:
@@ -228,11 +228,11 @@ def _shared_sizes(
     return shared
 
 
-def _laid_over(own: Any, over: Any) -> Any:
+def _laid_over(base: Any, over: Any) -> Any:
     """Of sections, such as a mapping network's, only the keys that `over` names are replaced."""
-    if not (isinstance(own, dict) and isinstance(over, dict)) or over.get("use", own.get("use")) != own.get("use"):
+    if not (isinstance(base, dict) and isinstance(over, dict)) or over.get("use", base.get("use")) != base.get("use"):
         return over
-    return {**own, **{key: _laid_over(own.get(key), value) for key, value in over.items()}}
+    return {**base, **{key: _laid_over(base.get(key), value) for key, value in over.items()}}
 
 
 # --------------------------------------------------------------------------------------------------- laying together
@@ -255,7 +255,7 @@ def _run_name(file: Path) -> str:
     """What runs of a recipe file are called after."""
     if file.name == "recipe.yaml":  # in a run folder
         return file.resolve().parent.name
-    return next((name for name, each in shipped().items() if each == file), file.stem)
+    return next((name for name, shipped_file in shipped().items() if shipped_file == file), file.stem)
 
 
 def _shown(file: Path) -> str:

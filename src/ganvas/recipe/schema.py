@@ -43,6 +43,7 @@ class Ema:
     half_life_images: Annotated[float, Gt(0)] | None = None  # in place of `decay`, whatever the batch
     buffers: Literal["average", "copy"] = "average"  # statistics of normalisation layers
     start_images: Annotated[int, Ge(0)] = 0
+    start_steps: Annotated[int, Ge(0)] | None = None  # in place of `start_images`, whatever the batch
     rampup_ratio: Annotated[float, Gt(0)] | None = None  # half-life is at most this share of the images seen so far
 
 

@@ -76,17 +76,17 @@ def stages_of(recipe: Recipe, folder: Path) -> list[Stage]:
     RecipeError : a name that is none for a folder, or the recipe of a stage has problems; says which.
     """
     resolved = recipe.resolve()
-    found: list[Stage] = []
+    stages: list[Stage] = []
     for number, (name, changes) in enumerate(resolved["stages"].items()):
-        own = changed(recipe, name, changes)
-        before = found[-1] if found else None
+        stage_recipe = changed(recipe, name, changes)
+        before = stages[-1] if stages else None
         try:
-            plain = own.resolve()
+            plain = stage_recipe.resolve()
         except RecipeError as error:
             tell_stage(error, name)
             raise
-        found.append(Stage(own, plain, folder / FOLDER / f"{number}-{name}", name, before))
-    return [*found, Stage(recipe, resolved, folder, "", found[-1] if found else None)]
+        stages.append(Stage(stage_recipe, plain, folder / FOLDER / f"{number}-{name}", name, before))
+    return [*stages, Stage(recipe, resolved, folder, "", stages[-1] if stages else None)]
 
 
 def changed(recipe: Recipe, name: str, changes: tuple[str, ...]) -> Recipe:
@@ -101,22 +101,22 @@ def changed(recipe: Recipe, name: str, changes: tuple[str, ...]) -> Recipe:
         raise BadValue(
             f"{name!r} cannot be the name of a stage", where=str(place), hint="letters, digits, dots and dashes: 16px"
         )
-    own = recipe.override("stages=~")
+    stage_recipe = recipe.override("stages=~")
     for number, change in enumerate(changes):
         mark = recipe.marks.get(("stages", name, str(number)), place)
-        before = own.marks
+        before = stage_recipe.marks
         try:
-            own = own.override(change)
+            stage_recipe = stage_recipe.override(change)
         except GanvasError as error:
             raise RecipeError(error.problem, where=str(mark), hint=error.hint) from None
-        here = {path: old if before.get(path) == old else mark for path, old in own.marks.items()}
-        own = Recipe(own.data, own.name, here)
-    if at(own.data, ("stages",)):
+        marks = {path: old if before.get(path) == old else mark for path, old in stage_recipe.marks.items()}
+        stage_recipe = Recipe(stage_recipe.data, stage_recipe.name, marks)
+    if at(stage_recipe.data, ("stages",)):
         raise BadValue("a stage has no stages of its own", where=str(place), hint="list them beside it")
-    return own
+    return stage_recipe
 
 
 def tell_stage(error: GanvasError, name: str) -> None:
     """Let an error say that it is that of a stage."""
-    for each in error.problems if isinstance(error, RecipeError) else (error,):
-        each.where = f"{each.where}  (stage {name})".strip()
+    for problem in error.problems if isinstance(error, RecipeError) else (error,):
+        problem.where = f"{problem.where}  (stage {name})".strip()

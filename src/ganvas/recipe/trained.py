@@ -46,10 +46,10 @@ def spec_as_plain(spec: DataSpec) -> dict[str, Any]:
         "modality": spec.modality.node(),
         "conditions": {
             name: {
-                "shape": list(own.shape), "categories": own.categories,
-                "modality": None if own.modality is None else own.modality.node(),
+                "shape": list(condition.shape), "categories": condition.categories,
+                "modality": None if condition.modality is None else condition.modality.node(),
             }
-            for name, own in spec.conditions.items()
+            for name, condition in spec.conditions.items()
         },
     }  # fmt: skip
 
@@ -70,11 +70,11 @@ def spec_from_plain(plain: Mapping[str, Any]) -> DataSpec:
         return parts.data_spec(_OLD_MODALITIES[plain.get("modality", "image")], shape, label_of(plain["num_classes"]))
     conditions = {
         name: ConditionSpec(
-            tuple(own["shape"]),
-            own["categories"],
-            None if own["modality"] is None else parts.modality_of(own["modality"]),
+            tuple(condition["shape"]),
+            condition["categories"],
+            None if condition["modality"] is None else parts.modality_of(condition["modality"]),
         )
-        for name, own in plain["conditions"].items()
+        for name, condition in plain["conditions"].items()
     }
     return parts.data_spec(plain["modality"], shape, conditions)
 
@@ -101,9 +101,9 @@ def read_trained(path: Path) -> Trained:
         raise
     tensors, _ = read_tensors(file)
     for role, net in nets.items():
-        own = {name.removeprefix(f"{role}."): t for name, t in tensors.items() if name.startswith(f"{role}.")}
+        weights = {name.removeprefix(f"{role}."): t for name, t in tensors.items() if name.startswith(f"{role}.")}
         try:
-            net.load_state_dict(own)
+            net.load_state_dict(weights)
         except RuntimeError as error:
             raise CheckpointError(
                 f"its weights are not those of its recipe: {str(error).splitlines()[-1].strip()}", where=str(file),

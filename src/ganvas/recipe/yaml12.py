@@ -96,7 +96,7 @@ class _Reader:
         if node.id == "mapping":
             return self.mapping(node, path)
         if node.id == "sequence":
-            return [self.value(each, (*path, str(i))) for i, each in enumerate(node.value)]
+            return [self.value(child, (*path, str(i))) for i, child in enumerate(node.value)]
         return self.scalar(node)
 
     def mapping(self, node: Any, path: KeyPath) -> dict[str, Any]:
@@ -156,8 +156,8 @@ def write(data: Any) -> str:
 
 
 def _block(data: Any, indent: str) -> Iterator[str]:
-    pairs = [(f"{_flow(str(key))}:", each) for key, each in data.items()] if isinstance(data, dict) else [
-        ("-", each) for each in data
+    pairs = [(f"{_flow(str(key))}:", item) for key, item in data.items()] if isinstance(data, dict) else [
+        ("-", item) for item in data
     ]  # fmt: skip
     for head, value in pairs:
         line = f"{indent}{head} {_flow(value)}"
@@ -170,7 +170,7 @@ def _block(data: Any, indent: str) -> Iterator[str]:
 
 def _flow(value: Any) -> str:
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_flow(str(key))}: {_flow(each)}" for key, each in value.items()) + "}"
+        return "{" + ", ".join(f"{_flow(str(key))}: {_flow(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(_flow, value)) + "]"
     if value is None or isinstance(value, bool):

@@ -35,13 +35,13 @@ def _phrase(rng: np.random.RandomState, plural: int) -> str:
 def sentences(count: int, seed: int) -> tuple[list[str], np.ndarray]:
     """Random sentences and the numbers (count,) of their subjects; a longer list begins with a shorter one."""
     rng = np.random.RandomState(seed)  # its streams are frozen
-    found, labels = [], np.empty(count, dtype=np.int64)
+    texts, labels = [], np.empty(count, dtype=np.int64)
     for i in range(count):
         plural, other = rng.randint(2), rng.randint(2)
         verb = VERBS[rng.randint(len(VERBS))] + ("" if plural else "s")
-        found.append(f"{_phrase(rng, plural)} {verb} {_phrase(rng, other)}.")
+        texts.append(f"{_phrase(rng, plural)} {verb} {_phrase(rng, other)}.")
         labels[i] = plural
-    return found, labels
+    return texts, labels
 
 
 def number_of(text: str) -> int | None:

@@ -253,8 +253,8 @@ def _by_kind(
 ) -> NDArray[np.float32]:
     """An array filled kind by kind, as each kind has its own formula."""
     filled = np.empty(shape, dtype=np.float32)
-    for each in range(len(KINDS)):
-        at = np.flatnonzero(kind == each)
+    for kind_index in range(len(KINDS)):
+        at = np.flatnonzero(kind == kind_index)
         if len(at):
-            filled[at] = make(each, at)
+            filled[at] = make(kind_index, at)
     return filled
