@@ -98,16 +98,16 @@ def _write(
         _header(file, (count, *shape))
         if file.tell() != start:
             raise OSError("the array header grew while it was written")
-    found = rest(count)
+    prepared = rest(count)
     facts = {
         "format": FORMAT,
         "bytes": size,
         "shape": [count, *shape],
-        "labels": None if found.labels is None else found.labels.tolist(),
-        "class_names": found.class_names,
-        "skipped": found.skipped,
-        "ignored": found.ignored,
-        "names": found.names,
+        "labels": None if prepared.labels is None else prepared.labels.tolist(),
+        "class_names": prepared.class_names,
+        "skipped": prepared.skipped,
+        "ignored": prepared.ignored,
+        "names": prepared.names,
     }
     with replacing(target / "index.json") as file:
         file.write(json.dumps(facts).encode())

@@ -76,7 +76,7 @@ class StoredFilms(Dataset):
 
         Where a clip begins and whether it is mirrored is decided by `rng`.
         """
-        films = [self._films[int(each)] for each in indices]
+        films = [self._films[int(index)] for index in indices]
         starts = np.zeros(len(films), dtype=np.int64)
         if self._anywhere:
             starts = rng.integers([len(film) - self._span + 1 for film in films])
@@ -91,7 +91,7 @@ class StoredFilms(Dataset):
 
     def names(self, indices: NDArray[np.int64]) -> Sequence[str] | None:
         """The files, or folders of frames, of the films at `indices`; None where they do not come from files."""
-        return None if self._files is None else [self._files[int(each)] for each in indices]
+        return None if self._files is None else [self._files[int(index)] for index in indices]
 
     def unflipped(self) -> StoredFilms:
         """The same films without chance: not mirrored, and each clip from the first frame on."""

@@ -94,7 +94,7 @@ def list_images(
     ------
     DataError : none or only one of them, or labels that do not fit them.
     """
-    files, folders = list(files), {each for each in folders if not hidden(each)}
+    files, folders = list(files), {folder for folder in folders if not hidden(folder)}
     visible = [name for name in files if not hidden(name)]
     names = sorted(name for name in visible if PurePosixPath(name).suffix.lower() in kind.suffixes)
     if not names:
@@ -127,7 +127,7 @@ def list_images(
     classes = _class_folders(names, folders, base, labels, where, splits_key, kind.word)
     if not classes:
         return Listing(tuple(names), None, (), ignored)
-    number = {name: each for each, name in enumerate(classes)}
+    number = {name: label for label, name in enumerate(classes)}
     values = np.array([number[name[len(base) :].split("/", 1)[0]] for name in names], dtype=np.int64)
     return Listing(tuple(names), values, classes, ignored)
 
@@ -136,7 +136,7 @@ def _base(names: Sequence[str], folders: set[str]) -> str:
     """The folder in which images or several folders first appear: archives often wrap all in one. Ends in `/`."""
     base = ""
     while not any("/" not in name[len(base) :] for name in names):
-        below = {each[len(base) :].split("/", 1)[0] for each in folders if each.startswith(base) and each != base[:-1]}
+        below = {path[len(base) :].split("/", 1)[0] for path in folders if path.startswith(base) and path != base[:-1]}
         if len(below) != 1:
             break
         base += below.pop() + "/"
@@ -165,14 +165,14 @@ def _class_folders(
             where=where,
             hint="move them into class folders, or set data.labels=none",
         )
-    below = {each[len(base) :].split("/", 1)[0] for each in folders if each.startswith(base) and each != base[:-1]}
+    below = {path[len(base) :].split("/", 1)[0] for path in folders if path.startswith(base) and path != base[:-1]}
     if empty := sorted(below - filled):
         raise DataError(
             f"the class folder {base + empty[0]} has no {word}s",
             where=where,
             hint="remove it or fill it, or set data.labels=none",
         )
-    if labels == "auto" and {each.lower() for each in filled} <= SPLIT_NAMES:
+    if labels == "auto" and {folder.lower() for folder in filled} <= SPLIT_NAMES:
         raise DataError(
             f"the folders {', '.join(sorted(filled))} look like splits, not classes",
             where=where,
@@ -199,10 +199,10 @@ def _from_json(name: str, data: bytes, names: Sequence[str], where: str, word: s
     except (TypeError, ValueError):
         raise DataError("its labels are not pairs of a file and a number", where=place, hint=form) from None
     prefix = name.removesuffix(LABEL_FILE)
-    if missing := [each for each in names if each.removeprefix(prefix) not in by_name]:
+    if missing := [image for image in names if image.removeprefix(prefix) not in by_name]:
         raise DataError(
             f"{len(missing)} {word}s have no label, such as {missing[0]}",
             where=place,
             hint="add them, or set data.labels=none",
         )
-    return checked_labels([by_name[each.removeprefix(prefix)] for each in names], len(names), where=place)
+    return checked_labels([by_name[image.removeprefix(prefix)] for image in names], len(names), where=place)

@@ -119,9 +119,9 @@ class _Decoding:
             np.empty((0, *self.shape), np.uint8),
             None if labels is None else labels[self._good],
             self._source.class_names,
-            tuple(names[int(each)] for each in np.flatnonzero(~self._good)),
+            tuple(names[int(index)] for index in np.flatnonzero(~self._good)),
             self._source.ignored,
-            tuple(names[int(each)] for each in np.flatnonzero(self._good)) if self._source.files else None,
+            tuple(names[int(index)] for index in np.flatnonzero(self._good)) if self._source.files else None,
         )
 
     def _fill(self, block: NDArray[np.uint8], start: int) -> None:

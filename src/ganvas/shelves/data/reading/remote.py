@@ -188,10 +188,10 @@ class RemoteFile(io.RawIOBase):
         size = response.headers.get("Content-Length")
         tag = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
         skipped = response.status == 206
-        whole = None if size is None else int(size) + (self._at if skipped else 0)
+        length = None if size is None else int(size) + (self._at if skipped else 0)
         if self._facts is None:
-            self._facts = Facts(whole, tag)
-        elif self._facts != Facts(whole, tag):
+            self._facts = Facts(length, tag)
+        elif self._facts != Facts(length, tag):
             response.close()
             raise DataError("it changed while it was read", where=self._url, hint="start again from a checkpoint")
         ahead = 0 if skipped else self._at  # a server without ranges begins anew

@@ -56,25 +56,25 @@ def expand(place: str) -> list[str]:
     ------
     DataError : there are none, one is there twice, or addresses of a kind that is not read.
     """
-    found: list[str] = []
-    for each in _braces(place):
-        if is_url(each):
-            found.append(each)
+    shards: list[str] = []
+    for address in _braces(place):
+        if is_url(address):
+            shards.append(address)
             continue
-        path = Path(each).expanduser()
+        path = Path(address).expanduser()
         if path.is_dir():
-            found += sorted(str(file) for file in path.iterdir() if file.name.endswith((".tar", ".tar.gz", ".tgz")))
+            shards += sorted(str(file) for file in path.iterdir() if file.name.endswith((".tar", ".tar.gz", ".tgz")))
         elif "*" in path.name or "?" in path.name:
-            found += sorted(str(file) for file in path.parent.glob(path.name))
+            shards += sorted(str(file) for file in path.parent.glob(path.name))
         elif path.is_file():
-            found.append(str(path))
+            shards.append(str(path))
         else:
-            raise DataError("there is no such file", where=each, hint="check data.path")
-    if not found:
+            raise DataError("there is no such file", where=address, hint="check data.path")
+    if not shards:
         raise DataError("no shard found", where=place, hint="give a folder of .tar files, or a/{000..099}.tar")
-    if len(set(found)) < len(found):
+    if len(set(shards)) < len(shards):
         raise DataError("a shard is named twice", where=place, hint="name each shard once")
-    return found
+    return shards
 
 
 def _braces(text: str) -> Iterator[str]:
@@ -143,30 +143,30 @@ def samples(
     DataError : no whole tar archive, names that lead outside, one datum with two images, members of absurd size.
     """
     key, count = "", 0
-    here: Sample | None = None
+    sample: Sample | None = None
     beside: dict[str, bytes] = {}
     for tar, info in _members(file, where, access):
         if (parted := _parted(info.name)) is None:
             continue
         if parted[0] != key:
-            if here is not None:
+            if sample is not None:
                 if count >= start:
-                    yield here
+                    yield sample
                 count += 1
-            key, here, beside = parted[0], None, {}
+            key, sample, beside = parted[0], None, {}
         extension = parted[1]
         if extension in LABELS:
             beside[extension] = _content(tar, info, where, MAX_LABEL)
         elif extension == image or (image is None and extension in ENDINGS):
-            if here is not None:
+            if sample is not None:
                 raise DataError(
-                    f"{here.name} and {info.name} are two images of one datum", where=where,
+                    f"{sample.name} and {info.name} are two images of one datum", where=where,
                     hint=f"say which to take: data.image={extension}",
                 )  # fmt: skip
             data = _content(tar, info, where, MAX_IMAGE) if read and count >= start else None
-            here = Sample(info.name, info.offset_data, info.size, info.mtime, data, beside)
-    if here is not None and count >= start:
-        yield here
+            sample = Sample(info.name, info.offset_data, info.size, info.mtime, data, beside)
+    if sample is not None and count >= start:
+        yield sample
 
 
 def _members(file: IO[bytes], where: str, access: Access) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
@@ -301,31 +301,31 @@ def indexed(shards: Sequence[str], image: str | None, labels: str, where: str) -
     DataError : see `samples` and `label_of`.
     """
     try:
-        states = [Path(each).stat() for each in shards]
+        states = [Path(shard).stat() for shard in shards]
     except OSError as error:
         raise DataError(f"it cannot be read: {error.strerror}", where=error.filename, hint="check data.path") from None
-    seen = [[str(Path(each).resolve()), s.st_size, s.st_mtime_ns] for each, s in zip(shards, states, strict=True)]
+    seen = [[str(Path(shard).resolve()), s.st_size, s.st_mtime_ns] for shard, s in zip(shards, states, strict=True)]
     key = digest_of({"shards": seen, "image": image, "labels": labels, "format": cache.FORMAT})[:40]
     file = cache.folder(key) / "index.npz"
     if (known := _load(file)) is not None:
         return known
-    made = _made(shards, image, labels, where)
+    index = _made(shards, image, labels, where)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        arrays: dict[str, Any] = {"shard": made.shard, "offset": made.offset, "size": made.size}
-        arrays |= {"digest": np.array(made.digest)} | ({} if made.labels is None else {"labels": made.labels})
+        arrays: dict[str, Any] = {"shard": index.shard, "offset": index.offset, "size": index.size}
+        arrays |= {"digest": np.array(index.digest)} | ({} if index.labels is None else {"labels": index.labels})
         with cache.replacing(file) as target:
             np.savez(target, **arrays)
     except OSError:
         pass  # without a cache the next start takes longer, no more
-    return made
+    return index
 
 
 def _load(file: Path) -> Index | None:
     try:
-        with np.load(file, allow_pickle=False) as found:
-            labels = found["labels"] if "labels" in found.files else None
-            return Index(found["shard"], found["offset"], found["size"], labels, str(found["digest"]))
+        with np.load(file, allow_pickle=False) as members:
+            labels = members["labels"] if "labels" in members.files else None
+            return Index(members["shard"], members["offset"], members["size"], labels, str(members["digest"]))
     except (OSError, ValueError, KeyError, EOFError):
         return None  # never written or damaged: it is made anew
 
@@ -369,6 +369,6 @@ def read_at(shard: str, offset: int, size: int) -> tuple[str, bytes]:
     """
     with Path(shard).open("rb") as file:
         file.seek(offset - tarfile.BLOCKSIZE)  # where its header lies, which begins with up to 100 bytes of its name
-        whole = file.read(tarfile.BLOCKSIZE + size)
-    name = whole[:100].split(b"\0", 1)[0].decode(errors="replace")
-    return f"{shard}/{name}", whole[tarfile.BLOCKSIZE :]
+        content = file.read(tarfile.BLOCKSIZE + size)
+    name = content[:100].split(b"\0", 1)[0].decode(errors="replace")
+    return f"{shard}/{name}", content[tarfile.BLOCKSIZE :]

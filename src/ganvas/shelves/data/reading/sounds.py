@@ -16,15 +16,15 @@ from ganvas.types import Batch, Dataset, DataSpec, label_of
 FULL_SCALE = 32768  # the 16-bit number that would stand for 1
 
 
-def resampled(values: NDArray[np.float32], rate: int, wanted: int) -> NDArray[np.float32]:
+def resampled(values: NDArray[np.float32], rate: int, new_rate: int) -> NDArray[np.float32]:
     """Sound (channels, samples) of one rate at another, by a polyphase low-pass filter; as it is where they agree."""
-    if rate == wanted:
+    if rate == new_rate:
         return values
     from scipy.signal import resample_poly
 
-    common = gcd(rate, wanted)
-    made: NDArray[np.float32] = resample_poly(values, wanted // common, rate // common, axis=1).astype(np.float32)
-    return made
+    common = gcd(rate, new_rate)
+    sound: NDArray[np.float32] = resample_poly(values, new_rate // common, rate // common, axis=1).astype(np.float32)
+    return sound
 
 
 def fitted(values: NDArray[np.float32], samples: int) -> NDArray[np.float32]:
@@ -87,4 +87,4 @@ class StoredSounds(Dataset):
 
     def names(self, indices: NDArray[np.int64]) -> Sequence[str] | None:
         """The files of the sounds at `indices`; None where they do not come from files."""
-        return None if self._files is None else [self._files[int(each)] for each in indices]
+        return None if self._files is None else [self._files[int(index)] for index in indices]

@@ -77,7 +77,7 @@ class StoredImages(Dataset):
 
     def names(self, indices: NDArray[np.int64]) -> Sequence[str] | None:
         """The files of the images at `indices`, relative to the folder or archive; None where they are not in files."""
-        return None if self._names is None else [self._names[int(each)] for each in indices]
+        return None if self._names is None else [self._names[int(index)] for index in indices]
 
     def unflipped(self) -> StoredImages:
         """The same images, which stay in the same memory, without random flips."""
@@ -134,7 +134,7 @@ def checked_labels(values: Any, count: int, *, where: str) -> NDArray[np.int64]:
 
 def numbered(labels: NDArray[np.int64] | None) -> tuple[str, ...]:
     """Class names where there are only numbers: "0", "1", ... up to the largest."""
-    return () if labels is None or not len(labels) else tuple(str(each) for each in range(int(labels.max()) + 1))
+    return () if labels is None or not len(labels) else tuple(str(label) for label in range(int(labels.max()) + 1))
 
 
 def require_two(count: int, *, where: str, word: str = "image") -> None:
@@ -145,9 +145,9 @@ def require_two(count: int, *, where: str, word: str = "image") -> None:
     DataError
     """
     if count < 2:
-        found = f"no {word}" if count == 0 else f"only one {word}"
+        count_said = f"no {word}" if count == 0 else f"only one {word}"
         raise DataError(
-            f"{found} found; at least 2 are needed", where=where, hint=f"add {word}s or choose another place"
+            f"{count_said} found; at least 2 are needed", where=where, hint=f"add {word}s or choose another place"
         )
 
 

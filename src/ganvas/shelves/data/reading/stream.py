@@ -113,14 +113,14 @@ class StreamedImages(StreamedDataset):
     def _blocks(self, seed: int, rank: int, world: int, position: int) -> Iterator[tuple[Block, int]]:
         """Shuffled blocks, each with the place in it where reading starts; endless."""
         epoch, left = 0, position
-        while left >= (own := int(self._counts[self.dealt(seed, epoch, rank, world)].sum())):
-            epoch, left = epoch + 1, left - own
+        while left >= (in_epoch := int(self._counts[self.dealt(seed, epoch, rank, world)].sum())):
+            epoch, left = epoch + 1, left - in_epoch
         while True:
             number, place = divmod(left, self._block)
             images = self._read(self.dealt(seed, epoch, rank, world), number * self._block)
             while block := list(islice(images, self._block)):
                 order = np.random.default_rng([seed, 2, epoch, rank, number]).permutation(len(block))
-                yield [block[each] for each in order], place
+                yield [block[index] for index in order], place
                 number, place = number + 1, 0
             epoch, left = epoch + 1, 0
 
@@ -136,15 +136,15 @@ class StreamedImages(StreamedDataset):
             if start >= stated:
                 start -= stated
                 continue
-            found = start
+            seen = start
             for image in self._shards.read(shard, start):
-                found += 1
-                if found > stated:
+                seen += 1
+                if seen > stated:
                     break
                 yield image
-            if found != stated:
+            if seen != stated:
                 raise DataError(
-                    f"it holds {'more than ' if found > stated else ''}{min(found, stated)} images, not {stated}",
+                    f"it holds {'more than ' if seen > stated else ''}{min(seen, stated)} images, not {stated}",
                     where=self._shards.names[shard], hint="mend sizes.json, or copy the shard again",
                 )  # fmt: skip
             start = 0

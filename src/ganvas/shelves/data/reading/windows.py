@@ -27,12 +27,12 @@ def files_at(path: Path, suffixes: Sequence[str]) -> list[Path]:
         return [place]
     if not place.exists():
         raise DataError("there is no such file or folder", where=str(path), hint="check the path")
-    each = (*place.glob("*"), *place.glob("*/*"))
-    found = sorted(file for file in each if file.suffix.lower() in suffixes and file.is_file())
-    if not found:
+    candidates = (*place.glob("*"), *place.glob("*/*"))
+    files = sorted(file for file in candidates if file.suffix.lower() in suffixes and file.is_file())
+    if not files:
         endings = " or ".join(suffixes)
         raise DataError(f"no file in this folder ends in {endings}", where=str(path), hint=f"give a {endings} file")
-    return found
+    return files
 
 
 def classes_of(path: Path, files: Sequence[Path]) -> tuple[str, ...]:

@@ -63,9 +63,9 @@ class Arrays(StoredImages):
         images: Annotated[ImageOptions, Flat()] = AS_THEY_ARE,
     ) -> None:
         where = str(path)
-        found = read_arrays(Path(path).expanduser(), where)
-        pixels = _channels_last(_pick(found, IMAGE_KEYS, where), layout, where)
-        values = next((found[key] for key in LABEL_KEYS if key in found), None)
+        arrays = read_arrays(Path(path).expanduser(), where)
+        pixels = _channels_last(_pick(arrays, IMAGE_KEYS, where), layout, where)
+        values = next((arrays[key] for key in LABEL_KEYS if key in arrays), None)
         label_place = where
         if labels is not None:
             label_place = str(labels)
@@ -117,10 +117,10 @@ def read_arrays(file: Path, where: str) -> dict[str, NDArray[Any]]:
                 f"it would unpack to {size / 1e9:.0f} GB", where=where, hint="save large arrays with numpy.save as .npy"
             )
         with np.load(file, allow_pickle=False) as members:
-            found = {key: members[key] for key in members.files if key in (*IMAGE_KEYS, *LABEL_KEYS)}
-        if foreign := [key for key, array in found.items() if not isinstance(array, np.ndarray)]:
+            arrays = {key: members[key] for key in members.files if key in (*IMAGE_KEYS, *LABEL_KEYS)}
+        if foreign := [key for key, array in arrays.items() if not isinstance(array, np.ndarray)]:
             raise ValueError(f"{foreign[0]} is not an array")  # NumPy hands out the bytes of what it does not know
-        return found
+        return arrays
     except (OSError, ValueError, EOFError, KeyError, MemoryError, OverflowError, SyntaxError) as error:
         raise _damaged(error, where) from None
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
@@ -142,10 +142,10 @@ def _damaged(error: Exception, where: str) -> DataError:
     )
 
 
-def _pick(found: Mapping[str, NDArray[Any]], keys: tuple[str, ...], where: str) -> NDArray[Any]:
+def _pick(arrays: Mapping[str, NDArray[Any]], keys: tuple[str, ...], where: str) -> NDArray[Any]:
     for key in keys:
-        if key in found:
-            return found[key]
+        if key in arrays:
+            return arrays[key]
     raise DataError(
         f"it has no array called {' or '.join(keys)}",
         where=where,
@@ -173,12 +173,12 @@ def _channels_last(array: NDArray[Any], layout: Layout, where: str) -> NDArray[A
     return array.transpose(0, 2, 3, 1) if layout == "nchw" else array
 
 
-def _range(array: NDArray[Any], wanted: Range, where: str) -> tuple[float, float]:
+def _range(array: NDArray[Any], range_: Range, where: str) -> tuple[float, float]:
     """The values of black and white."""
     if array.dtype.kind != "f":
         if array.dtype not in (np.dtype(np.uint8), np.dtype(np.uint16)):
             raise DataError(f"images of type {array.dtype}", where=where, hint="save them as uint8, uint16 or float32")
-        if wanted != "auto":
+        if range_ != "auto":
             raise BadValue(
                 f"a range is only for floats; these images are {array.dtype}", key="range", hint="leave data.range out"
             )
@@ -195,7 +195,7 @@ def _range(array: NDArray[Any], wanted: Range, where: str) -> tuple[float, float
                 hint="remove or mend such images",
             )
         least, most = min(least, float(piece.min())), max(most, float(piece.max()))
-    low, high = RANGES["-1..1" if least < -SLACK else "0..1"] if wanted == "auto" else RANGES[wanted]
+    low, high = RANGES["-1..1" if least < -SLACK else "0..1"] if range_ == "auto" else RANGES[range_]
     slack = SLACK * (high - low)
     if len(array) and (least < low - slack or most > high + slack):
         raise DataError(

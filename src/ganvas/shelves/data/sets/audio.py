@@ -33,7 +33,7 @@ Labels = LabelMode | Literal["prefix"]
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Place:
     """Recordings by name before they are brought to one form; `read` raises `Corrupt`."""
 
     where: str
@@ -83,32 +83,32 @@ class Recordings(StoredSounds):
         limit: Annotated[int, Ge(2)] | None = None,
     ) -> None:
         with contextlib.ExitStack() as stack:
-            found = _look(Path(path), folder, labels, stack)
-            listing = _by_prefix(found) if labels == "prefix" else found.listing
+            place = _look(Path(path), folder, labels, stack)
+            listing = _by_prefix(place) if labels == "prefix" else place.listing
             chosen = subset(len(listing.names), listing.labels, limit)
-            names = [listing.names[each] for each in chosen]
-            sounds, damaged = _decode(found, names, channels)
-        if found.ignored:
-            warnings.warn(f"{_counted(found.ignored, 'file', f'in {found.where} ')} no sound: {_some(found.ignored)}")
+            names = [listing.names[number] for number in chosen]
+            sounds, damaged = _decode(place, names, channels)
+        if place.ignored:
+            warnings.warn(f"{_counted(place.ignored, 'file', f'in {place.where} ')} no sound: {_some(place.ignored)}")
         if damaged:
             said = (
                 f"{_counted(list(damaged), 'recording')} damaged: {_some([f'{n} ({r})' for n, r in damaged.items()])}"
             )
             if corrupt == "stop":
-                raise DataError(said, where=found.where, hint="repair or remove them, or set data.corrupt=skip")
-            warnings.warn(f"{said}; left out of {found.where}")
-        kept = [name for name in names if name in sounds]
-        require_two(len(kept), where=found.where, word=_KIND.word)
-        common = rate or _common_rate({name: sounds[name].rate for name in kept}, found.where)
-        values = [resampled(sounds[name].values, sounds[name].rate, common) for name in kept]
-        length = samples or max(each.shape[1] for each in values)
-        stored = np.stack([sixteen_bit(at_peak(fitted(each, length), peak)) for each in values])
-        own = None
+                raise DataError(said, where=place.where, hint="repair or remove them, or set data.corrupt=skip")
+            warnings.warn(f"{said}; left out of {place.where}")
+        usable = [name for name in names if name in sounds]
+        require_two(len(usable), where=place.where, word=_KIND.word)
+        common = rate or _common_rate({name: sounds[name].rate for name in usable}, place.where)
+        values = [resampled(sounds[name].values, sounds[name].rate, common) for name in usable]
+        length = samples or max(sound.shape[1] for sound in values)
+        stored = np.stack([sixteen_bit(at_peak(fitted(sound, length), peak)) for sound in values])
+        sound_labels = None
         if listing.labels is not None:
-            own = listing.labels[chosen][[name in sounds for name in names]]
+            sound_labels = listing.labels[chosen][[name in sounds for name in names]]
         self.skipped = tuple(damaged)
-        self.ignored = found.ignored
-        super().__init__(stored, common, own, listing.class_names, kept)
+        self.ignored = place.ignored
+        super().__init__(stored, common, sound_labels, listing.class_names, usable)
 
     @classmethod
     def preview(
@@ -129,7 +129,7 @@ class Recordings(StoredSounds):
 # --------------------------------------------------------------------------------------------------- finding
 
 
-def _look(path: Path, folder: str | None, labels: Labels, stack: contextlib.ExitStack) -> _Found:
+def _look(path: Path, folder: str | None, labels: Labels, stack: contextlib.ExitStack) -> _Place:
     """The recordings of a folder or archive; an archive stays open until the stack unwinds."""
     inner = (folder or "").strip("/")
     mode: LabelMode = "none" if labels == "prefix" else labels
@@ -141,10 +141,10 @@ def _look(path: Path, folder: str | None, labels: Labels, stack: contextlib.Exit
         members.files, members.folders, members.read_labels, mode, where=members.where,
         splits_key=f"data.folder={inner}/" if inner else "data.folder=", kind=_KIND,
     )  # fmt: skip
-    return _Found(members.where, listing, _others(members.files, listing), members.read)
+    return _Place(members.where, listing, _others(members.files, listing), members.read)
 
 
-def _look_below(path: Path, inner: str, mode: LabelMode) -> _Found:
+def _look_below(path: Path, inner: str, mode: LabelMode) -> _Place:
     root, where = path.expanduser() / inner, str(path / inner)
     if not root.is_dir():
         raise DataError("there is no such folder", where=where, hint="check data.folder")
@@ -160,7 +160,7 @@ def _look_below(path: Path, inner: str, mode: LabelMode) -> _Found:
         names, folders, lambda name: read_file(root, name, where), mode, where=where,
         splits_key=f"data.path={path}/", kind=_KIND,
     )  # fmt: skip
-    return _Found(where, listing, _others(names, listing), read)
+    return _Place(where, listing, _others(names, listing), read)
 
 
 def _others(names: Iterable[str], listing: Listing) -> tuple[str, ...]:
@@ -169,33 +169,33 @@ def _others(names: Iterable[str], listing: Listing) -> tuple[str, ...]:
     return tuple(sorted(name for name in names if not hidden(name) and name not in used))
 
 
-def _by_prefix(found: _Found) -> Listing:
+def _by_prefix(place: _Place) -> Listing:
     """The same files, each with the label that its name begins with; classes are in sorted order."""
-    prefixes = [PurePosixPath(name).name.partition("_") for name in found.listing.names]
+    prefixes = [PurePosixPath(name).name.partition("_") for name in place.listing.names]
     without = [
-        name for name, (start, mark, _) in zip(found.listing.names, prefixes, strict=True) if not (start and mark)
+        name for name, (start, mark, _) in zip(place.listing.names, prefixes, strict=True) if not (start and mark)
     ]
     if without:
         raise DataError(
-            f"{_counted(without, 'recording')} named without a label and `_`: {_some(without)}", where=found.where,
+            f"{_counted(without, 'recording')} named without a label and `_`: {_some(without)}", where=place.where,
             hint="name them as in 3_george_7.wav, or set data.labels=none",
         )  # fmt: skip
     classes = sorted({start for start, _, _ in prefixes})
-    number = {name: each for each, name in enumerate(classes)}
+    number = {name: label for label, name in enumerate(classes)}
     labels = np.array([number[start] for start, _, _ in prefixes], dtype=np.int64)
-    return Listing(found.listing.names, labels, tuple(classes), found.listing.ignored)
+    return Listing(place.listing.names, labels, tuple(classes), place.listing.ignored)
 
 
 # --------------------------------------------------------------------------------------------------- reading
 
 
-def _decode(found: _Found, names: Sequence[str], channels: int) -> tuple[dict[str, files.Sound], dict[str, str]]:
+def _decode(place: _Place, names: Sequence[str], channels: int) -> tuple[dict[str, files.Sound], dict[str, str]]:
     """(recordings by name, reasons of those that cannot be read by name)."""
     sounds: dict[str, files.Sound] = {}
     damaged: dict[str, str] = {}
     for name in names:
         try:
-            sound = files.decode(found.read(name), f"{found.where}/{name}")
+            sound = files.decode(place.read(name), f"{place.where}/{name}")
             sounds[name] = files.Sound(_with_channels(sound.values, channels), sound.rate)
         except (files.Unreadable, Corrupt) as reason:
             damaged[name] = str(reason)

@@ -71,24 +71,24 @@ class Captioned(WithConditions):
     ) -> None:
         by_index(data, "data")
         if template is not None:
-            everything, own = from_classes(data, template, captions)
+            everything, by_datum = from_classes(data, template, captions)
         else:
-            everything, own = from_file(data, captions)
+            everything, by_datum = from_file(data, captions)
         tokens = {text: tokens_of(text, by) for text in everything}
-        known = vocabulary or tuple(sorted({token for each in tokens.values() for token in each} | {_FILL}))
+        known = vocabulary or tuple(sorted({token for caption in tokens.values() for token in caption} | {_FILL}))
         longest = max(map(len, tokens.values()))
         self.length = length or longest
         if longest > self.length:
-            cut = sum(len(each) > self.length for each in tokens.values())
+            cut = sum(len(caption) > self.length for caption in tokens.values())
             warnings.warn(
                 f"{cut} of {len(tokens)} captions are longer than {self.length} tokens and are cut there", stacklevel=2
             )
         self.texts, self.masks = encoded([tokens[text] for text in everything], known, self.length)  # (M, length) each
         numbers = {text: number for number, text in enumerate(everything)}
-        self.counts = np.array([len(each) for each in own])  # of captions of each datum
+        self.counts = np.array([len(texts) for texts in by_datum])  # of captions of each datum
         self.starts = np.concatenate([[0], self.counts.cumsum()[:-1]])
-        self.which = np.array([numbers[text] for each in own for text in each])
-        facts = {"texts": digest_of({"own": own}), "vocabulary": known, "length": self.length}
+        self.which = np.array([numbers[text] for texts in by_datum for text in texts])
+        facts = {"texts": digest_of({"own": by_datum}), "vocabulary": known, "length": self.length}
         super().__init__(data, conditions(known, self.length), facts)
 
     @classmethod

@@ -48,7 +48,7 @@ EDITIONS = (
     _Edition(("train",), ("test",), "meta", "fine_labels", 0, 100),
     _Edition(("train.bin",), ("test.bin",), "fine_label_names.txt", "", 2, 100),
 )
-KNOWN = frozenset(name for each in EDITIONS for name in (*each.train, *each.test, each.names))
+KNOWN = frozenset(name for edition in EDITIONS for name in (*edition.train, *edition.test, edition.names))
 
 
 @dataset("cifar")
@@ -81,7 +81,7 @@ class Cifar(StoredImages):
         if not file.exists():
             raise DataError("there is no such file or folder", where=where, hint="check data.path")
         files = _from_folder(file, where) if file.is_dir() else _from_tar(file, where)
-        edition = next((each for each in EDITIONS if {*getattr(each, split)} <= files.keys()), None)
+        edition = next((edition for edition in EDITIONS if {*getattr(edition, split)} <= files.keys()), None)
         if edition is None:
             raise DataError(
                 f"it does not hold the {split} files of CIFAR-10 or CIFAR-100" + _half(files.keys(), split),
@@ -105,12 +105,12 @@ class Cifar(StoredImages):
         return image_spec(images.promised(3, 32, 32), num_classes=100 if "100" in Path(path).name else 10)
 
 
-def _half(found: Collection[str], split: str) -> str:
+def _half(names: Collection[str], split: str) -> str:
     """Says what is missing where some files of an edition are there."""
     for edition in EDITIONS:
-        wanted = getattr(edition, split)
-        missing = sorted(set(wanted) - set(found))
-        if missing and len(missing) < len(wanted):
+        needed = getattr(edition, split)
+        missing = sorted(set(needed) - set(names))
+        if missing and len(missing) < len(needed):
             return f"; missing: {', '.join(missing)}"
     return ""
 
@@ -118,11 +118,11 @@ def _half(found: Collection[str], split: str) -> str:
 def _from_folder(root: Path, where: str) -> dict[str, bytes]:
     """The known files in a folder or in the one below it that the archive makes."""
     try:
-        places = [root, *sorted(each for each in root.iterdir() if each.is_dir() and each.name.startswith("cifar"))]
+        places = [root, *sorted(entry for entry in root.iterdir() if entry.is_dir() and entry.name.startswith("cifar"))]
         for place in places:
-            known = [each for each in place.iterdir() if each.name in KNOWN and each.is_file()]
+            known = [entry for entry in place.iterdir() if entry.name in KNOWN and entry.is_file()]
             if known:
-                return {each.name: each.read_bytes() for each in known}
+                return {entry.name: entry.read_bytes() for entry in known}
     except OSError as error:
         raise DataError(f"it cannot be read: {error.strerror}", where=where, hint="check its permissions") from None
     return {}
@@ -130,7 +130,7 @@ def _from_folder(root: Path, where: str) -> dict[str, bytes]:
 
 def _from_tar(file: Path, where: str) -> dict[str, bytes]:
     """The known files of a tar archive, packed in any way; nothing is unpacked to the disk."""
-    found: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     total = 0
     try:
         with tarfile.open(file) as archive:
@@ -144,12 +144,12 @@ def _from_tar(file: Path, where: str) -> dict[str, bytes]:
                     )
                 name = PurePosixPath(member.name).name
                 if member.isfile() and name in KNOWN and (stream := archive.extractfile(member)):
-                    found[name] = stream.read()
+                    contents[name] = stream.read()
     except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError) as error:
         raise DataError(
             f"it is not a tar archive, or it is cut off: {error}", where=where, hint="download it again"
         ) from None
-    return found
+    return contents
 
 
 def _read_binary(data: bytes, edition: _Edition, where: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -183,7 +183,7 @@ def _class_names(data: bytes | None, edition: _Edition, where: str) -> tuple[str
         listed = unpickle(data, where).get("label_names" if edition.classes == 10 else "fine_label_names")
         if not isinstance(listed, list):
             raise DataError("it has no list of class names", where=where, hint="download it again")
-        names = tuple(each.decode("utf-8", "replace") if isinstance(each, bytes) else str(each) for each in listed)
+        names = tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in listed)
     if len(names) != edition.classes:
         raise DataError(f"it names {len(names)} classes, not {edition.classes}", where=where, hint="download it again")
     return names

@@ -67,7 +67,7 @@ class Folder(StoredImages):
             splits_key=f"data.path={path}/",
         )
         chosen = subset(len(listing.names), listing.labels, images.limit)
-        names = [listing.names[each] for each in chosen]
+        names = [listing.names[number] for number in chosen]
         chosen_labels = None if listing.labels is None else listing.labels[chosen]
 
         def digest(name: str) -> tuple[str, int]:

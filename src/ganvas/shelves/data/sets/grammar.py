@@ -39,7 +39,7 @@ class Grammar(Dataset):
     ) -> None:
         texts, self.labels = sentences(count, (seed + (TEST_SEED if split == "test" else 0)) % 2**32)
         numbers = {character: number for number, character in enumerate(VOCABULARY)}
-        self.tokens = np.array([[numbers[each] for each in text.ljust(LENGTH)] for text in texts], dtype=np.int64)
+        self.tokens = np.array([[numbers[letter] for letter in text.ljust(LENGTH)] for text in texts], dtype=np.int64)
         self.spec = self.preview()
         self.class_names = NUMBERS
         self.fingerprint = digest_of({"content": digest_array(self.tokens), "labels": digest_array(self.labels)})

@@ -88,7 +88,7 @@ class HuggingFace(EncodedImages):
         facts = {
             "rows": len(table), "columns": [columns.image, columns.label], "names": columns.class_names,
             "labels": None if values is None else hashlib.sha256(values.tobytes()).hexdigest(),
-            "images": [_digest(each) for each in self._encoded_of(spread(len(table)), None)],
+            "images": [_digest(encoded) for encoded in self._encoded_of(spread(len(table)), None)],
         }  # fmt: skip
         names = columns.class_names or numbered(values)
         self._begin(values, names, facts, images, count=len(table), where=path, corrupt=corrupt)
@@ -103,11 +103,11 @@ class HuggingFace(EncodedImages):
 
     def _encoded_of(self, rows: NDArray[np.int64], labels: NDArray[np.int64] | None) -> list[Encoded]:
         values = self._table[rows.tolist()][self._image]
-        own = [None] * len(rows) if labels is None else labels[rows].tolist()
+        row_labels = [None] * len(rows) if labels is None else labels[rows].tolist()
         where = self._where
         return [
             _encoded(f"{where}, row {row}", value, label)
-            for row, value, label in zip(rows, values, own, strict=True)
+            for row, value, label in zip(rows, values, row_labels, strict=True)
         ]  # fmt: skip
 
 
@@ -200,13 +200,13 @@ class Columns:
     def __init__(self, datasets: Any, features: Any, image: str | None, labels: str, *, where: str) -> None:
         columns = dict(features)
         if image is None:
-            found = [name for name, kind in columns.items() if _of_images(datasets, kind)]
-            if len(found) != 1:
+            of_images = [name for name, kind in columns.items() if _of_images(datasets, kind)]
+            if len(of_images) != 1:
                 raise DataError(
-                    f"columns of images: {', '.join(found) or 'none'} among {', '.join(columns)}", where=where,
-                    hint="say which: data.image=COLUMN" if found else "give a data set that holds image files",
+                    f"columns of images: {', '.join(of_images) or 'none'} among {', '.join(columns)}", where=where,
+                    hint="say which: data.image=COLUMN" if of_images else "give a data set that holds image files",
                 )  # fmt: skip
-            image = found[0]
+            image = of_images[0]
         for name in (image, *([] if labels in ("auto", "none") else [labels])):
             if name not in columns:
                 raise DataError(
@@ -278,40 +278,40 @@ def _table(datasets: Any, path: str, config: str | None, split: str | None) -> A
     """The one table that is meant."""
     root = Path(path).expanduser()
     if root.is_dir() and ((root / "state.json").is_file() or (root / "dataset_dict.json").is_file()):
-        found = datasets.load_from_disk(str(root))
+        table = datasets.load_from_disk(str(root))
     elif files := _local_files(path, (".arrow", ".parquet")):
         if files[0].endswith(".arrow"):
             return datasets.concatenate_datasets([datasets.Dataset.from_file(file) for file in files])
         return datasets.load_dataset("parquet", data_files=files, split="train")
     else:
-        found = datasets.load_dataset(_hub_name(path), config)
-    if not isinstance(found, dict):
-        return found
-    return found[_split(list(found), split, path)]
+        table = datasets.load_dataset(_hub_name(path), config)
+    if not isinstance(table, dict):
+        return table
+    return table[_split(list(table), split, path)]
 
 
-def _split(known: Sequence[str], wanted: str | None, path: str) -> str:
-    if wanted is None:
-        wanted = "train" if len(known) > 1 else known[0]
-    if wanted not in known:
-        raise DataError(f"there is no split {wanted!r}", where=path, hint=f"data.split is one of {', '.join(known)}")
-    return wanted
+def _split(known: Sequence[str], split: str | None, path: str) -> str:
+    if split is None:
+        split = "train" if len(known) > 1 else known[0]
+    if split not in known:
+        raise DataError(f"there is no split {split!r}", where=path, hint=f"data.split is one of {', '.join(known)}")
+    return split
 
 
 def _local_files(path: str, endings: tuple[str, ...]) -> list[str]:
     """The files of a folder or pattern, all of one kind; empty where there is nothing at that path."""
     root = Path(path).expanduser()
     if root.is_dir():
-        found = sorted(str(file) for file in root.rglob("*") if file.suffix in endings)
-        if not found:
+        files = sorted(str(file) for file in root.rglob("*") if file.suffix in endings)
+        if not files:
             raise DataError(f"no {' or '.join(endings)} file in it", where=path, hint="check data.path")
     elif path.endswith(endings):
-        found = expand(path)
+        files = expand(path)
     else:
         return []
-    if len({Path(file).suffix for file in found}) > 1:
+    if len({Path(file).suffix for file in files}) > 1:
         raise DataError("it holds .arrow and .parquet files", where=path, hint=f"name one kind: {path}/*.parquet")
-    return found
+    return files
 
 
 def _hub_name(path: str) -> str:
@@ -325,12 +325,12 @@ def _parquet_files(datasets: Any, path: str, config: str | None, split: str | No
     if files := _local_files(path, (".parquet",)):
         return files
     known = datasets.load_dataset_builder(_hub_name(path), config).config.data_files
-    found = [str(file) for file in known[_split(list(known), split, path)]]
-    if other := [file for file in found if not file.endswith(".parquet")]:
+    listed = [str(file) for file in known[_split(list(known), split, path)]]
+    if other := [file for file in listed if not file.endswith(".parquet")]:
         raise DataError(
             f"{other[0]} is no Parquet file", where=path, hint="download it with data.use=huggingface instead"
         )
-    return found
+    return listed
 
 
 # --------------------------------------------------------------------------------------------------- Parquet
@@ -371,13 +371,13 @@ class _ParquetShards:
                     skipped -= rows  # a whole group before the place is not even fetched
                 else:
                     groups.append(group)
-            wanted = [image] if label is None else [image, label]
-            for batch in table.iter_batches(ROWS, row_groups=groups, columns=wanted) if groups else ():
-                kept = batch.slice(skipped)
-                skipped -= len(batch) - len(kept)
-                values = kept.column(image).to_pylist()
-                own = [None] * len(values) if label is None else kept.column(label).to_pylist()
-                for value, number in zip(values, own, strict=True):
+            read_columns = [image] if label is None else [image, label]
+            for batch in table.iter_batches(ROWS, row_groups=groups, columns=read_columns) if groups else ():
+                remaining = batch.slice(skipped)
+                skipped -= len(batch) - len(remaining)
+                values = remaining.column(image).to_pylist()
+                labels = [None] * len(values) if label is None else remaining.column(label).to_pylist()
+                for value, number in zip(values, labels, strict=True):
                     yield _encoded(f"{where}, row {row}", value, self._class(number, where, row))
                     row += 1
 

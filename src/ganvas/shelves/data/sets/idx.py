@@ -104,7 +104,7 @@ def _read(stream: IO[bytes] | gzip.GzipFile, where: str) -> NDArray[np.uint8]:
     header = stream.read(4 * magic[3])
     if len(header) < 4 * magic[3]:
         raise DataError("it is cut off in its header", where=where, hint="download it again")
-    shape = tuple(int(each) for each in np.frombuffer(header, dtype=">u4"))
+    shape = tuple(int(side) for side in np.frombuffer(header, dtype=">u4"))
     size = math.prod(shape)
     if size > MAX_UNPACKED:
         raise DataError(

@@ -108,6 +108,6 @@ def check_partners(data: Dataset, given: Dataset) -> None:
 
 def stems(names: Sequence[str]) -> list[str]:
     """Names without their suffix and without the folder that all of them lie in."""
-    whole = [PurePosixPath(name).with_suffix("") for name in names]
-    shared = os.path.commonpath([each.parent for each in whole]) if whole else ""
-    return [str(each.relative_to(shared)) for each in whole]
+    paths = [PurePosixPath(name).with_suffix("") for name in names]
+    shared = os.path.commonpath([path.parent for path in paths]) if paths else ""
+    return [str(path.relative_to(shared)) for path in paths]

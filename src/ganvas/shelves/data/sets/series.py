@@ -66,8 +66,8 @@ class Series(Dataset):
                 hint=f"name those that do: data.columns=[{', '.join(name for name in names if name not in words)}]",
             )  # fmt: skip
         values = [np.stack([table.numbers(name) for name in names]) for table in tables]  # (columns, rows) each
-        lowest = np.min([each.min(axis=1) for each in values], axis=0)
-        top = np.max([each.max(axis=1) for each in values], axis=0)
+        lowest = np.min([array.min(axis=1) for array in values], axis=0)
+        top = np.max([array.max(axis=1) for array in values], axis=0)
         same = np.where(lowest == top, 0.5, 0)  # a column that never moves lies in the middle
         node = {
             "use": "series", "columns": list(names), "rate": rate,
@@ -77,8 +77,8 @@ class Series(Dataset):
         self.class_names = classes_of(path, files)
         self.spec = data_spec(node, (len(names), length), label_of(len(self.class_names)))
         least, most = np.array(node["low"])[:, None], np.array(node["high"])[:, None]
-        parts = [2 * (each - least) / (most - least) - 1 for each in values]
-        pieces = [each[:, part_of(each.shape[1], split, test_share)].astype(np.float32) for each in parts]
+        parts = [2 * (array - least) / (most - least) - 1 for array in values]
+        pieces = [scaled[:, part_of(scaled.shape[1], split, test_share)].astype(np.float32) for scaled in parts]
         self.values = np.concatenate(pieces, axis=1)  # (columns, rows of all files)
         self.windows = windows([piece.shape[1] for piece in pieces], length, stride or length, str(path))
         self.labels = self.windows.labels(self.class_names, files)

@@ -48,8 +48,8 @@ class StackedDigits(StoredImages):
         places = rng.random((count, 3))
         chosen = np.empty((count, 3), dtype=np.int64)
         for digit, images in enumerate(of_digit):
-            here = digits == digit
-            chosen[here] = images[(places[here] * len(images)).astype(np.int64)]
+            of_this_digit = digits == digit
+            chosen[of_this_digit] = images[(places[of_this_digit] * len(images)).astype(np.int64)]
         stacked = pixels[chosen]  # (count, 3, size, size)
         labels = digits @ np.array([100, 10, 1])
         content = {"content": digest_array(stacked), "labels": digest_array(labels)}

@@ -69,8 +69,8 @@ class Rows(Dataset):
             self.labels = np.array([self.class_names.index(word) for word in words], dtype=np.int64)[rows]
         node = {
             "use": "table", "columns": list(about.order),
-            "ranges": {name: list(each) for name, each in about.ranges.items()},
-            "names": {name: list(each) for name, each in about.names.items()},
+            "ranges": {name: list(range_) for name, range_ in about.ranges.items()},
+            "names": {name: list(categories) for name, categories in about.names.items()},
         }  # fmt: skip
         self.spec = data_spec(node, (about.width,), label_of(len(self.class_names)))
         self.fingerprint = digest_of(

@@ -56,8 +56,8 @@ class Text(Dataset):
         texts = [read_text(file) for file in files]
         entries = known(vocabulary, texts, str(path))
         numbers = {character: number for number, character in enumerate(entries)}
-        whole = [numbered(text, numbers, file) for text, file in zip(texts, files, strict=True)]
-        pieces = [tokens[part_of(len(tokens), split, test_share)] for tokens in whole]
+        all_tokens = [numbered(text, numbers, file) for text, file in zip(texts, files, strict=True)]
+        pieces = [tokens[part_of(len(tokens), split, test_share)] for tokens in all_tokens]
         self.tokens = np.concatenate(pieces)  # of all files, one after the other
         self.windows = windows([len(piece) for piece in pieces], length, stride or length, str(path))
         self.class_names = classes_of(path, files)
@@ -96,10 +96,10 @@ def known(vocabulary: tuple[str, ...] | None, texts: list[str], where: str) -> l
     long = [entry for entry in vocabulary or () if len(entry) != 1]
     if long:
         raise BadValue(f"{long[0]!r} is no single character", key="vocabulary", hint="give one character an entry")
-    found = list(vocabulary) if vocabulary else sorted(set().union(*texts))
-    if not found:
+    entries = list(vocabulary) if vocabulary else sorted(set().union(*texts))
+    if not entries:
         raise DataError("there is no text in it", where=where, hint="give a file with text")
-    return found
+    return entries
 
 
 def numbered(text: str, numbers: dict[str, int], file: Path) -> NDArray[np.int64]:
@@ -111,9 +111,9 @@ def numbered(text: str, numbers: dict[str, int], file: Path) -> NDArray[np.int64
     """
     foreign = set(text) - numbers.keys()
     if foreign:
-        first = min(text.index(each) for each in foreign)
+        first = min(text.index(character) for character in foreign)
         raise DataError(
             f"the vocabulary has no {text[first]!r} (U+{ord(text[first]):04X})",
             where=f"{file}:{text.count(chr(10), 0, first) + 1}", hint="data.vocabulary=~ takes those of the files",
         )  # fmt: skip
-    return np.fromiter((numbers[each] for each in text), dtype=np.int64, count=len(text))
+    return np.fromiter((numbers[character] for character in text), dtype=np.int64, count=len(text))

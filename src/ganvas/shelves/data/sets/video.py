@@ -91,7 +91,7 @@ class Films(StoredFilms):
             place = _open(Path(path), folder, stack)
             listing, pictures = _list(place, labels)
             chosen = subset(len(listing.names), listing.labels, limit)
-            names = [listing.names[each] for each in chosen]
+            names = [listing.names[number] for number in chosen]
             films, rates, unusable = _read_all(place, names, pictures, pixels, span_of(frames, stride))
         if unusable:
             said = _some([f"{name} ({reason})" for name, reason in unusable.items()])
@@ -101,17 +101,17 @@ class Films(StoredFilms):
                     hint="remove them, lower data.frames or data.stride, or set data.corrupt=skip",
                 )  # fmt: skip
             warnings.warn(f"films left out of {place.where}: {said}")
-        kept = [name for name in names if name in films]
-        require_two(len(kept), where=place.where, word=_FILMS.word)
-        own = None
+        usable = [name for name in names if name in films]
+        require_two(len(usable), where=place.where, word=_FILMS.word)
+        film_labels = None
         if listing.labels is not None:
-            own = listing.labels[chosen][[name in films for name in names]]
+            film_labels = listing.labels[chosen][[name in films for name in names]]
         self.skipped = tuple(unusable)
-        shown = (rate or rates[kept[0]]) / stride
+        shown = (rate or rates[usable[0]]) / stride
         super().__init__(
-            _alike({name: films[name] for name in kept}, pixels, place.where), own, listing.class_names,
+            _alike({name: films[name] for name in usable}, pixels, place.where), film_labels, listing.class_names,
             frames=frames, stride=stride, rate=round(shown, 6), anywhere=start == "random", flip=pixels.flip,
-            files=kept,
+            files=usable,
         )  # fmt: skip
 
     @classmethod
@@ -160,27 +160,27 @@ def _open(path: Path, folder: str | None, stack: contextlib.ExitStack) -> _Place
 def _list(place: _Place, labels: LabelMode) -> tuple[Listing, dict[str, list[str]]]:
     """(the films, their pictures by film where they do not come as files)."""
     visible = [name for name in place.names if not hidden(name)]
-    kind, found, pictures = _FILMS, list(place.names), _by_folder(visible)
+    kind, listed, pictures = _FILMS, list(place.names), _by_folder(visible)
     if any(_suffix(name) in files.SUFFIXES for name in visible):
         pictures = {}
     elif pictures:
-        found = [*pictures, *(name for name in visible if PurePosixPath(name).name == LABEL_FILE)]
+        listed = [*pictures, *(name for name in visible if PurePosixPath(name).name == LABEL_FILE)]
         kind = Kind("film", tuple({_suffix(name) for name in pictures}))  # a folder's name may hold a dot
     folders = [name for name in place.folders if name not in pictures]
     listing = list_images(
-        found, folders, place.read_labels, labels, where=place.where, splits_key=place.splits_key, kind=kind
+        listed, folders, place.read_labels, labels, where=place.where, splits_key=place.splits_key, kind=kind
     )
     return listing, pictures
 
 
 def _by_folder(names: Sequence[str]) -> dict[str, list[str]]:
     """folder -> its pictures in their order; those that lie in no folder are no film."""
-    found: dict[str, list[str]] = {}
+    pictures: dict[str, list[str]] = {}
     for name in sorted(names, key=_natural):
         folder = str(PurePosixPath(name).parent)
         if _suffix(name) in IMAGES.suffixes and folder != ".":
-            found.setdefault(folder, []).append(name)
-    return found
+            pictures.setdefault(folder, []).append(name)
+    return pictures
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -207,10 +207,10 @@ def _read_all(
             if name in pictures:
                 film, rate = _from_pictures(place, pictures[name], pixels), _RATE
             else:
-                made = files.decode(place.read(name), f"{place.where}/{name}")
-                grey = (made.frames == made.frames[..., :1]).all()
-                frames = made.frames[..., :1] if grey else made.frames
-                film, rate = np.stack([_formed(frame, pixels) for frame in frames]), made.rate
+                decoded = files.decode(place.read(name), f"{place.where}/{name}")
+                grey = (decoded.frames == decoded.frames[..., :1]).all()
+                frames = decoded.frames[..., :1] if grey else decoded.frames
+                film, rate = np.stack([_formed(frame, pixels) for frame in frames]), decoded.rate
             if len(film) < span:
                 raise Corrupt(f"{len(film)} frames, and a clip needs {span}")
         except (Corrupt, files.Unreadable) as reason:

@@ -66,9 +66,9 @@ class WebDataset(EncodedImages):
         if far := [shard for shard in self._shards if remote.is_url(shard)]:
             raise DataError("it is far away", where=far[0], hint="set data.use=webdataset-stream")
         self._index = indexed(self._shards, image, labels, path)
-        found = self._index.labels
+        values = self._index.labels
         facts = {"content": self._index.digest}
-        self._begin(found, numbered(found), facts, images, count=len(self._index.size), where=path, corrupt=corrupt)
+        self._begin(values, numbered(values), facts, images, count=len(self._index.size), where=path, corrupt=corrupt)
 
     @classmethod
     def preview(cls, *, labels: str = "auto", images: ImageOptions = AS_THEY_ARE, **_: object) -> DataSpec:
@@ -218,7 +218,7 @@ def _stated(names: Sequence[str]) -> list[int] | None:
         raise DataError(f"it is no table of sizes: {error}", where=place, hint=form) from None
     except KeyError as error:
         raise DataError(f"it does not name the shard {error}", where=place, hint=form) from None
-    if bad := [each for each in counts if not isinstance(each, int) or isinstance(each, bool) or each < 0]:
+    if bad := [count for count in counts if not isinstance(count, int) or isinstance(count, bool) or count < 0]:
         raise DataError(f"{bad[0]!r} is no number of images", where=place, hint=form)
     return counts
 

@@ -92,7 +92,7 @@ def _open(
         splits_key=f"data.folder={folder}/" if folder else "data.folder=",
     )  # fmt: skip
     chosen = subset(len(listing.names), listing.labels, options.limit)
-    names = [listing.names[each] for each in chosen]
+    names = [listing.names[number] for number in chosen]
     for name in names:
         refuse_bomb(members.files[name], where)
     chosen_labels = None if listing.labels is None else np.asarray(listing.labels[chosen])
