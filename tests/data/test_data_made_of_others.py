@@ -355,6 +355,18 @@ def test_neighbours_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
         opened(**{**MADE[3], "k": 6})
 
 
+SOUND = {"use": "tones", "rate": 8000, "count": 12}
+VERSE = {"use": "grammar", "count": 12}
+
+
+@pytest.mark.parametrize(("data", "extractor"), [(SOUND, "log-mel"), (VERSE, "raw")], ids=["rate", "categories"])
+def test_the_extractor_is_made_ready_for_these_data(data: dict[str, Any], extractor: str) -> None:
+    plain = opened(**data)
+    ready = parts.extractor_for(parts.build("extractor", check_node("extractor", extractor)), plain.spec.modality)
+    made = opened(use="neighbours", data=data, extractor=extractor, k=2, normalise=False)
+    assert torch.equal(made.features, ready(read(plain).data)[0])  # type: ignore[attr-defined]
+
+
 def test_features_are_of_data_without_flips() -> None:
     flipping = opened(**{**MADE[3], "data": {**DIGITS, "flip": True}})
     assert torch.equal(flipping.features, opened(**MADE[3]).features)  # type: ignore[attr-defined]
@@ -363,7 +375,8 @@ def test_features_are_of_data_without_flips() -> None:
 def test_neighbours_that_cannot_be_are_refused() -> None:
     with pytest.raises(BadValue, match="60 neighbours of each of 60 data"):
         opened(**{**MADE[3], "k": 60})
-    with pytest.raises(BadValue, match="extractor 'digit-net' takes image, not plane"):
+    with pytest.raises(BadValue, match="extractor 'digit-net' takes image data, and these are plane") as caught:
         opened(use="neighbours", data={"use": "gaussians", "count": 64}, extractor="digit-net", k=2)
+    assert caught.value.hint == "extractors for them: raw"
     arrays = {"use": "paired", "data": MADE[1], "given": LOW}
     assert "neighbour" in opened(use="neighbours", data=arrays, k=2).spec.conditions

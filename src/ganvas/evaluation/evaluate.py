@@ -124,7 +124,7 @@ def save_statistics(
         data = unflipped(node_at(target, size, "ganvas eval"))
         rules = rules_of(protocol or data.spec.modality.protocol, (), extractor, samples)
         source = evidence.of_dataset(data, rules["samples"])
-    net = evidence.suited(parts.build("extractor", rules["extractor"]), source.modality)
+    net = parts.extractor_for(parts.build("extractor", rules["extractor"]), source.modality)
     found = evidence.gather(source, {"": net}, {"": frozenset({"moments"})}, watch)[""].moments
     assert found is not None
     facts = {"extractor": net.name, **dict(net.provenance)}

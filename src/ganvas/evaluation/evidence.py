@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ganvas import parts
-from ganvas.errors import BadValue, CheckpointError
+from ganvas.errors import CheckpointError
 from ganvas.files.files import read_tensors, write_tensors
 from ganvas.model import BLOCK, Model, Rows, Wish
 from ganvas.runtime import ranks
@@ -103,28 +103,6 @@ def of_model(
     return Source(n, model.spec.modality, None, batches)
 
 
-def suited(extractor: Extractor, modality: Modality) -> Extractor:
-    """An extractor made ready for data of a modality.
-
-    Raises
-    ------
-    BadValue : it takes data of other modalities.
-    """
-    if extractor.modalities and modality.part_name not in extractor.modalities:
-        fitting = [part.name for part in parts.every("extractor") if _takes(part, modality)]
-        raise BadValue(
-            f"extractor {extractor.name!r} takes {' or '.join(extractor.modalities)} data, and these are "
-            f"{modality.part_name}",
-            key="extractor", hint=f"extractors for them: {', '.join(fitting)}",
-        )  # fmt: skip
-    return extractor.suited(modality)
-
-
-def _takes(part: parts.Part, modality: Modality) -> bool:
-    known = cast("type[Extractor]", part.load()).modalities
-    return not known or modality.part_name in known
-
-
 def gather(
     source: Source,
     extractors: Mapping[str, Extractor],
@@ -141,7 +119,9 @@ def gather(
     ------
     BadValue : an extractor takes data of other modalities.
     """
-    wanted = {name: suited(extractors[name], source.modality) for name, own in needs.items() if own & EMBEDDED}
+    wanted = {
+        name: parts.extractor_for(extractors[name], source.modality) for name, own in needs.items() if own & EMBEDDED
+    }
     kept = {name: found for name, net in wanted.items() if (found := _load(source, net)) is not None}
     cpu = torch.device("cpu")
     kept = {name: kept[name] for name in wanted if not ranks.any_rank(name not in kept, cpu)}

@@ -96,7 +96,7 @@ class Judge:
             extractor: Extractor = parts.build("extractor", node)
             if not isinstance(self.reference, Moments):
                 try:
-                    extractor = evidence.suited(extractor, self.reference.spec.modality)
+                    extractor = parts.extractor_for(extractor, self.reference.spec.modality)
                 except BadValue as error:
                     error.where = error.where or f"protocol {self.protocol['name']}"
                     raise

@@ -60,7 +60,7 @@ def inspect(
     chosen = analyses or [part.name for part in parts.every("analysis")]
     built: dict[str, Analysis] = {name: parts.build("analysis", check_node("analysis", name)) for name in chosen}
     modality = model.spec.modality
-    net = evidence.suited(parts.build("extractor", rules["extractor"]), modality)
+    net = parts.extractor_for(parts.build("extractor", rules["extractor"]), modality)
     needs = frozenset({"features", "images"})
 
     def embedded(source: evidence.Source) -> EvidenceSet:

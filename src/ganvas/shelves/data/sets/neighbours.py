@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ganvas.errors import BadValue, CheckpointError
 from ganvas.files.files import read_tensors, write_tensors
-from ganvas.parts import Slot, dataset
+from ganvas.parts import Slot, dataset, extractor_for
 from ganvas.shelves.data.reading.made_of import WithConditions, drawn, joined, with_more
 from ganvas.shelves.data.reading.store import digest_of
 from ganvas.types import Batch, ConditionSpec, Dataset, DataSpec, Extractor
@@ -58,7 +58,7 @@ class Neighbours(WithConditions):
         labels: bool = False,
         normalise: bool = True,
     ) -> None:
-        check_extractor(extractor, data.spec)
+        extractor = extractor_for(extractor, data.spec.modality)
         facts = {"extractor": extractor.name, **dict(extractor.provenance), "k": k}
         if k >= len(data):
             raise BadValue(
@@ -80,7 +80,7 @@ class Neighbours(WithConditions):
         """What these keys promise where the set does; the extractor says how long its features are."""
         if data is None or extractor is None:
             return None
-        check_extractor(extractor, data)
+        extractor = extractor_for(extractor, data.modality)
         features = embedded(data.stand_in(2, torch.Generator().manual_seed(0)), data, extractor)
         return with_more(data, conditions(features.shape[1], data.num_classes if labels else 0))
 
@@ -98,21 +98,6 @@ def conditions(length: int, classes: int) -> dict[str, ConditionSpec]:
     """The conditions that neighbours bring."""
     found = {"neighbour": ConditionSpec((length,))}
     return {**found, "neighbour_label": ConditionSpec((), classes)} if classes else found
-
-
-def check_extractor(extractor: Extractor, spec: DataSpec) -> None:
-    """Refuse an extractor that does not take this kind of data.
-
-    Raises
-    ------
-    BadValue
-    """
-    takes, kind = extractor.modalities, spec.modality.part_name
-    if takes and kind not in takes:
-        raise BadValue(
-            f"extractor {extractor.name!r} takes {' or '.join(takes)}, not {kind}", key="extractor",
-            hint="ganvas list features",
-        )  # fmt: skip
 
 
 def embedded(batch: Batch, spec: DataSpec, extractor: Extractor) -> Tensor:
