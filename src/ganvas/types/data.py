@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganvas.errors import UsageError
+from ganvas.errors import BadValue, UsageError
 from ganvas.types.named import Named
 
 if TYPE_CHECKING:
@@ -178,11 +178,32 @@ class DataSpec:
 
     @property
     def height(self) -> int:
-        return self.shape[1]
+        """Of images (C, H, W) and films (C, T, H, W).
+
+        Raises
+        ------
+        BadValue : the data have none.
+        """
+        return self._side("height")
 
     @property
     def width(self) -> int:
-        return self.shape[2]
+        """Of images (C, H, W) and films (C, T, H, W).
+
+        Raises
+        ------
+        BadValue : the data have none.
+        """
+        return self._side("width")
+
+    def _side(self, axis: str) -> int:
+        axes = self.modality.axes
+        if axis not in axes or len(self.shape) != len(axes):
+            raise BadValue(
+                f"{self.modality.called()} data of {self.shape} ({', '.join(axes)}) have no {axis}",
+                hint="give images, or choose a network for these data: ganvas list networks",
+            )
+        return self.shape[axes.index(axis)]
 
     def stand_in(self, n: int, generator: torch.Generator | None = None) -> Batch:
         """A batch of random data and conditions as this says they are."""
