@@ -139,7 +139,7 @@ def test_what_a_living_session_works_at_is_left_to_it_until_it_is_silent(
     assert first is not None and second is not None and {first.number, second.number} == {0, 1}
     assert other.next() is None and one.next() is None  # all are taken
     clock[0] += ledgers.GRACE - 1
-    one.storage.set_trial_user_attr(one.mine[0], "beat", 7)  # a sign of life
+    one.storage.set_trial_user_attr(one.trial_ids[0], "beat", 7)  # a sign of life
     assert other.next() is None
     clock[0] += ledgers.GRACE - 1
     assert other.next() is None

@@ -27,7 +27,7 @@ def test_without_common_seeds_ties_are_overlapping_intervals() -> None:
     assert tables.tied(one, Series((1.15, 1.2, 1.3), (3, 4, 5)), ANY)
     assert not tables.tied(one, Series((2.0, 2.01, 2.02), (3, 4, 5)), ANY)
     assert tables.tied(Series((1.0,)), Series((2.0,)), ANY)  # one number without an interval tells nothing apart
-    assert not tables.tied(Series((1.0,), own=(0.9, 1.1)), Series((2.0,), own=(1.9, 2.1)), ANY)
+    assert not tables.tied(Series((1.0,), own_interval=(0.9, 1.1)), Series((2.0,), own_interval=(1.9, 2.1)), ANY)
 
 
 def test_common_seeds_are_compared_seed_by_seed() -> None:

@@ -57,7 +57,7 @@ def scale(
         plan = study.load(names[0])
         title, folder = plan.name, Path(out) if out else RUNS / plan.name
         points, label = scaling.points_of_study(plan, folder, metric, say)
-    found = scaling.report(points, label, ahead=wanted, whole=every_run)
+    found = scaling.report(points, label, ahead=wanted, every_run=every_run)
     tell(json.dumps(scaling.as_data(found), indent=1) if as_json else scaling.text(found))
     if folder is not None:
         say(f"page     {scaling.write(found, title, folder)['html']}")

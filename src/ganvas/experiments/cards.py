@@ -84,18 +84,18 @@ class LiveMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        there = {each.untyped_storage().data_ptr() for each in _tensors((args, kwargs or {}))}
+        before = {tensor.untyped_storage().data_ptr() for tensor in _tensors((args, kwargs or {}))}
         out = func(*args, **(kwargs or {}))
-        for each in _tensors(out):
-            storage = each.untyped_storage()
+        for tensor in _tensors(out):
+            storage = tensor.untyped_storage()
             place, size = storage.data_ptr(), storage.nbytes()
-            if place in there and place not in self._holders:
+            if place in before and place not in self._holders:
                 continue  # a view of what was there before
             self._holders[place] += 1
             if self._holders[place] == 1:
                 self.now += size
                 self.peak = max(self.peak, self.now)
-            weakref.finalize(each, self._let_go, place, size)
+            weakref.finalize(tensor, self._let_go, place, size)
         return out
 
     def _let_go(self, place: int, size: int) -> None:
@@ -108,8 +108,8 @@ class LiveMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _tensors(tree: Any) -> list[Tensor]:
     if isinstance(tree, Tensor):
         return [tree]
-    own = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, (tuple, list)) else ()
-    return [tensor for each in own for tensor in _tensors(each)]
+    children = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, (tuple, list)) else ()
+    return [tensor for child in children for tensor in _tensors(child)]
 
 
 # --------------------------------------------------------------------------------------------------- one row
@@ -136,16 +136,16 @@ def measure(name: str, net: nn.Module, call: Call) -> Card:
 def with_variants(name: str, net: nn.Module, calling: Callable[[nn.Module], Call]) -> list[Card]:
     """A network and its variants, each with the mean cosine between its outputs and the network's."""
     with torch.no_grad():
-        wanted = calling(net)(BATCH).flatten(1)
+        reference = calling(net)(BATCH).flatten(1)
         cards = [measure(name, net, calling(net))]
         cards[0] = replace(cards[0], values={**cards[0].values, "likeness": 1.0})
         for kind, make in VARIANTS.items():
             try:
-                own = make(net)
+                variant = make(net)
             except MissingCapability:  # nothing that this variant could act on
                 continue
-            card = measure(f"{name}, {kind}", own, calling(own))
-            likeness = float(cosine_similarity(calling(own)(BATCH).flatten(1), wanted).mean())
+            card = measure(f"{name}, {kind}", variant, calling(variant))
+            likeness = float(cosine_similarity(calling(variant)(BATCH).flatten(1), reference).mean())
             cards.append(replace(card, values={**card.values, "likeness": likeness}))
     return cards
 
@@ -167,10 +167,10 @@ def of_classifier(logits: Callable[[Tensor], Tensor], images: Tensor, label: Ten
     kinds: dict[str, list[float]] = {}
     for kind, _, data in corrupted(images):
         kinds.setdefault(kind, []).append(float(right(data).mean()))
-    found = {kind: fmean(own) for kind, own in kinds.items()}
+    by_kind = {kind: fmean(shares) for kind, shares in kinds.items()}
     return {
-        "accuracy": float(clean.mean()), "corrupted": fmean(found.values()),
-        "gap": min(by_class) - fmean(by_class), **{f"under {kind}": value for kind, value in found.items()},
+        "accuracy": float(clean.mean()), "corrupted": fmean(by_kind.values()),
+        "gap": min(by_class) - fmean(by_class), **{f"under {kind}": value for kind, value in by_kind.items()},
     }  # fmt: skip
 
 
@@ -216,12 +216,12 @@ def _of_network(name: str, nets: Mapping[str, Network], role: str, spec: DataSpe
     net = nets[role].cpu().eval().requires_grad_(False)
     example = net.example(spec, BATCH, torch.Generator().manual_seed(0))
 
-    def calling(own: nn.Module) -> Call:
+    def calling(candidate: nn.Module) -> Call:
         def call(n: int) -> Tensor:
             torch.manual_seed(0)  # noise of style generators
-            out = own(*(each[:n] for each in example.given), **example.condition.rows(slice(n)))
-            found: Tensor = out if isinstance(out, Tensor) else out.logits.reshape(n, -1)
-            return found
+            out = candidate(*(argument[:n] for argument in example.given), **example.condition.rows(slice(n)))
+            values: Tensor = out if isinstance(out, Tensor) else out.logits.reshape(n, -1)
+            return values
 
         return call
 
@@ -232,7 +232,7 @@ def _of_extractor(target: str, data: str | None, size: int | None) -> list[Card]
     from ganvas.recipe import yaml12
 
     extractor = parts.build("extractor", check_node("extractor", yaml12.read(target, "ganvas profile")[0]))
-    net = next((each for each in vars(extractor).values() if isinstance(each, nn.Module)), None)
+    net = next((module for module in vars(extractor).values() if isinstance(module, nn.Module)), None)
     if net is None:
         raise UsageError("it has no network to measure", where=target, hint="ganvas list extractors")
     dataset = parts.build("dataset", node_at(data or "digits", size, "--data"))
@@ -247,7 +247,9 @@ def _of_extractor(target: str, data: str | None, size: int | None) -> list[Card]
     labels = [batch.label for batch in pieces if batch.label is not None]
     if not labels:
         raise UsageError("these images have no classes", where="--data", hint="give a labelled set")
-    worth = of_classifier(lambda own: extractor(own)[1], torch.cat([batch.data for batch in pieces]), torch.cat(labels))
+    worth = of_classifier(
+        lambda pictures: extractor(pictures)[1], torch.cat([batch.data for batch in pieces]), torch.cat(labels)
+    )
     return [replace(card, values={**card.values, **worth})]
 
 
@@ -261,11 +263,11 @@ def marked(cards: Sequence[Card], columns: Sequence[str]) -> list[Card]:
     ------
     UsageError : a row has no such column.
     """
-    lower = {**COLUMNS, **{name: own for card in cards for name, own in card.lower.items()}}
+    lower = {**COLUMNS, **{name: is_lower for card in cards for name, is_lower in card.lower.items()}}
     for name in columns:
         lacking = [card.name for card in cards if name not in card.values]
         if name not in lower or lacking:
-            known = [each for each in lower if all(each in card.values for card in cards)]
+            known = [column for column in lower if all(column in card.values for card in cards)]
             raise UsageError(
                 f"not every row has a column {name!r}.{nearest(name, known)}", where="--by",
                 hint=f"all have {', '.join(known)}",

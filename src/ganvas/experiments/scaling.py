@@ -78,11 +78,11 @@ class Fit:
     @cached_property
     def intervals(self) -> dict[str, tuple[float, float]]:
         """a, b, c, d -> where 95 % of the refits lie."""
-        return {name: _middle([getattr(each, name) for each in self.refits]) for name in "abcd"}
+        return {name: _middle([getattr(refit, name) for refit in self.refits]) for name in "abcd"}
 
     def predict(self, compute: float) -> tuple[float, float, float]:
         """(error, low, high) of one more training of so much compute; its own scatter is in the interval."""
-        futures = np.array([float(each(compute)) for each in self.refits])[:, None] * np.exp(self.scatter)  # (R, N)
+        futures = np.array([float(refit(compute)) for refit in self.refits])[:, None] * np.exp(self.scatter)  # (R, N)
         low, high = _middle(futures.ravel())
         return float(self.law(compute)), low, high
 
@@ -129,7 +129,7 @@ def fit(compute: Sequence[float], error: Sequence[float], *, refits: int = REFIT
     # In units of their geometric means all numbers of the search are near 1.
     units = float(np.exp(np.log(x).mean())), float(np.exp(np.log(y).mean()))
     x, y = x / units[0], y / units[1]
-    best = min((_polished(x, y, start) for start in _starts(x, y)), key=lambda found: found[1])[0]
+    best = min((_polished(x, y, start) for start in _starts(x, y)), key=lambda solution: solution[1])[0]
     fitted = _modelled(best, x)
     scatter = np.log(y / fitted)
     if len(x) > len(best):
@@ -143,7 +143,7 @@ def fit(compute: Sequence[float], error: Sequence[float], *, refits: int = REFIT
 
 def _in_units(theta: Numbers, units: tuple[float, float]) -> Law:
     """A (x + δ)^(−b) + γ for x = C / C₀ and y = E / E₀, in C and E."""
-    A, b, gamma, delta = (float(each) if each > _NOTHING else 0.0 for each in theta)
+    A, b, gamma, delta = (float(value) if value > _NOTHING else 0.0 for value in theta)
     return Law(A * units[1] * units[0] ** b, b, gamma * units[1], delta * units[0])
 
 
@@ -187,8 +187,8 @@ def _polished(x: Numbers, y: Numbers, start: Numbers) -> tuple[Numbers, float]:
         towards = [power, -A * power * np.log(x + delta), np.ones_like(x), -A * b * power / (x + delta)]
         return np.asarray(np.stack(towards, 1) / value[:, None])  # (N, 4)
 
-    found = least_squares(residual, inside, jac=slope, bounds=(low, high), x_scale="jac", max_nfev=300)
-    return found.x, float(found.cost)
+    solution = least_squares(residual, inside, jac=slope, bounds=(low, high), x_scale="jac", max_nfev=300)
+    return solution.x, float(solution.cost)
 
 
 # --------------------------------------------------------------------------------------------------- runs
@@ -266,11 +266,11 @@ def _points(
         raise UsageError("it has no scores", where=str(first), hint=f"ganvas eval {first}, or --metric with a loss")
     count, points, lines, label = Counter(), [], [], metric
     for name, runs in cells.items():
-        found = [_reading(folder, metric) for folder, _ in runs]
-        lines += [tables.Line((name,), {}, made={metric: each.made}) for each in found if each.made]
-        compute = fmean(count(recipe, each.step) for (_, recipe), each in zip(runs, found, strict=True))
-        points.append(Point(name, compute, fmean(each.error for each in found)))
-        label = found[0].label
+        readings = [_reading(folder, metric) for folder, _ in runs]
+        lines += [tables.Line((name,), {}, made={metric: reading.made}) for reading in readings if reading.made]
+        compute = fmean(count(recipe, reading.step) for (_, recipe), reading in zip(runs, readings, strict=True))
+        points.append(Point(name, compute, fmean(reading.error for reading in readings)))
+        label = readings[0].label
         tell(f"{name}: {amount(compute)}FLOPs, {label} {points[-1].error:.4g}")
     tables.check_alike(lines)
     return points, label
@@ -336,102 +336,103 @@ class Report:
     ahead: Mapping[float, tuple[float, float, float]]  # compute -> error, low, high
 
 
-def report(points: Sequence[Point], label: str, *, ahead: Sequence[float] = (), whole: bool = False) -> Report:
+def report(points: Sequence[Point], label: str, *, ahead: Sequence[float] = (), every_run: bool = False) -> Report:
     """Fit the frontier of these runs, try the law on the largest of them, and look ahead.
 
     Parameters
     ----------
     ahead : computes in FLOPs to predict; none: ten times the largest.
-    whole : fit all runs, not the frontier alone.
+    every_run : fit all runs, not the frontier alone.
 
     Raises
     ------
     UsageError : too few points.
     """
 
-    def fitted(own: Sequence[Point]) -> tuple[list[int], Fit]:
-        compute, error = [each.compute for each in own], [each.error for each in own]
-        chosen = list(range(len(own))) if whole else frontier(compute, error)
+    def fitted(candidates: Sequence[Point]) -> tuple[list[int], Fit]:
+        compute, error = [point.compute for point in candidates], [point.error for point in candidates]
+        chosen = list(range(len(candidates))) if every_run else frontier(compute, error)
         return chosen, fit([compute[i] for i in chosen], [error[i] for i in chosen])
 
-    chosen, found = fitted(points)
-    largest = max(points, key=lambda each: each.compute)
+    chosen, full_fit = fitted(points)
+    largest = max(points, key=lambda point: point.compute)
     held_out = None
     try:
-        _, before = fitted([each for each in points if each.compute < largest.compute])
+        _, before = fitted([point for point in points if point.compute < largest.compute])
         held_out = HeldOut(largest, before.predict(largest.compute))
     except UsageError:  # too few without it
         pass
-    wanted = ahead or (10 * largest.compute,)
-    return Report(label, points, chosen, found, held_out, {each: found.predict(each) for each in wanted})
+    computes = ahead or (10 * largest.compute,)
+    return Report(label, points, chosen, full_fit, held_out, {flops: full_fit.predict(flops) for flops in computes})
 
 
-def as_data(found: Report) -> dict[str, Any]:
+def as_data(result: Report) -> dict[str, Any]:
     """All of it as plain data."""
-    law, intervals = found.fit.law, found.fit.intervals
+    law, intervals = result.fit.law, result.fit.intervals
     return {
-        "error": found.label, "law": "a (C + d)^(-b) + c, C in FLOPs",
+        "error": result.label, "law": "a (C + d)^(-b) + c, C in FLOPs",
         "numbers": {name: {"value": getattr(law, name), "interval": list(intervals[name])} for name in "abcd"},
         "points": [
-            {"name": each.name, "flops": each.compute, "error": each.error, "law": float(law(each.compute)),
-             "fitted": i in found.chosen}
-            for i, each in enumerate(found.points)
+            {"name": point.name, "flops": point.compute, "error": point.error, "law": float(law(point.compute)),
+             "fitted": i in result.chosen}
+            for i, point in enumerate(result.points)
         ],
-        "held_out": None if found.held_out is None else {
-            "name": found.held_out.point.name, "error": found.held_out.point.error,
-            "predicted": list(found.held_out.predicted), "off": found.held_out.off,
+        "held_out": None if result.held_out is None else {
+            "name": result.held_out.point.name, "error": result.held_out.point.error,
+            "predicted": list(result.held_out.predicted), "off": result.held_out.off,
         },
         "ahead": [
             {"flops": compute, "error": value, "interval": [low, high]}
-            for compute, (value, low, high) in found.ahead.items()
+            for compute, (value, low, high) in result.ahead.items()
         ],
     }  # fmt: skip
 
 
-def _rows(found: Report) -> tuple[list[str], list[list[str]]]:
-    law = found.fit.law
+def _rows(result: Report) -> tuple[list[str], list[list[str]]]:
+    law = result.fit.law
     rows = [
-        [each.name, f"{amount(each.compute)}FLOPs", number(each.error), number(float(law(each.compute))),
-         "fitted" if i in found.chosen else "beaten"]
-        for i, each in sorted(enumerate(found.points), key=lambda pair: pair[1].compute)
+        [point.name, f"{amount(point.compute)}FLOPs", number(point.error), number(float(law(point.compute))),
+         "fitted" if i in result.chosen else "beaten"]
+        for i, point in sorted(enumerate(result.points), key=lambda pair: pair[1].compute)
     ]  # fmt: skip
-    return ["run", "compute", found.label, "law", ""], rows
+    return ["run", "compute", result.label, "law", ""], rows
 
 
-def _sentences(found: Report) -> list[str]:
-    law, own = found.fit.law, found.fit.intervals
+def _sentences(result: Report) -> list[str]:
+    law, intervals = result.fit.law, result.fit.intervals
     units = {"a": "", "b": "", "c": "", "d": " FLOPs"}
     numbers = ", ".join(
-        f"{name} = {getattr(law, name):.4g} [{own[name][0]:.4g}, {own[name][1]:.4g}]{units[name]}" for name in "bcda"
+        f"{name} = {getattr(law, name):.4g} [{intervals[name][0]:.4g}, {intervals[name][1]:.4g}]{units[name]}"
+        for name in "bcda"
     )
-    sentences = [f"E(C) = a (C + d)^(−b) + c through {len(found.chosen)} of {len(found.points)} points: {numbers}."]
-    if found.held_out is not None:
-        value, low, high = found.held_out.predicted
+    sentences = [f"E(C) = a (C + d)^(−b) + c through {len(result.chosen)} of {len(result.points)} points: {numbers}."]
+    if result.held_out is not None:
+        value, low, high = result.held_out.predicted
         sentences.append(
-            f"Without {found.held_out.point.name} it says {value:.4g} [{low:.4g}, {high:.4g}] for it; it came to "
-            f"{found.held_out.point.error:.4g}, {abs(found.held_out.off):.1%} off."
+            f"Without {result.held_out.point.name} it says {value:.4g} [{low:.4g}, {high:.4g}] for it; it came to "
+            f"{result.held_out.point.error:.4g}, {abs(result.held_out.off):.1%} off."
         )
-    for compute, (value, low, high) in found.ahead.items():
+    for compute, (value, low, high) in result.ahead.items():
         sentences.append(f"At {amount(compute)}FLOPs it says {value:.4g} [{low:.4g}, {high:.4g}].")
     return sentences
 
 
-def text(found: Report) -> str:
+def text(result: Report) -> str:
     """What `ganvas scale` prints."""
-    head, rows = _rows(found)
-    return "\n".join([tables.plain_markdown(head, rows), "", *_sentences(found)])
+    head, rows = _rows(result)
+    return "\n".join([tables.plain_markdown(head, rows), "", *_sentences(result)])
 
 
-def page(found: Report, title: str) -> str:
+def page(result: Report, title: str) -> str:
     """One page that needs no other file."""
-    head, rows = _rows(found)
-    dots = [Dot(each.compute, each.error, each.name, i in found.chosen) for i, each in enumerate(found.points)]
-    x = np.geomspace(min(dot.x for dot in dots), max([*(dot.x for dot in dots), *found.ahead]), 100)
-    predicted = [found.fit.predict(float(each)) for each in x]
+    head, rows = _rows(result)
+    dots = [Dot(point.compute, point.error, point.name, i in result.chosen) for i, point in enumerate(result.points)]
+    x = np.geomspace(min(dot.x for dot in dots), max([*(dot.x for dot in dots), *result.ahead]), 100)
+    predicted = [result.fit.predict(float(value)) for value in x]
     picture = law_figure(
-        f"{found.label} by compute", "FLOPs of the training", found.label, dots, x, np.array(predicted)
+        f"{result.label} by compute", "FLOPs of the training", result.label, dots, x, np.array(predicted)
     )
-    notes = [tag("p", sentence, class_="note") for sentence in _sentences(found)]
+    notes = [tag("p", sentence, class_="note") for sentence in _sentences(result)]
     caution = (
         "Intervals are of 95 %, by a bootstrap of the residuals; they hold as far as the law does, and far beyond the "
         "runs nobody knows."
@@ -442,7 +443,7 @@ def page(found: Report, title: str) -> str:
     )  # fmt: skip
 
 
-def write(found: Report, title: str, out: Path) -> dict[str, Path]:
+def write(result: Report, title: str, out: Path) -> dict[str, Path]:
     """`scaling.json` and `scaling.html`.
 
     Raises
@@ -451,6 +452,6 @@ def write(found: Report, title: str, out: Path) -> dict[str, Path]:
     """
     out.mkdir(parents=True, exist_ok=True)
     files = {kind: out / f"scaling.{kind}" for kind in ("json", "html")}
-    write_bytes(files["json"], json.dumps(as_data(found), indent=1).encode())
-    write_bytes(files["html"], page(found, title).encode())
+    write_bytes(files["json"], json.dumps(as_data(result), indent=1).encode())
+    write_bytes(files["html"], page(result, title).encode())
     return files

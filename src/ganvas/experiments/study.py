@@ -87,7 +87,7 @@ def load(source: str | Path) -> Study:
     text = str(source)
     file = Path(text) if text.endswith((".yaml", ".yml")) else STUDIES / f"{text}.yaml"
     if not file.is_file():
-        known = sorted(each.stem for each in STUDIES.glob("*.yaml"))
+        known = sorted(shipped.stem for shipped in STUDIES.glob("*.yaml"))
         raise RecipeError(f"there is no study {text!r}.{nearest(text, known)}", hint=f"there are {', '.join(known)}")
     try:
         content = file.read_text(encoding="utf-8")
@@ -115,14 +115,14 @@ def cells_of(study: Study) -> dict[tuple[str, ...], Recipe]:
             recipe = base.override(*(change for _, changes in chosen for change in changes))
             for setting in study.tune.values() or ((),):
                 recipe.override(*setting).resolve()
-            cells[(*((label,) if label else ()), *(own for own, _ in chosen))] = recipe
+            cells[(*((label,) if label else ()), *(value for value, _ in chosen))] = recipe
     return cells
 
 
 def _run(study: Study, out: Path, labels: tuple[str, ...], recipe: Recipe, setting: str, seed: int) -> Run:
-    own = recipe.override(*(study.tune[setting] if setting else ()), f"train.seed={seed}")
+    run_recipe = recipe.override(*(study.tune[setting] if setting else ()), f"train.seed={seed}")
     parts_of_name = "_".join((*labels, setting) if setting else labels).replace(" ", "-") or "runs"
-    return Run(labels, seed, own, out / parts_of_name / f"seed-{seed}", setting)
+    return Run(labels, seed, run_recipe, out / parts_of_name / f"seed-{seed}", setting)
 
 
 def tuning(study: Study, out: Path) -> list[Run]:
@@ -148,14 +148,14 @@ def runs(study: Study, out: Path) -> list[Run]:
 def tuned(study: Study, out: Path) -> dict[tuple[str, ...], dict[str, float]]:
     """cell -> setting -> mean of the first metric over the tuning seeds that ended; absent where none did."""
     metric = study.metrics[0]
-    found: dict[tuple[str, ...], dict[str, list[float]]] = {}
+    by_cell: dict[tuple[str, ...], dict[str, list[float]]] = {}
     for run in tuning(study, out):
         row = tables.newest(run.folder).get(metric) if finished(run) and divergence(run) is None else None
         if row is not None and math.isfinite(row["value"]):
-            found.setdefault(run.labels, {}).setdefault(run.setting, []).append(float(row["value"]))
+            by_cell.setdefault(run.labels, {}).setdefault(run.setting, []).append(float(row["value"]))
     return {
-        labels: {name: sum(own) / len(own) for name, own in by.items() if len(own) == len(study.tune_seeds)}
-        for labels, by in found.items()
+        labels: {name: sum(scores) / len(scores) for name, scores in by.items() if len(scores) == len(study.tune_seeds)}
+        for labels, by in by_cell.items()
     }
 
 
@@ -242,36 +242,36 @@ def lines(study: Study, out: Path, failed: Mapping[Path, str]) -> list[Line]:
     gathered: dict[tuple[str, ...], list[Run]] = {}
     for run in runs(study, out):
         gathered.setdefault(run.labels, []).append(run)
-    found = []
+    ordered = []
     for section in sections(study):
-        own = [
+        section_lines = [
             line_of(study, labels, its, failed) for labels, its in gathered.items() if _is_in(study, labels, section)
         ]
-        tables.check_alike(own)
-        found += tables.ranked(own, study.metrics[0], columns(study, section)[study.metrics[0]])
-    return found
+        tables.check_alike(section_lines)
+        ordered += tables.ranked(section_lines, study.metrics[0], columns(study, section)[study.metrics[0]])
+    return ordered
 
 
 def _is_in(study: Study, labels: tuple[str, ...], section: str) -> bool:
     return study.split is None or labels[study.axes.index(study.split)] == section
 
 
-def line_of(study: Study, labels: tuple[str, ...], own: Iterable[Run], failed: Mapping[Path, str]) -> Line:
+def line_of(study: Study, labels: tuple[str, ...], seed_runs: Iterable[Run], failed: Mapping[Path, str]) -> Line:
     values: dict[str, list[tuple[int, float]]] = {metric: [] for metric in study.metrics}
     failures: list[str] = []
     made: Mapping[str, Mapping[str, Any]] = {}
     picture, setting = None, ""
-    for run in own:
+    for run in seed_runs:
         setting = run.setting
         if run.folder in failed:
             failures.append(f"seed {run.seed}: {failed[run.folder]}")
             continue
-        found = tables.newest(run.folder)
-        made = made or {name: row for name, row in found.items() if name in values}
+        scores = tables.newest(run.folder)
+        made = made or {name: row for name, row in scores.items() if name in values}
         picture = picture or tables.picture_of(run.folder)
         for metric in study.metrics:
-            if metric in found:
-                values[metric].append((run.seed, float(found[metric]["value"])))
+            if metric in scores:
+                values[metric].append((run.seed, float(scores[metric]["value"])))
     series = {
         metric: Series(tuple(value for _, value in pairs), tuple(seed for seed, _ in pairs))
         for metric, pairs in values.items()
@@ -303,12 +303,14 @@ def columns(study: Study, section: str | None = None) -> dict[str, Column]:
     ------
     RecipeError : a recipe is not scored, or a metric is in no protocol, or the first one is not in all of them.
     """
-    known = {each: _protocol_columns(study, each) for each in sections(study)}
+    known = {label: _protocol_columns(study, label) for label in sections(study)}
     first, *others = study.metrics
-    for own in known.values():
-        _check_known(first, own)
+    for section_columns in known.values():
+        _check_known(first, section_columns)
     for name in others:
-        _check_known(name, {key: column for own in known.values() for key, column in own.items()})
+        _check_known(
+            name, {key: column for section_columns in known.values() for key, column in section_columns.items()}
+        )
     shown = known[section if section is not None else next(iter(known))]
     return {name: shown[name] for name in study.metrics if name in shown}
 
@@ -340,7 +342,7 @@ class _Section:
     columns: dict[str, Column]
 
 
-def _sections(study: Study, found: Sequence[Line]) -> list[_Section]:
+def _sections(study: Study, table_lines: Sequence[Line]) -> list[_Section]:
     axes = (*study.axes, *(("setting",) if study.tune else ()))
     at = None if study.split is None else axes.index(study.split)
 
@@ -351,17 +353,17 @@ def _sections(study: Study, found: Sequence[Line]) -> list[_Section]:
         _Section(
             section,
             without(axes),
-            [replace(line, labels=without(line.labels)) for line in found if _is_in(study, line.labels, section)],
+            [replace(line, labels=without(line.labels)) for line in table_lines if _is_in(study, line.labels, section)],
             columns(study, section),
         )
         for section in sections(study)
     ]
 
 
-def table(study: Study, found: Sequence[Line]) -> str:
+def table(study: Study, table_lines: Sequence[Line]) -> str:
     """The table in Markdown; with `split`, one under each label."""
     pieces = []
-    for section in _sections(study, found):
+    for section in _sections(study, table_lines):
         pieces += [f"## {section.title}"] if section.title else []
         pieces.append(tables.markdown(section.axes, section.lines, section.columns))
     return "\n\n".join(pieces)
@@ -374,7 +376,7 @@ def budgets(study: Study, out: Path, section: str) -> list[list[str]]:
     """
     lower = columns(study, section)[study.metrics[0]].lower_is_better
     sign, n = (1 if lower else -1), len(study.tune)
-    found = []
+    rows = []
     for labels, by_setting in tuned(study, out).items():
         if not _is_in(study, labels, section):
             continue
@@ -382,11 +384,11 @@ def budgets(study: Study, out: Path, section: str) -> list[list[str]]:
         curve = [sign * expected_best(scores, k) for k in range(1, n + 1)] if scores else [math.nan] * n
         cells = [label for axis, label in zip(study.axes, labels, strict=True) if axis != study.split]
         missing = f" ({n - len(scores)} of {n} did not end)" if len(scores) < n else ""
-        found.append((sign * curve[-1], [" ".join(cells) + missing, *(f"{value:.3g}" for value in curve)]))
-    return [row for _, row in sorted(found, key=lambda each: each[0])]
+        rows.append((sign * curve[-1], [" ".join(cells) + missing, *(f"{value:.3g}" for value in curve)]))
+    return [row for _, row in sorted(rows, key=lambda row: row[0])]
 
 
-def write(study: Study, out: Path, found: Sequence[Line]) -> dict[str, Path]:
+def write(study: Study, out: Path, table_lines: Sequence[Line]) -> dict[str, Path]:
     """`table.md`, `table.json` and `table.html` in the study's folder."""
     notes = [
         f"Mean and 95 % t-interval over training seeds {', '.join(map(str, study.seeds))}. {tables.TIED}: not to be "
@@ -400,16 +402,16 @@ def write(study: Study, out: Path, found: Sequence[Line]) -> dict[str, Path]:
     axes = (*study.axes, *(("setting",) if study.tune else ()))
     shown = {name: column for section in sections(study) for name, column in columns(study, section).items()}
     data: dict[str, Any] = {
-        "study": study.name, "seeds": study.seeds, "cells": tables.as_data(axes, found, shown),
+        "study": study.name, "seeds": study.seeds, "cells": tables.as_data(axes, table_lines, shown),
     }  # fmt: skip
     pieces: list[Html] = []
-    text = [f"# {study.name}", study.summary or "", table(study, found), " ".join(notes)]
-    for section in _sections(study, found):
+    text = [f"# {study.name}", study.summary or "", table(study, table_lines), " ".join(notes)]
+    for section in _sections(study, table_lines):
         pieces += [tag("h2", section.title)] if section.title else []
         pieces += tables.pieces(section.axes, section.lines, section.columns)
     pieces += [tag("p", note, class_="note") for note in notes]
     if study.tune:
-        data["tuning"] = [{"cell": list(cell), "scores": own} for cell, own in tuned(study, out).items()]
+        data["tuning"] = [{"cell": list(cell), "scores": scores} for cell, scores in tuned(study, out).items()]
         for section_name in sections(study):
             title = f"Expected best {study.metrics[0]} by number of settings tried {section_name}".strip()
             head = ["", *map(str, range(1, len(study.tune) + 1))]

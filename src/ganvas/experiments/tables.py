@@ -28,10 +28,10 @@ class Series:
 
     values: tuple[float, ...]
     seeds: tuple[int, ...] = ()
-    own: tuple[float | None, float | None] = (None, None)  # from sampling seeds and halves, for a single run
+    own_interval: tuple[float | None, float | None] = (None, None)  # from sampling seeds and halves, for a single run
 
     def interval(self, limits: tuple[float, float]) -> tuple[float | None, float | None]:
-        return t_interval(self.values, limits) if len(self.values) > 1 else self.own
+        return t_interval(self.values, limits) if len(self.values) > 1 else self.own_interval
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def tied(best: Series, other: Series, limits: tuple[float, float]) -> bool:
     """
     common = [seed for seed in best.seeds if seed in other.seeds]
     if len(common) > 1:
-        one, two = (dict(zip(each.seeds, each.values, strict=True)) for each in (best, other))
+        one, two = (dict(zip(series.seeds, series.values, strict=True)) for series in (best, other))
         low, high = t_interval([one[seed] - two[seed] for seed in common])
         assert low is not None and high is not None
         return low <= 0 <= high
@@ -152,13 +152,13 @@ def pieces(axes: Sequence[str], lines: Sequence[Line], columns: Mapping[str, Col
 def _cells(lines: Sequence[Line], columns: Mapping[str, Column]) -> list[tuple[list[str], str]]:
     first = next(iter(columns))
     best = lines[0].values[first] if lines else Series(())
-    found = []
+    rows = []
     for i, line in enumerate(lines):
-        own = line.values[first]
-        mark = TIED if own.values and best.values and (i == 0 or tied(best, own, columns[first].limits)) else ""
+        series = line.values[first]
+        mark = TIED if series.values and best.values and (i == 0 or tied(best, series, columns[first].limits)) else ""
         numbers = [shown(line.values[name], column.limits) for name, column in columns.items()]
-        found.append(([*line.labels, *numbers], "; ".join(filter(None, [mark, *line.failures]))))
-    return found
+        rows.append(([*line.labels, *numbers], "; ".join(filter(None, [mark, *line.failures]))))
+    return rows
 
 
 def shown(series: Series, limits: tuple[float, float]) -> str:
@@ -198,8 +198,8 @@ def newest(folder: Path) -> dict[str, dict[str, Any]]:
 
 def picture_of(folder: Path) -> Path | None:
     """The newest sheet of samples of a run."""
-    found = sorted((folder / "samples").glob("step-*.png"))
-    return found[-1] if found else None
+    sheets = sorted((folder / "samples").glob("step-*.png"))
+    return sheets[-1] if sheets else None
 
 
 def of_runs(folders: Sequence[Path]) -> tuple[list[Line], dict[str, Column]]:
@@ -215,7 +215,8 @@ def of_runs(folders: Sequence[Path]) -> tuple[list[Line], dict[str, Column]]:
         if not rows:
             raise UsageError("it has no scores", where=str(folder), hint=f"ganvas eval {folder}")
         series = {
-            name: Series((float(row["value"]),), own=(row.get("low"), row.get("high"))) for name, row in rows.items()
+            name: Series((float(row["value"]),), own_interval=(row.get("low"), row.get("high")))
+            for name, row in rows.items()
         }
         lines.append(Line((str(folder),), series, picture=picture_of(folder), made=rows))
         common = list(series) if common is None else [name for name in common if name in series]

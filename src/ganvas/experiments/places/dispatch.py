@@ -133,7 +133,7 @@ class _Dispatch:
 
     def look_again(self) -> None:
         """At folders that others had, and at those where the end has not come to be seen."""
-        for work in [each for each in self.held if not is_claimed(each.folder)]:
+        for work in [held for held in self.held if not is_claimed(held.folder)]:
             self.held.remove(work)
             if finished(work):
                 self.count(work)

@@ -45,17 +45,17 @@ class Local(Place):
 
     def ended(self, seconds: float) -> list[tuple[Work, Ended]]:
         connection.wait([worker.pipe for worker, _ in self._busy], seconds)  # a pipe whose worker is gone is ready, too
-        found = []
+        results = []
         for worker, work in list(self._busy):
             if not worker.pipe.poll():
                 continue
             self._busy.remove((worker, work))
             try:
-                found.append((work, worker.pipe.recv()))
+                results.append((work, worker.pipe.recv()))
                 self._idle.append(worker)
             except (EOFError, OSError):
-                found.append((work, Ended("lost", worker.death())))
-        return found
+                results.append((work, Ended("lost", worker.death())))
+        return results
 
     def stop(self) -> None:
         for worker, _ in self._busy:
@@ -75,11 +75,11 @@ class _Worker:
     def __init__(self) -> None:
         # Spawned, not forked: torch's thread pools do not survive a fork.
         context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs,), name="ganvas worker")
+        self.pipe, worker_end = context.Pipe()
+        self.process = context.Process(target=_serve, args=(worker_end,), name="ganvas worker")
         with _deaf_to_ctrl_c():
             self.process.start()
-        theirs.close()  # or the pipe would not end with the worker
+        worker_end.close()  # or the pipe would not end with the worker
 
     def death(self) -> str:
         """What its end looks like from here."""

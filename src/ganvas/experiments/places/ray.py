@@ -66,19 +66,19 @@ class Ray(Place):
             time.sleep(seconds)
             return []
         ready, _ = ray.wait(list(self._running), num_returns=1, timeout=seconds)
-        return [(self._running.pop(each), _end_of(each)) for each in ready]
+        return [(self._running.pop(task), _end_of(task)) for task in ready]
 
     def stop(self) -> None:
         import ray
 
-        for each in self._running:
-            ray.cancel(each)  # raises SIGINT in the task, and the engine saves
+        for task in self._running:
+            ray.cancel(task)  # raises SIGINT in the task, and the engine saves
 
     def close(self) -> None:
         import ray
 
-        for each in self._running:
-            ray.cancel(each, force=True)
+        for task in self._running:
+            ray.cancel(task, force=True)
         self._running = {}
         if self._ours:
             ray.shutdown()  # where the cluster was started by us, it ends with it
@@ -115,13 +115,13 @@ class Ray(Place):
         """The address of a cluster that is there already."""
         return self.address or os.environ.get("RAY_ADDRESS")
 
-    def _check_possible(self, there: dict[str, float]) -> None:
+    def _check_possible(self, resources: dict[str, float]) -> None:
         """On a cluster that cannot grow, Ray would wait for ever."""
-        for kind, wanted in (("CPU", self.cpus), ("GPU", self.gpus)):
-            if wanted > there.get(kind, 0):
+        for kind, needed in (("CPU", self.cpus), ("GPU", self.gpus)):
+            if needed > resources.get(kind, 0):
                 raise UsageError(
-                    f"a training is to have {wanted:g} {kind}s, and this machine has {there.get(kind, 0):g}",
-                    where=f"--with {kind.lower()}s={wanted:g}", hint="give less, or the address of a larger cluster",
+                    f"a training is to have {needed:g} {kind}s, and this machine has {resources.get(kind, 0):g}",
+                    where=f"--with {kind.lower()}s={needed:g}", hint="give less, or the address of a larger cluster",
                 )  # fmt: skip
 
 

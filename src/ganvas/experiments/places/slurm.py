@@ -35,8 +35,10 @@ def from_options(settings: Sequence[str], call: Call) -> Slurm:
         raise missing("slurm", "submitit", error) from None
     read = read_options(_options(), settings, "slurm")
     given = {key: value for key, value in read.items() if value is not None}
-    own = {key: given.pop(key) for key in ("cluster", "device") if key in given}
-    return Slurm(call.out / "slurm-jobs", given, jobs=call.jobs, threads=call.threads, retries=call.retries, **own)
+    place_settings = {key: given.pop(key) for key in ("cluster", "device") if key in given}
+    return Slurm(
+        call.out / "slurm-jobs", given, jobs=call.jobs, threads=call.threads, retries=call.retries, **place_settings
+    )
 
 
 def _options() -> type:
@@ -46,8 +48,8 @@ def _options() -> type:
 
     shared = AutoExecutor._typed_parameters()
     hints = typing.get_type_hints(slurm._make_sbatch_string)
-    own = {name: hints[name] for name in inspect.signature(slurm._make_sbatch_string).parameters}
-    fields = {name: kind for name, kind in {**own, **shared}.items() if name not in _NOT_OFFERED}
+    sbatch_types = {name: hints[name] for name in inspect.signature(slurm._make_sbatch_string).parameters}
+    fields = {name: kind for name, kind in {**sbatch_types, **shared}.items() if name not in _NOT_OFFERED}
     return dataclasses.make_dataclass(
         "Options",
         [
@@ -100,7 +102,7 @@ class Slurm(Place):
         now = time.monotonic()
         ask = self._stopping or now - self._asked > _ASK_EVERY_S
         self._asked = now if ask else self._asked
-        found = []
+        results = []
         for job, work in list(self._running):
             over = job.done(force_check=ask)
             ask = False  # one answer is about all jobs
@@ -112,10 +114,10 @@ class Slurm(Place):
             ):
                 continue
             self._running.remove((job, work))
-            found.append((work, _end_of(job) if left_result else Ended("lost", _death_of(job))))
-        if not found:
+            results.append((work, _end_of(job) if left_result else Ended("lost", _death_of(job))))
+        if not results:
             time.sleep(seconds)
-        return found
+        return results
 
     def stop(self) -> None:
         self._stopping = True

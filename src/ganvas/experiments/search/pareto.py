@@ -53,7 +53,7 @@ class Trial:
     @property
     def values(self) -> dict[str, float]:
         """objective -> mean over training seeds."""
-        return {name: fmean(own) for name, own in self.seeds.items()} if self.state == "complete" else {}
+        return {name: fmean(by_seed) for name, by_seed in self.seeds.items()} if self.state == "complete" else {}
 
 
 # --------------------------------------------------------------------------------------------------- the front
@@ -64,11 +64,11 @@ def on_pareto_front(points: np.ndarray) -> np.ndarray:
 
     A point dominates another where it is nowhere worse and somewhere better; equal points do not dominate each other.
     """
-    kept = np.ones(len(points), dtype=bool)
+    on_front = np.ones(len(points), dtype=bool)
     for i, point in enumerate(points):  # (K,)
-        if kept[i]:  # else its own dominator dominates all that it does
-            kept &= ~((points >= point).all(1) & (points > point).any(1))
-    return kept
+        if on_front[i]:  # else its own dominator dominates all that it does
+            on_front &= ~((points >= point).all(1) & (points > point).any(1))
+    return on_front
 
 
 def pareto_front(trials: Sequence[Trial], objectives: Mapping[str, Column]) -> list[Trial]:
@@ -135,7 +135,7 @@ def as_data(search: Search, trials: Sequence[Trial], importances: Mapping[str, f
         "trials": [
             {
                 "trial": trial.number, "state": trial.state, "values": trial.values, "proposal": dict(trial.proposal),
-                "by_seed": {name: list(own) for name, own in trial.seeds.items()}, "problem": trial.problem,
+                "by_seed": {name: list(values) for name, values in trial.seeds.items()}, "problem": trial.problem,
             }
             for trial in trials
         ],

@@ -107,26 +107,26 @@ class Scores(Watcher):
 
 def measured(folder: Path, names: Sequence[str], device: str) -> dict[str, float]:
     """Those of the objectives of `MEASURED` that are asked for, of a run's model, on a device of this machine."""
-    wanted = [name for name in names if name in MEASURED]
-    if not wanted:
+    asked = [name for name in names if name in MEASURED]
+    if not asked:
         return {}
     where = pick_device(device)
     model = Model.load(folder, device=where)
-    found: dict[str, float] = {}
-    if "parameters" in wanted:
+    values: dict[str, float] = {}
+    if "parameters" in asked:
         nets: Sequence[Any] = list(model.nets.values()) if model.generator is None else [model.generator]
-        found["parameters"] = float(sum(flops.parameter_count(net) for net in nets))
-    if "macs" in wanted:
-        found["macs"] = flops.flops(lambda: model.sample(BATCH)) / flops.FLOPS_PER_MAC / BATCH
-    if "latency_ms" in wanted:
+        values["parameters"] = float(sum(flops.parameter_count(net) for net in nets))
+    if "macs" in asked:
+        values["macs"] = flops.flops(lambda: model.sample(BATCH)) / flops.FLOPS_PER_MAC / BATCH
+    if "latency_ms" in asked:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # comparable between machines with more or fewer cores
         try:
             taken = clock.times(lambda: model.sample(BATCH), repeats=_REPEATS, warm_up=2, device=where)
-            found["latency_ms"] = 1000 * taken.working(where)
+            values["latency_ms"] = 1000 * taken.working(where)
         finally:
             torch.set_num_threads(threads)
-    return found
+    return values
 
 
 def judged(trial: Trial, works: Sequence[Work], names: Sequence[str], device: str) -> Trial:
@@ -134,16 +134,16 @@ def judged(trial: Trial, works: Sequence[Work], names: Sequence[str], device: st
     seeds: dict[str, list[float]] = {name: [] for name in names}
     made: dict[str, dict[str, Any]] = {}
     for work in works:
-        rows, found = tables.newest(work.folder), measured(work.folder, names, device)
+        rows, measures = tables.newest(work.folder), measured(work.folder, names, device)
         for name in names:
-            value = found[name] if name in found else float(rows[name]["value"]) if name in rows else math.nan
+            value = measures[name] if name in measures else float(rows[name]["value"]) if name in rows else math.nan
             if not math.isfinite(value):
                 return replace(trial, state="failed", problem=f"{work.title}: {name} is no number")
             seeds[name].append(value)
             if name in rows:
                 # The sampler may be what is searched for; it belongs to the trial.
                 made[name] = {key: rows[name].get(key) for key in MADE_BY if key != "sampler"}
-    return replace(trial, state="complete", seeds={name: tuple(own) for name, own in seeds.items()}, made=made)
+    return replace(trial, state="complete", seeds={name: tuple(values) for name, values in seeds.items()}, made=made)
 
 
 # --------------------------------------------------------------------------------------------------- the session
@@ -311,13 +311,13 @@ class _Session:
 
     def look_again(self) -> None:
         """At what is said to be done."""
-        for each in list(self.unseen):
-            number, work, until = each
+        for entry in list(self.unseen):
+            number, work, until = entry
             if places.finished(work):
-                self.unseen.remove(each)
+                self.unseen.remove(entry)
                 self.end_where_done(number)
             elif time.monotonic() > until:
-                self.unseen.remove(each)
+                self.unseen.remove(entry)
                 self.error = self.error or UsageError(
                     "its worker says that it is done, and nothing of it is to be seen here", where=str(work.folder),
                     hint="this folder must lie on a file system that all machines share",
@@ -329,7 +329,7 @@ class _Session:
 
     def end(self, trial: Trial) -> None:
         """Write a trial down; what is left of it is no longer of interest."""
-        self.waiting = deque(each for each in self.waiting if each[0] != trial.number)
+        self.waiting = deque(entry for entry in self.waiting if entry[0] != trial.number)
         del self.trials[trial.number]
         try:
             self.store.finish(trial)

@@ -122,7 +122,7 @@ class Choice:
         return json.loads(proposed)
 
     def facts(self) -> dict[str, Any]:
-        return {"choices": [json.loads(each) for each in self.options]}
+        return {"choices": [json.loads(option) for option in self.options]}
 
 
 Axis = Range | Choice
@@ -188,7 +188,7 @@ def load(recipe: str | Path, source: str | Path) -> Search:
     if plan.prune is not None:
         _check_prune(plan, resolved, marks, problems)
     if problems:
-        raise RecipeError.of(list({(each.where, each.problem): each for each in problems}.values()))
+        raise RecipeError.of(list({(problem.where, problem.problem): problem for problem in problems}.values()))
     return Search(plan, recipe_, tuple(axes), objectives)
 
 
@@ -196,7 +196,7 @@ def _plan(source: str | Path) -> tuple[Plan, Marks]:
     text = str(source)
     file = Path(text) if text.endswith((".yaml", ".yml")) else SEARCHES / f"{text}.yaml"
     if not file.is_file():
-        known = sorted(each.stem for each in SEARCHES.glob("*.yaml"))
+        known = sorted(space.stem for space in SEARCHES.glob("*.yaml"))
         raise RecipeError(
             f"there is no space {text!r}.{nearest(text, known)}",
             hint=f"there are {', '.join(known)}; or give a .yaml file",
@@ -224,8 +224,10 @@ def _overridden(recipe: Recipe, plan: Plan, marks: Marks) -> Recipe:
         except GanvasError as error:
             error.where = f"{mark}  overrides"
             raise
-        own = {path: mark if each is not recipe.marks.get(path) else each for path, each in changed.marks.items()}
-        recipe = Recipe(changed.data, recipe.name, own)
+        new_marks = {
+            path: mark if place is not recipe.marks.get(path) else place for path, place in changed.marks.items()
+        }
+        recipe = Recipe(changed.data, recipe.name, new_marks)
     return recipe
 
 
@@ -234,41 +236,52 @@ def _overridden(recipe: Recipe, plan: Plan, marks: Marks) -> Recipe:
 
 def _axis(recipe: Recipe, path: str, raw: Any, marks: Marks, problems: list[RecipeError]) -> Axis | None:
     """One line of the space, or None with what is wrong with it told."""
-    here = marks["space", path]
+    place = marks["space", path]
     keys = tuple(path.split("."))
     if not all(keys) or path == "train.seed" or keys[0] in ("eval", "base"):
         hint = {"train.seed": "`seeds` says what each trial is trained with", "eval": "all trials are scored alike"}
         problems.append(
             BadValue(
-                f"{path!r} cannot be searched", where=f"{here}  space",
+                f"{path!r} cannot be searched", where=f"{place}  space",
                 hint=hint.get(path, hint.get(keys[0], "write a path of the recipe, such as optim.lr")),
             )
         )  # fmt: skip
         return None
-    own = {(): here, **{mark[2:]: each for mark, each in marks.items() if mark[:2] == ("space", path) and mark[2:]}}
+    value_marks = {
+        (): place,
+        **{
+            full_path[2:]: mark
+            for full_path, mark in marks.items()
+            if full_path[:2] == ("space", path) and full_path[2:]
+        },
+    }
     try:
         section = ChoiceKeys if isinstance(raw, dict) and "choices" in raw else RangeKeys
-        filled = check_section(section, raw, own, f"the range of {path!r}")
+        filled = check_section(section, raw, value_marks, f"the range of {path!r}")
     except RecipeError as error:
-        for each in error.problems:
-            each.hint = f"write {path}: {{from: 1, to: 5}}, with log: true if you like, or {path}: {{choices: [1, 2]}}"
+        for problem in error.problems:
+            problem.hint = (
+                f"write {path}: {{from: 1, to: 5}}, with log: true if you like, or {path}: {{choices: [1, 2]}}"
+            )
         problems += error.problems
         return None
     if "choices" in filled:
-        return _choice(recipe, path, filled["choices"], own, problems)
-    return _range(recipe, path, filled["from"], filled["to"], filled["log"], own, problems)
+        return _choice(recipe, path, filled["choices"], value_marks, problems)
+    return _range(recipe, path, filled["from"], filled["to"], filled["log"], value_marks, problems)
 
 
-def _choice(recipe: Recipe, path: str, values: Sequence[Any], own: Marks, problems: list[RecipeError]) -> Choice | None:
+def _choice(
+    recipe: Recipe, path: str, values: Sequence[Any], marks: Marks, problems: list[RecipeError]
+) -> Choice | None:
     options: list[str] = []
     before = len(problems)
     for i, value in enumerate(values):
-        mark = own["choices", str(i)]
+        mark = marks["choices", str(i)]
         text = json.dumps(value)
         if text in options:
             problems.append(BadValue(f"{text} is among the choices twice", where=f"{mark}  {path}", hint="drop one"))
         options.append(text)
-        problems += _problems(recipe, path, value, mark, own[()])
+        problems += _problems(recipe, path, value, mark, marks[()])
     return Choice(path, tuple(options)) if len(problems) == before else None
 
 
@@ -278,25 +291,27 @@ def _range(
     low: int | float,
     high: int | float,
     log: bool,
-    own: Marks,
+    marks: Marks,
     problems: list[RecipeError],
 ) -> Range | None:
     before = len(problems)
     for key, value in (("from", low), ("to", high)):
-        problems += _problems(recipe, path, value, own[key,], own[()])
+        problems += _problems(recipe, path, value, marks[key,], marks[()])
     if not low < high:
         problems.append(
-            BadValue(f"from {low} to {high} holds nothing", where=f"{own['to',]}  {path}", hint="swap them")
+            BadValue(f"from {low} to {high} holds nothing", where=f"{marks['to',]}  {path}", hint="swap them")
         )
     if log and not low > 0:
         said = f"a logarithmic range cannot begin at {low}"
-        problems.append(BadValue(said, where=f"{own['from',]}  {path}", hint="begin above 0, or drop log"))
+        problems.append(BadValue(said, where=f"{marks['from',]}  {path}", hint="begin above 0, or drop log"))
     if len(problems) > before:
         return None
     # Ends such as 0 and 1 may be meant as floats: then the recipe takes what lies between them, too.
-    between = (float(low), float(high)) if _problems(recipe, path, low + 0.5, own[()], own[()]) == [] else (low, high)
-    whole = isinstance(low, int) and isinstance(high, int)
-    return Range(path, *(between if whole else (float(low), float(high))), log)
+    between = (
+        (float(low), float(high)) if _problems(recipe, path, low + 0.5, marks[()], marks[()]) == [] else (low, high)
+    )
+    integers = isinstance(low, int) and isinstance(high, int)
+    return Range(path, *(between if integers else (float(low), float(high))), log)
 
 
 def _problems(recipe: Recipe, path: str, value: Any, mark: Mark, key_mark: Mark) -> list[RecipeError]:
@@ -304,12 +319,12 @@ def _problems(recipe: Recipe, path: str, value: Any, mark: Mark, key_mark: Mark)
     try:
         recipe.put(tuple(path.split(".")), value, mark).resolve()
     except RecipeError as error:
-        for each in error.problems:
-            if isinstance(each, UnknownKey):
-                each.where = f"{key_mark}  {path}"
-            elif each.where.split()[:1] != str(mark).split()[:1]:  # another place of the recipe does not go with it
-                each.problem = f"with {json.dumps(value)}, at {each.where}: {each.problem}"
-                each.where = f"{mark}  {path}"
+        for problem in error.problems:
+            if isinstance(problem, UnknownKey):
+                problem.where = f"{key_mark}  {path}"
+            elif problem.where.split()[:1] != str(mark).split()[:1]:  # another place of the recipe does not go with it
+                problem.problem = f"with {json.dumps(value)}, at {problem.where}: {problem.problem}"
+                problem.where = f"{mark}  {path}"
         return list(error.problems)
     return []
 
@@ -319,7 +334,7 @@ def _objectives(
 ) -> dict[str, Column]:
     protocol = (resolved["eval"] or {}).get("protocol")
     known = {**(columns(load_protocol(protocol)) if protocol else {}), **MEASURED}
-    found: dict[str, Column] = {}
+    objectives: dict[str, Column] = {}
     for i, written in enumerate(plan.metrics):
         name, where = written.replace("-", "_"), f"{marks['metrics', str(i)]}  metrics"
         if name not in known:
@@ -330,11 +345,11 @@ def _objectives(
                     hint=f"there are {', '.join(known)}{unscored}",
                 )
             )  # fmt: skip
-        elif name in found:
+        elif name in objectives:
             problems.append(BadValue(f"{written!r} is among the metrics twice", where=where, hint="drop one"))
         else:
-            found[name] = known[name]
-    return found
+            objectives[name] = known[name]
+    return objectives
 
 
 def _check_prune(plan: Plan, resolved: Mapping[str, Any], marks: Marks, problems: list[RecipeError]) -> None:

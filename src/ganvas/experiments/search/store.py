@@ -93,10 +93,10 @@ def open_storage(place: str) -> BaseStorage:
 
 def file_of(place: str) -> Path | None:
     """The file that a storage is in; None for a database server."""
-    scheme, found, rest = place.partition("://")
-    if not found:
+    scheme, separator, path = place.partition("://")
+    if not separator:
         return Path(place)
-    return Path(rest[1:]) if scheme.startswith("sqlite") and len(rest) > 1 else None
+    return Path(path[1:]) if scheme.startswith("sqlite") and len(path) > 1 else None
 
 
 @contextlib.contextmanager
@@ -177,10 +177,10 @@ class TrialStore:
         self.place = place
         self.storage = open_storage(place)
         self.me = {"host": socket.gethostname(), "process": os.getpid(), "session": uuid.uuid4().hex}
-        self.mine: dict[int, int] = {}  # number -> id in the storage, of what this session works at
+        self.trial_ids: dict[int, int] = {}  # number -> id in the storage, of what this session works at
         self.seen: dict[int, tuple[Any, float]] = {}  # number -> (another session's last sign of life, when I saw it)
         directions: list[Literal["minimize", "maximize"]] = [
-            "minimize" if each.lower_is_better else "maximize" for each in search.objectives.values()
+            "minimize" if column.lower_is_better else "maximize" for column in search.objectives.values()
         ]
         with self.alone():
             self.check_same_search()
@@ -218,11 +218,11 @@ class TrialStore:
         """A trial to work at: one that was left, else a new one; None where there is none just now."""
         with self.alone():
             trials = self.study.get_trials(deepcopy=False)
-            for each in trials:
-                if each.state == TrialState.RUNNING and each.number not in self.mine and self.is_left(each):
-                    trial = optuna.trial.Trial(self.study, self.id_of(each.number))
+            for frozen in trials:
+                if frozen.state == TrialState.RUNNING and frozen.number not in self.trial_ids and self.is_left(frozen):
+                    trial = optuna.trial.Trial(self.study, self.id_of(frozen.number))
                     return self.begin(trial)
-            if len(trials) < self.search.plan.trials or any(each.state == TrialState.WAITING for each in trials):
+            if len(trials) < self.search.plan.trials or any(frozen.state == TrialState.WAITING for frozen in trials):
                 return self.begin(self.study.ask())
         return None
 
@@ -232,7 +232,7 @@ class TrialStore:
         self.storage.set_trial_user_attr(identity, "worker", self.me)
         for axis in self.search.axes:
             axis.propose(trial)  # what was proposed before stays as it is
-        self.mine[number] = identity
+        self.trial_ids[number] = identity
         return Trial(number, "running", self.search.proposal(trial.params))
 
     def id_of(self, number: int) -> int:
@@ -258,10 +258,10 @@ class TrialStore:
 
     def release(self) -> None:
         """Leave what this session works at to whoever comes next."""
-        for identity in self.mine.values():
+        for identity in self.trial_ids.values():
             with contextlib.suppress(UpdateFinishedTrialError):
                 self.storage.set_trial_user_attr(identity, "worker", {})
-        self.mine.clear()
+        self.trial_ids.clear()
 
     @contextlib.contextmanager
     def beating(self) -> Iterator[None]:
@@ -272,7 +272,7 @@ class TrialStore:
             count = 0
             while not over.wait(BEAT):
                 count += 1
-                for identity in list(self.mine.values()):
+                for identity in list(self.trial_ids.values()):
                     with contextlib.suppress(OptunaError):  # it has just ended, or the database does not answer
                         self.storage.set_trial_user_attr(identity, "beat", count)
 
@@ -293,19 +293,19 @@ class TrialStore:
         ------
         UsageError : its scores were made in another way than those of the trials before.
         """
-        identity = self.mine[trial.number]
+        identity = self.trial_ids[trial.number]
         with self.alone():
             if trial.state == "complete":
                 self.check_alike(trial)
-            found = {"seeds": {name: list(own) for name, own in trial.seeds.items()}, "problem": trial.problem}
+            outcome = {"seeds": {name: list(scores) for name, scores in trial.seeds.items()}, "problem": trial.problem}
             with contextlib.suppress(UpdateFinishedTrialError):
-                self.storage.set_trial_user_attr(identity, "found", found)
+                self.storage.set_trial_user_attr(identity, "found", outcome)
             if trial.state == "complete":
                 values = [trial.values[name] for name in self.search.objectives]
                 self.study.tell(trial.number, values, skip_if_finished=True)
             else:
                 self.study.tell(trial.number, state=TrialState.PRUNED, skip_if_finished=True)
-        del self.mine[trial.number]
+        del self.trial_ids[trial.number]
 
     def check_alike(self, trial: Trial) -> None:
         made = json.loads(json.dumps(trial.made))
@@ -321,17 +321,18 @@ class TrialStore:
 
     def trials(self) -> list[Trial]:
         """All trials by now, by number."""
-        return [self.as_trial(each) for each in self.study.get_trials(deepcopy=False)]
+        return [self.as_trial(trial) for trial in self.study.get_trials(deepcopy=False)]
 
-    def as_trial(self, each: FrozenTrial) -> Trial:
-        found = each.user_attrs.get("found") or {}
-        whole = {axis.path for axis in self.search.axes} <= each.params.keys()
-        state = _STATES[each.state]
-        if state == "stopped" and not each.intermediate_values:
+    def as_trial(self, frozen: FrozenTrial) -> Trial:
+        outcome = frozen.user_attrs.get("found") or {}
+        complete = {axis.path for axis in self.search.axes} <= frozen.params.keys()
+        state = _STATES[frozen.state]
+        if state == "stopped" and not frozen.intermediate_values:
             state = "failed"  # told as pruned, because samplers do not learn from trials that failed
         return Trial(
-            each.number, state, self.search.proposal(each.params) if whole else {},
-            {name: tuple(own) for name, own in (found.get("seeds") or {}).items()}, found.get("problem") or "",
+            frozen.number, state, self.search.proposal(frozen.params) if complete else {},
+            {name: tuple(values) for name, values in (outcome.get("seeds") or {}).items()},
+            outcome.get("problem") or "",
         )  # fmt: skip
 
     def importances(self) -> dict[str, float]:
@@ -341,7 +342,7 @@ class TrialStore:
         objectives, and where fewer than two trials came to different values.
         """
         ended = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if len(self.search.objectives) > 1 or len({each.value for each in ended}) < 2:
+        if len(self.search.objectives) > 1 or len({trial.value for trial in ended}) < 2:
             return {}
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=self.search.plan.seed)
         return dict(optuna.importance.get_param_importances(self.study, evaluator=evaluator))
