@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from abc import ABC
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,23 @@ import torch
 from torch import Tensor
 
 from ganvas import parts
-from ganvas.errors import DataError, MissingCapability, UsageError, nearest
-from ganvas.model.conditions import fitted
+from ganvas.errors import DataError, MissingCapability, UsageError
+from ganvas.model import draws
+from ganvas.model.capabilities import (
+    Capability,
+    HasCritic,
+    HasEncoder,
+    HasLatents,
+    HasMaker,
+    HasPredictor,
+    HasTokenizer,
+)
+from ganvas.model.conditions import Label, Rows, Wish, class_numbers, condition_of, fitted
+from ganvas.model.draws import BLOCK
 from ganvas.recipe.check import check_node
 from ganvas.recipe.trained import read_trained, spec_as_plain
 from ganvas.runtime.devices import derive_seed, settle_kernels
 from ganvas.types import (
-    Autoencoder,
     Condition,
     Critic,
     DataSpec,
@@ -28,93 +37,11 @@ from ganvas.types import (
     LatentSpec,
     Maker,
     Nets,
-    Network,
-    Predictor,
     Sampler,
     SpacedGenerator,
     Tokenizer,
     read_by_maker,
 )
-
-BLOCK = 64  # latents and labels are drawn in blocks, so that image i is the same whatever n is
-
-Wish = Condition | Mapping[str, Tensor] | Tensor | None
-"""What is asked for: conditions by name; a tensor (N,) stands for class labels."""
-
-Rows = Callable[[int, int], Condition]
-"""The conditions of samples `start` to `stop`, for those who do not want to hold all of them at once."""
-
-
-def condition_of(wish: Wish) -> Condition:
-    """A wish as conditions by name."""
-    if isinstance(wish, Condition):
-        return wish
-    if isinstance(wish, Tensor) or wish is None:
-        return Condition.labelled(wish)
-    return Condition(wish)
-
-
-class Capability(ABC):
-    """Something that a model may or may not be able to do."""
-
-    name = ""
-    kind: type[Network]
-
-    @classmethod
-    def present(cls, model: Model) -> bool:
-        """Whether the model has it."""
-        return any(isinstance(net, cls.kind) for net in model.nets.values())
-
-    @classmethod
-    def instead(cls, model: Model) -> str:
-        """What the model has got, for the error."""
-        return ", ".join(model.nets)
-
-
-class HasLatents(Capability):
-    """A network with latent spaces to draw from."""
-
-    name = "latent spaces"
-
-    @classmethod
-    def present(cls, model: Model) -> bool:
-        return bool(model.latents)
-
-
-class HasMaker(Capability):
-    """A network that data come out of."""
-
-    name, kind = "a network that makes data", Maker
-
-
-class HasCritic(Capability):
-    """A network that scores data."""
-
-    name, kind = "a critic", Critic
-
-
-class HasEncoder(Capability):
-    """A network that turns data into latents."""
-
-    name, kind = "an encoder", Encoder
-
-
-class HasAutoencoder(Capability):
-    """A network that gives data back."""
-
-    name, kind = "an autoencoder", Autoencoder
-
-
-class HasTokenizer(Capability):
-    """A network that turns data into tokens and back."""
-
-    name, kind = "a tokenizer", Tokenizer
-
-
-class HasPredictor(Capability):
-    """A network that says something of data."""
-
-    name, kind = "a predictor", Predictor
 
 
 class Model:
@@ -253,24 +180,14 @@ class Model:
 
     def noise(self, spec: LatentSpec, n: int, *, seed: int) -> Tensor:
         """n points (n, *shape) of a prior; point i depends on (seed, i) alone."""
-        blocks = []
-        for block in range(-(-n // BLOCK)):
-            generator = torch.Generator().manual_seed(derive_seed(seed, block))
-            if spec.prior == "uniform":
-                blocks.append(torch.rand(BLOCK, *spec.shape, generator=generator) * 2 - 1)
-            else:
-                blocks.append(torch.randn(BLOCK, *spec.shape, generator=generator))
-        values = torch.cat(blocks)[:n] if blocks else torch.empty(0, *spec.shape)
-        return values.to(self.device)
+        return draws.noise(spec, n, seed=seed).to(self.device)
 
     def statistics(self, space: str, *, n: int = 10_000, seed: int = 0) -> tuple[Tensor, Tensor]:
         """(mean, standard deviation), (*shape) each, of n points of a space; see `draw`."""
         values = self.draw(n, seed=seed, space=space).values
         return values.mean(0), values.std(0)
 
-    def labels(
-        self, n: int, *, seed: int, label: int | str | Sequence[int | str] | Tensor | None = None
-    ) -> Tensor | None:
+    def labels(self, n: int, *, seed: int, label: Label | None = None) -> Tensor | None:
         """(n,) int64 class labels: the given one or ones, by number or name, else uniform ones.
 
         A uniform label depends on (seed, its number) alone. A model without classes has None.
@@ -281,63 +198,15 @@ class Model:
         """
         classes = self.num_classes
         if label is None:
-            if not classes:
-                return None
-            blocks = -(-n // BLOCK)
-            drawn = [
-                torch.randint(
-                    classes, (BLOCK,), generator=torch.Generator().manual_seed(derive_seed(seed, block, "label"))
-                )
-                for block in range(blocks)
-            ]
-            return torch.cat(drawn)[:n].to(self.device) if drawn else torch.empty(0, dtype=torch.int64)
-        if not classes:
-            raise UsageError(f"label {label!r}: this model knows no classes", hint="leave the label out")
-        try:
-            wanted = torch.as_tensor(self._numbered(label)).reshape(-1)
-            if len(wanted) and (wanted.is_floating_point() or wanted.dtype == torch.bool):
-                raise TypeError(wanted.dtype)
-            wanted = wanted.long()
-        except (TypeError, ValueError, RuntimeError):
-            raise UsageError(f"label {label!r} is no class number", hint=f"give 0 to {classes - 1}") from None
-        if len(wanted) not in (1, n):
-            raise UsageError(f"{len(wanted)} labels for {n} samples", hint="give one label, or one for each sample")
-        outside = wanted[(wanted < 0) | (wanted >= classes)]
-        if len(outside):
-            raise UsageError(
-                f"label {int(outside[0])} is outside 0 to {classes - 1}", hint=f"its classes are {self._class_list()}"
-            )
-        return wanted.expand(n).to(self.device)
-
-    def _numbered(self, label: int | str | Sequence[int | str] | Tensor) -> Any:
-        """Class names as their numbers; a number in text is a number unless a class is called so."""
-        if isinstance(label, Tensor | int):
-            return label
-        names = [label] if isinstance(label, str) else list(label)
-        return [self._number(name) if isinstance(name, str) else name for name in names]
-
-    def _number(self, name: str) -> int:
-        if name in self.class_names:
-            return self.class_names.index(name)
-        if name.lstrip("-").isdigit():
-            return int(name)
-        raise UsageError(
-            f"no class is called {name!r}.{nearest(name, self.class_names)}",
-            hint=f"its classes are {self._class_list()}",
-        )
-
-    def _class_list(self) -> str:
-        more = len(self.class_names) - 20
-        return ", ".join(f"{i} {name}" for i, name in enumerate(self.class_names[:20])) + (
-            f" and {more} more" if more > 0 else ""
-        )
+            return draws.labels(n, classes, seed=seed).to(self.device) if classes else None
+        return class_numbers(label, n, classes, self.class_names).to(self.device)
 
     def conditions(
         self,
         n: int,
         *,
         seed: int,
-        label: int | str | Sequence[int | str] | Tensor | None = None,
+        label: Label | None = None,
         condition: Wish = None,
         sampler: Sampler | str | Mapping[str, Any] | None = None,
     ) -> Condition:
@@ -473,7 +342,7 @@ class Model:
         n: int,
         *,
         seed: int = 0,
-        label: int | str | Sequence[int | str] | Tensor | None = None,
+        label: Label | None = None,
         condition: Wish = None,
         truncation: float | None = None,
         sampler: str | Mapping[str, Any] | None = None,
@@ -504,7 +373,7 @@ class Model:
         n: int,
         *,
         seed: int = 0,
-        label: int | str | Sequence[int | str] | Tensor | None = None,
+        label: Label | None = None,
         condition: Wish | Rows = None,
         sampler: str | Mapping[str, Any] | None = None,
         batch: int = BLOCK,
