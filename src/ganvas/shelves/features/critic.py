@@ -48,10 +48,10 @@ class CriticFeatures(FrozenNetwork):
         layer: Literal["features", "logits"] = "features",
         resizer: Resizer = "antialias",
     ) -> None:
-        found = read_trained(run)
-        critics = {name: net for name, net in found.nets.items() if isinstance(net, Critic)}
-        if not critics or len(found.spec.shape) != 3:
-            have = f"networks {', '.join(found.nets)} for data of shape {found.spec.shape}"
+        model = read_trained(run)
+        critics = {name: net for name, net in model.nets.items() if isinstance(net, Critic)}
+        if not critics or len(model.spec.shape) != 3:
+            have = f"networks {', '.join(model.nets)} for data of shape {model.spec.shape}"
             raise MissingCapability(
                 f"this needs a critic of images; the model has {have}", where=str(run),
                 hint="give the run of a GAN, or of a task that trains a critic",
@@ -61,22 +61,22 @@ class CriticFeatures(FrozenNetwork):
             raise BadValue(
                 f"it has no critic {role!r}", where=str(run), key="role", hint=f"there are {', '.join(critics)}"
             )
-        channels, *size = found.spec.shape
-        part = found.recipe["networks"][role]["use"]
-        weights = WeightsFile(found.file, sha256_of(found.file), f"{run}, {role} {part}, step {found.step}")
+        channels, *size = model.spec.shape
+        part = model.recipe["networks"][role]["use"]
+        weights = WeightsFile(model.file, sha256_of(model.file), f"{run}, {role} {part}, step {model.step}")
         intake = Intake((size[0], size[1]), resizer, (_HALF,) * channels, (_HALF,) * channels)
         super().__init__("critic", critics[role], intake, classes=0, layer=layer, weights=weights)
         self.layer = layer
         self.critic = critics[role]
         # Heads that look at labels must be given some. Features come before the label does.
-        self._labelled = found.spec.num_classes > 0
+        self._labelled = model.spec.num_classes > 0
         with torch.inference_mode():
-            features, logits = self._look(torch.zeros(2, *found.spec.shape))
-        if logits is not None and logits.shape[1] == found.spec.num_classes:
-            self.classes = found.spec.num_classes
+            features, logits = self._look(torch.zeros(2, *model.spec.shape))
+        if logits is not None and logits.shape[1] == model.spec.num_classes:
+            self.classes = model.spec.num_classes
         if layer == "logits" and not self.classes:
             raise BadValue(
-                f"{role} {part!r} gives no logits of the {found.spec.num_classes} classes", where=str(run), key="layer",
+                f"{role} {part!r} gives no logits of the {model.spec.num_classes} classes", where=str(run), key="layer",
                 hint="layer: features",
             )  # fmt: skip
         width = self.classes if layer == "logits" else features.shape[1]

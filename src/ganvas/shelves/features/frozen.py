@@ -103,12 +103,12 @@ class FrozenNetwork(Extractor):
         pixels.check(images)
         self.net.to(images.device)
         height, width = self.intake.size or images.shape[2:]
-        each = max(1, _AT_ONCE // (len(self.intake.mean) * height * width))
+        piece_size = max(1, _AT_ONCE // (len(self.intake.mean) * height * width))
         # Half the digits of a float32 would do for training, but scores are compared between machines.
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            done = [self.embed(self.intake(piece)) for piece in torch.split(images, each)]
-        features = torch.cat([own for own, _ in done]).float()
-        logits = [own for _, own in done if own is not None]
+            done = [self.embed(self.intake(piece)) for piece in torch.split(images, piece_size)]
+        features = torch.cat([vectors for vectors, _ in done]).float()
+        logits = [scores for _, scores in done if scores is not None]
         return features, torch.cat(logits).float() if logits else None
 
     def differentiable(self, images: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -60,9 +60,9 @@ class LogMel(Extractor):
         """One for sound of this rate."""
         if modality.rate in (None, self.rate):
             return self
-        own = LogMel(bands=self.bands)
-        own._set_rate(float(modality.rate or self.rate))
-        return own
+        suited = LogMel(bands=self.bands)
+        suited._set_rate(float(modality.rate or self.rate))
+        return suited
 
     def __call__(self, data: Tensor) -> tuple[Tensor, None]:
         """(features (N, 2 x bands) float32, None) of sound (N, channels, samples) in [-1, 1].

@@ -164,7 +164,7 @@ class LPIPS(FrozenNetwork):
                 f"LPIPS needs images of at least {_SMALLEST} pixels, not {x.shape[2]}x{x.shape[3]}",
                 where="lpips.side", hint="side: 64",
             )  # fmt: skip
-        kept = []
+        vectors = []
         roots = iter(self._roots)
         for number, layer in enumerate(self._layers):
             x = layer(x)
@@ -172,15 +172,15 @@ class LPIPS(FrozenNetwork):
                 unit = x / (x.square().sum(1, keepdim=True).sqrt() + _EPS)  # (N, C, H', W')
                 places = x.shape[2] * x.shape[3]
                 root = next(roots).to(x)[:, None, None] / places**0.5
-                kept.append((root * unit).flatten(1))
-        return torch.cat(kept, 1), None
+                vectors.append((root * unit).flatten(1))
+        return torch.cat(vectors, 1), None
 
 
 def _filled(net: nn.Sequential, file: WeightsFile, published: Published) -> nn.Sequential:
     state = read_state(file.path)
-    wanted = {name: state.get(f"features.{name}") for name in net.state_dict()}
+    tensors = {name: state.get(f"features.{name}") for name in net.state_dict()}
     try:
-        net.load_state_dict({name: value for name, value in wanted.items() if value is not None})
+        net.load_state_dict({name: value for name, value in tensors.items() if value is not None})
     except RuntimeError as error:
         raise CheckpointError(
             f"its weights are not those of {published.files[0]}: {str(error).splitlines()[-1].strip()}",
@@ -192,13 +192,13 @@ def _filled(net: nn.Sequential, file: WeightsFile, published: Published) -> nn.S
 def _channel_weights(file: WeightsFile, trunk: Trunk) -> list[Tensor]:
     """w_l (C_l,) of each layer, none of them negative."""
     state = read_state(file.path)
-    found = [state.get(f"lin{number}.model.1.weight") for number in range(len(trunk.widths))]
+    weights = [state.get(f"lin{number}.model.1.weight") for number in range(len(trunk.widths))]
     if any(
         w is None or w.shape != (1, width, 1, 1) or bool((w < 0).any())
-        for w, width in zip(found, trunk.widths, strict=True)
+        for w, width in zip(weights, trunk.widths, strict=True)
     ):
         raise CheckpointError(
             f"it does not hold one weight, 0 or more, for each of {', '.join(map(str, trunk.widths))} channels",
             where=str(file.path), hint=f"get {trunk.linear.url}",
         )  # fmt: skip
-    return [w.flatten() for w in found if w is not None]
+    return [w.flatten() for w in weights if w is not None]

@@ -82,5 +82,5 @@ def square(images: Tensor, side: int) -> Tensor:
 
 def batched(images: Tensor, limit: int = 2**22) -> list[Tensor]:
     """`images` in consecutive pieces of at most `limit` values, 512 images, and at least one image each."""
-    each = max(1, min(512, limit // images[0].numel()))
-    return list(torch.split(images, each))
+    size = max(1, min(512, limit // images[0].numel()))
+    return list(torch.split(images, size))

@@ -55,10 +55,10 @@ class Raw(Extractor):
         """One that knows how many categories tokens have."""
         if modality.categories == self.categories:
             return self
-        own = Raw(most=self.most)
-        own.categories = modality.categories
-        own.provenance = {**own.provenance, "resizer": f"of {modality.categories} categories to [-1, 1]"}
-        return own
+        suited = Raw(most=self.most)
+        suited.categories = modality.categories
+        suited.provenance = {**suited.provenance, "resizer": f"of {modality.categories} categories to [-1, 1]"}
+        return suited
 
     def __call__(self, data: Tensor) -> tuple[Tensor, None]:
         """(features (N, min(D, most)) float32, None) of data (N, ...) with D values each.

@@ -60,8 +60,8 @@ class TimmNetwork(FrozenNetwork):
         adapt: Callable[[State], State] | None = None,
     ) -> None:
         timm = load_extra("timm", package="timm", extra="timm", part=name)
-        wanted = published or _published(timm, model)
-        weights = find(wanted, source, part=name)
+        release = published or _published(timm, model)
+        weights = find(release, source, part=name)
         state = {key: value for key, value in read_state(weights.path).items() if not key.startswith((*spare, "\0"))}
         options: dict[str, Any] = {} if size is None else {"img_size": size}
         overlay: dict[str, Any] = {"state_dict": adapt(state) if adapt else state}
@@ -74,7 +74,7 @@ class TimmNetwork(FrozenNetwork):
         except (RuntimeError, KeyError, ValueError, AssertionError) as error:
             raise CheckpointError(
                 f"its weights are not those of {model}: {(str(error) or 'no tensors').splitlines()[-1].strip()}",
-                where=str(weights.path), hint=f"get {wanted.url}",
+                where=str(weights.path), hint=f"get {release.url}",
             ) from None  # fmt: skip
         if layer == "head" and net.num_classes == 0:
             raise BadValue(f"{model} ends in its pooled features", key="layer", hint="layer: pooled")

@@ -56,8 +56,8 @@ class Transformers(FrozenNetwork):
         folder = _folder(model)
         intake = _intake(folder, resizer)
         files = sorted(folder.glob("*.safetensors"))
-        found = WeightsFile(folder, sha256_of(*files), model)
-        check_sha256(found.sha256, sha256, folder)
+        weights = WeightsFile(folder, sha256_of(*files), model)
+        check_sha256(weights.sha256, sha256, folder)
         net, report = _built(library, folder)
         if absent := [name for name in report["missing_keys"] if "pooler" not in name or layer == "pooled"]:
             raise CheckpointError(
@@ -67,7 +67,7 @@ class Transformers(FrozenNetwork):
         net = dict(net.named_children()).get("vision_model", net)
         if net.main_input_name != "pixel_values":
             raise BadValue(f"{model} reads {net.main_input_name}, not images", key="model")
-        super().__init__("transformers", net, intake, classes=0, layer=layer, weights=found)
+        super().__init__("transformers", net, intake, classes=0, layer=layer, weights=weights)
         self.layer = layer
         with torch.inference_mode():
             width = self.embed(torch.zeros(1, 3, *intake.size))[0].shape[1]  # type: ignore[misc]
@@ -126,15 +126,15 @@ def _folder(model: str) -> Path:
     ------
     CheckpointError : nowhere, or some are missing.
     """
-    own = published.folder() / model
+    stored = published.folder() / model
     given = Path(model).expanduser()
-    place = given if given.is_dir() else own if own.is_dir() else None
+    place = given if given.is_dir() else stored if stored.is_dir() else None
     reason = ""
     if place is None:
         place, reason = _from_hub(model)
     hint = (
         f"get {', '.join(_NEEDED)} and model.safetensors from https://huggingface.co/{model}/tree/main and put them "
-        f"into {own}, or give the path of such a folder as `model:`"
+        f"into {stored}, or give the path of such a folder as `model:`"
     )
     if place is None:
         raise CheckpointError(f"there is no model {model!r} on this machine{reason}", where="transformers", hint=hint)

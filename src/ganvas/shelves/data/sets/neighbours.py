@@ -96,8 +96,8 @@ class Neighbours(WithConditions):
 
 def conditions(length: int, classes: int) -> dict[str, ConditionSpec]:
     """The conditions that neighbours bring."""
-    found = {"neighbour": ConditionSpec((length,))}
-    return {**found, "neighbour_label": ConditionSpec((), classes)} if classes else found
+    specs = {"neighbour": ConditionSpec((length,))}
+    return {**specs, "neighbour_label": ConditionSpec((), classes)} if classes else specs
 
 
 def embedded(batch: Batch, spec: DataSpec, extractor: Extractor) -> Tensor:
@@ -121,23 +121,23 @@ def found_neighbours(
         features.append(embedded(batch, data.spec, extractor))
         if batch.label is not None:
             labels.append(batch.label)
-    whole = torch.cat(features)
-    neighbours = nearest(whole.numpy(), k)
-    tensors = {"features": whole, "neighbours": torch.from_numpy(neighbours)}
+    all_features = torch.cat(features)
+    neighbours = nearest(all_features.numpy(), k)
+    tensors = {"features": all_features, "neighbours": torch.from_numpy(neighbours)}
     if labels:
         tensors["label"] = torch.cat(labels)
     with contextlib.suppress(OSError, CheckpointError):  # without a cache the next time takes longer, no more
         file.parent.mkdir(parents=True, exist_ok=True)
         write_tensors(file, tensors, {"set": data.fingerprint, "extractor": extractor.name})
-    return whole, neighbours, tensors.get("label")
+    return all_features, neighbours, tensors.get("label")
 
 
 def nearest(features: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     """The numbers (n, k) of the nearest rows of each of features (n, D) by cosine, without the row itself."""
     from sklearn.neighbors import NearestNeighbors
 
-    found = NearestNeighbors(n_neighbors=k, metric="cosine", algorithm="brute").fit(features)
-    numbers: NDArray[np.int64] = found.kneighbors(return_distance=False)  # of the fitted rows: none is its own
+    index = NearestNeighbors(n_neighbors=k, metric="cosine", algorithm="brute").fit(features)
+    numbers: NDArray[np.int64] = index.kneighbors(return_distance=False)  # of the fitted rows: none is its own
     return numbers.astype(np.int64)
 
 

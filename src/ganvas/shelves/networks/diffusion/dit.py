@@ -196,7 +196,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, T, D) -> (N, T, D)."""
-        q, k, v = (split_heads(each, self.heads) for each in self.qkv(x).chunk(3, dim=2))  # (N, h, T, D/h)
+        q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=2))  # (N, h, T, D/h)
         out: Tensor = self.out(merge_heads(F.scaled_dot_product_attention(q, k, v)))
         return out
 

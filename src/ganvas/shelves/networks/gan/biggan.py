@@ -192,8 +192,8 @@ class BigGANGenerator(StackedGenerator):
             y = (one_hot(label, self.classes, latent), *codes)  # (N, classes)
         conditions: list[Tensor | None] = []
         for block in self.blocks:
-            own = () if isinstance(block, SelfAttention) else y + ((chunks.pop(0),) if chunks else ())
-            conditions.append(torch.cat(own, 1) if own else None)
+            inputs = () if isinstance(block, SelfAttention) else y + ((chunks.pop(0),) if chunks else ())
+            conditions.append(torch.cat(inputs, 1) if inputs else None)
         return self.project(z).unflatten(1, self.stem_shape), conditions  # (N, ch, H/2^n, W/2^n)
 
     def finish(self, h: Tensor) -> Tensor:

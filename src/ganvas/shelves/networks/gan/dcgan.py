@@ -126,7 +126,7 @@ class DCGANGenerator(StackedGenerator):
         stem = (spec.height >> n, spec.width >> n)
         bias = norm == "weight"  # norms of maps would take it away again, and the last layer has none as published
         self.project = init(nn.ConvTranspose2d(inputs, channels[0], stem, bias=bias))
-        self.norms = nn.ModuleList([norm_of(each) for each in channels])
+        self.norms = nn.ModuleList([norm_of(maps) for maps in channels])
         self.ups = nn.ModuleList(
             [
                 init(nn.ConvTranspose2d(in_, out, 4, stride=2, padding=1, bias=bias))
@@ -220,7 +220,7 @@ class DCGANDiscriminator(Critic):
                 return _gain(BatchNorm2d(channels))
             return _gain(nn.GroupNorm(1, channels)) if norm == "layer" else nn.Identity()
 
-        self.norms = nn.ModuleList([norm_of(each) if i > 0 else nn.Identity() for i, each in enumerate(channels)])
+        self.norms = nn.ModuleList([norm_of(maps) if i > 0 else nn.Identity() for i, maps in enumerate(channels)])
         features = channels[-1] * (spec.height >> n) * (spec.width >> n)
         self.head = build_head(conditioning, features, spec, init, bias)
 

@@ -262,9 +262,9 @@ def state_of(weights: Path, net: nn.Module) -> dict[str, Tensor]:
     state = read_tensors(model_file(weights))[0] if run else read_state(weights)
     names = set(net.state_dict())
     for role in ("", *sorted({f"{name.split('.')[0]}." for name in state})):
-        own = {name.removeprefix(role): value for name, value in state.items() if name.startswith(role)}
-        if names <= own.keys():
-            return {name: own[name] for name in names}
+        tensors = {name.removeprefix(role): value for name, value in state.items() if name.startswith(role)}
+        if names <= tensors.keys():
+            return {name: tensors[name] for name in names}
     missing = sorted(names - state.keys())[:3]
     raise CheckpointError(
         f"its weights are not those of the backbone: there is no {', '.join(missing)}", where=str(weights),
@@ -382,7 +382,7 @@ class ProjectedGANDiscriminator(Critic):
         if label is None and self.critics.levels[0].embed is not None:
             raise UsageError("a conditional critic was given no labels", hint="pass label=(N,) int64")
         logits, features = self.critics(self.project(data), label)
-        pieces = torch.cat([each.flatten(1) for each in logits], 1)  # (N, P)
+        pieces = torch.cat([level.flatten(1) for level in logits], 1)  # (N, P)
         return Scores(pieces.mean(1), features, pieces=pieces)
 
 

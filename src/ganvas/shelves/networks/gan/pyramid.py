@@ -162,22 +162,22 @@ def attention_blocks(attention: Attention, outputs: Sequence[tuple[int, int]]) -
     """
     if attention is None:
         return frozenset()
-    found = set()
+    blocks = set()
     resolutions = [min(size) for size in outputs]
     usable = [resolution for resolution in resolutions if resolution >= 2]
     for place in attention if isinstance(attention, tuple) else (attention,):
         names = [f"block{number}" for number in range(1, len(outputs) + 1)]
         block = resolutions.index(place) if place in usable else names.index(place) if place in names else None
         if block is None or resolutions[block] < 2:
-            known = ", ".join(str(each) for each in dict.fromkeys(usable))
+            known = ", ".join(str(resolution) for resolution in dict.fromkeys(usable))
             raise BadValue(
                 f"there is no feature map of {place!r} to attend over; there are {known or 'none'} pixels"
                 f" after {names[0]} to {names[-1]}",
                 key="attention",
                 hint=f"attention={usable[0]}" if usable else "leave attention out",
             )
-        found.add(block + 1)
-    return frozenset(found)
+        blocks.add(block + 1)
+    return frozenset(blocks)
 
 
 def sizes_after(halved: Sequence[bool], spec: DataSpec) -> list[tuple[int, int]]:

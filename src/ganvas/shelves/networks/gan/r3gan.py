@@ -157,7 +157,7 @@ def plan(
     """
     require_images(spec)
     given = {"width": width, "cardinality": cardinality, "blocks": blocks}
-    lengths = {key: len(each) for key, each in given.items() if isinstance(each, tuple)}
+    lengths = {key: len(value) for key, value in given.items() if isinstance(value, tuple)}
     if len(set(lengths.values())) > 1:
         raise BadValue(
             "the lists have different lengths: " + ", ".join(f"{key} {length}" for key, length in lengths.items()),
@@ -170,7 +170,7 @@ def plan(
             f" {2**n} must divide both sides",
             key=next(iter(lengths), "width"), hint="data.size=32",
         )  # fmt: skip
-    filled = [each if isinstance(each, tuple) else (each,) * (n + 1) for each in given.values()]
+    filled = [value if isinstance(value, tuple) else (value,) * (n + 1) for value in given.values()]
     stages = list(zip(*filled, strict=True))
     for channels, groups, _ in stages:
         if channels * expansion % groups:
@@ -232,7 +232,7 @@ class R3GANGenerator(Generator):
         self.classes = spec.num_classes if conditioning else 0
         if self.classes:
             self.embed = msr(nn.Linear(self.classes, embedding_dim, bias=False))
-        total = sum(each for _, _, each in stages)
+        total = sum(depth for _, _, depth in stages)
         before: int | None = None
         self.stages = nn.ModuleList()
         for channels, groups, count in stages:
@@ -295,7 +295,7 @@ class R3GANDiscriminator(Critic):
     ) -> None:
         super().__init__()
         stages, stem = plan(spec, width, cardinality, blocks, expansion, reverse=True)
-        total = sum(each for _, _, each in stages)
+        total = sum(depth for _, _, depth in stages)
         after = [channels for channels, _, _ in stages[1:]]
         self.from_image = msr(nn.Conv2d(spec.channels, stages[0][0], 1, bias=False))
         self.stages = nn.ModuleList()

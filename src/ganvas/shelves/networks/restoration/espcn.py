@@ -81,8 +81,8 @@ class ESPCN(Translator):
         h = low
         for conv in self.convs[:-1]:
             h = self.activation(conv(h))  # (N, width, h, w)
-        made = F.pixel_shuffle(self.convs[-1](h), self.factor)  # (N, C, r h, r w)
-        return made + enlarged(low, self.factor) if self.residual else made
+        image = F.pixel_shuffle(self.convs[-1](h), self.factor)  # (N, C, r h, r w)
+        return image + enlarged(low, self.factor) if self.residual else image
 
 
 @network("pair-discriminator", paper="Isola et al. 2017, eq. 1", tiny={"width": 8})

@@ -112,9 +112,9 @@ class HouseholderGenerator(SpacedGenerator):
 
     def projector(self, name: str) -> HouseholderLinear:
         assert isinstance(self.inner, nn.Module)
-        found = self.inner.get_submodule(name)
-        assert isinstance(found, HouseholderLinear)
-        return found
+        module = self.inner.get_submodule(name)
+        assert isinstance(module, HouseholderLinear)
+        return module
 
     # ------------------------------------------------------------------ conversion
 
@@ -127,8 +127,8 @@ class HouseholderGenerator(SpacedGenerator):
             weight = converted.pop(f"inner.{name}.weight", None)
             if weight is None or weight.dim() != 2:
                 continue  # not the weights of such a generator: whoever loads them says what differs
-            found = factors(weight * weight_gain, len(self.projector(name).signs))
-            converted |= {f"inner.{name}.{key}": value for key, value in found.items()}
+            tensors = factors(weight * weight_gain, len(self.projector(name).signs))
+            converted |= {f"inner.{name}.{key}": value for key, value in tensors.items()}
             if f"inner.{name}.bias" in converted:
                 converted[f"inner.{name}.bias"] = converted[f"inner.{name}.bias"] * bias_gain
         return converted
@@ -136,8 +136,8 @@ class HouseholderGenerator(SpacedGenerator):
 
 def feeds_modulation(net: nn.Module, name: str, module: nn.Module) -> bool:
     """Whether this is the map from w to a style; where StyleGAN3's picture is turned and shifted to is none."""
-    owner, _, own = name.rpartition(".")
-    if own != "affine" or not isinstance(module, (EqualizedLinear, nn.Linear)):
+    owner, _, leaf = name.rpartition(".")
+    if leaf != "affine" or not isinstance(module, (EqualizedLinear, nn.Linear)):
         return False
     weight = weight_of(net.get_submodule(owner))
     if weight is None:

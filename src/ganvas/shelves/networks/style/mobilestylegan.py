@@ -274,22 +274,22 @@ class MobileStyleGANGenerator(NoisyGenerator):
 
     def draw(self, ws: Tensor, noise: LayerNoise | None = None) -> Tensor:
         """ws (N, L, w_dim) -> images (N, C, H, W) float32."""
-        return self.made(ws, [len(self.blocks) - 1], noise or self.usual_noise)[0]
+        return self.images_of(ws, [len(self.blocks) - 1], noise or self.usual_noise)[0]
 
     def scales(self, latent: Tensor, label: Tensor | None = None) -> list[Tensor]:
         """z (N, z_dim) -> what every head makes, images (N, C, h, w) from small to whole; the mean of w stays."""
         heads = [i for i, block in enumerate(self.blocks) if block.head is not None]
-        return self.made(self.broadcast(self.map(latent, label)), heads, self.usual_noise)
+        return self.images_of(self.broadcast(self.map(latent, label)), heads, self.usual_noise)
 
-    def made(self, ws: Tensor, heads: Sequence[int], noise: LayerNoise) -> list[Tensor]:
+    def images_of(self, ws: Tensor, heads: Sequence[int], noise: LayerNoise) -> list[Tensor]:
         """The images (N, C, h, w) of these heads; ws (N, L, w_dim)."""
-        each = ws.unbind(1)
+        layer_ws = ws.unbind(1)
         x: Tensor | None = None
         images = []
         for i, block in enumerate(self.blocks):
-            x = block(x, each[2 * i - 1 : 2 * i + 1] if i else each[:1], noise)
+            x = block(x, layer_ws[2 * i - 1 : 2 * i + 1] if i else layer_ws[:1], noise)
             if i in heads:  # its w is that of the next block's first convolution, too
-                images.append(block.head(x, each[2 * i + 1]))  # type: ignore[operator]
+                images.append(block.head(x, layer_ws[2 * i + 1]))  # type: ignore[operator]
         return images
 
     def folded(self) -> MobileStyleGANGenerator:

@@ -185,10 +185,10 @@ class Synthesis(nn.Module):
 
     def styles(self, ws: Tensor) -> list[Tensor]:
         """ws (N, L, w_dim) -> the style (N, channels) of every layer, in order."""
-        found = []
+        styles = []
         for start, block in zip(self.starts, self.blocks, strict=True):
-            found += [affine(ws[:, start + i]) for i, affine in enumerate(block.affines)]
-        return found
+            styles += [affine(ws[:, start + i]) for i, affine in enumerate(block.affines)]
+        return styles
 
     def render(self, styles: Sequence[Tensor], noise: LayerNoise, start: Tensor | None = None) -> Tensor:
         """Styles as `styles` gives them -> images (N, C, H, W) float32; `start` (C, h, w) replaces the constant."""
@@ -196,9 +196,9 @@ class Synthesis(nn.Module):
         image: Tensor | None = None
         used = 0
         for block in self.blocks:
-            own = styles[used : used + len(block.affines)]
-            x, image = block(x, image, own, noise)
-            used += len(own)
+            block_styles = styles[used : used + len(block.affines)]
+            x, image = block(x, image, block_styles, noise)
+            used += len(block_styles)
         assert image is not None
         return image
 

@@ -103,8 +103,8 @@ class CharacterTransformer(TokenModel):
     def following(self, tokens: Tensor, past: Any = None, **condition: Tensor) -> tuple[Tensor, Any]:
         """See `TokenModel.following`; the past holds the keys and values of every block."""
         seen = 0 if past is None else past[0][0].shape[2]
-        logits, kept = self.read(tokens[:, seen:], past or [None] * len(self.blocks), condition.get("label"))
-        return logits[:, -1], kept
+        logits, extended = self.read(tokens[:, seen:], past or [None] * len(self.blocks), condition.get("label"))
+        return logits[:, -1], extended
 
     def read(self, tokens: Tensor, past: list[Kept] | list[None], label: Tensor | None) -> tuple[Tensor, list[Kept]]:
         """Logits (N, l, outputs) of tokens (N, l) that stand behind those of the past, and the past with them."""
@@ -115,11 +115,11 @@ class CharacterTransformer(TokenModel):
             known = tokens.new_full((len(tokens),), self.num_classes) if label is None else label
             x = x + self.of_label(known)[:, None]
         x = self.dropout(x)
-        kept: list[Kept] = []
+        extended: list[Kept] = []
         for block, before in zip(self.blocks, past, strict=True):
             x, now = block(x, before)
-            kept.append(now)
-        return F.linear(self.norm(x), self.token.weight[: self.outputs]), kept
+            extended.append(now)
+        return F.linear(self.norm(x), self.token.weight[: self.outputs]), extended
 
 
 class Block(nn.Module):
@@ -135,9 +135,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, past: Kept | None) -> tuple[Tensor, Kept]:
         """(N, l, width) -> (N, l, width), and the keys and values of all tokens so far."""
-        mixed, kept = self.attention(self.attention_norm(x), past)
+        mixed, extended = self.attention(self.attention_norm(x), past)
         x = x + self.dropout(mixed)
-        return x + self.dropout(self.mlp(self.mlp_norm(x))), kept
+        return x + self.dropout(self.mlp(self.mlp_norm(x))), extended
 
 
 class CausalAttention(nn.Module):

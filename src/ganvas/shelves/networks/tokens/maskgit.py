@@ -60,8 +60,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, L, D) -> (N, L, D)."""
         value = self.value(x)
-        queries, keys = (unit_rms(each(x)).to(value.dtype) for each in (self.query, self.key))
-        q, k, v = (split_heads(each, self.heads) for each in (queries, keys, value))  # (N, h, L, D/h)
+        queries, keys = (unit_rms(project(x)).to(value.dtype) for project in (self.query, self.key))
+        q, k, v = (split_heads(tokens, self.heads) for tokens in (queries, keys, value))  # (N, h, L, D/h)
         out: Tensor = self.dropout(self.out(merge_heads(attend(q, k, v))))
         return out
 

@@ -109,7 +109,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, h, w) -> (N, C, h, w)."""
         h = self.norm(x)
-        q, k, v = (each(h).flatten(2).transpose(1, 2)[:, None] for each in (self.query, self.key, self.value))
+        q, k, v = (conv(h).flatten(2).transpose(1, 2)[:, None] for conv in (self.query, self.key, self.value))
         seen = attend(q, k, v)[:, 0].transpose(1, 2).reshape(x.shape)  # (N, C, h, w)
         out: Tensor = x + self.out(seen)
         return out
@@ -293,7 +293,7 @@ class VQGANTokenizer(Tokenizer):
         super().__init__()
         h, w = _smallest_map(spec, multipliers)
         widths = tuple(width * multiplier for multiplier in multipliers)
-        if any(each % groups for each in (width, *widths)):
+        if any(channels % groups for channels in (width, *widths)):
             fitting = max(n for n in range(1, min(groups, width) + 1) if width % n == 0)
             raise BadValue(f"{groups} groups cannot share {width} channels", key="groups", hint=f"groups={fitting}")
         last = len(multipliers) - 1

@@ -55,7 +55,7 @@ def stages(value: int | tuple[int, ...], n: int, key: str) -> tuple[int, ...]:
     ------
     BadValue : a list of another length.
     """
-    each = (value,) * n if isinstance(value, int) else value
-    if len(each) != n:
-        raise BadValue(f"{len(each)} values for {n} stages", key=key, hint=f"{key}={each[0] if each else 4}")
-    return each
+    values = (value,) * n if isinstance(value, int) else value
+    if len(values) != n:
+        raise BadValue(f"{len(values)} values for {n} stages", key=key, hint=f"{key}={values[0] if values else 4}")
+    return values

@@ -85,7 +85,7 @@ def wrapped(window: int, shift: int) -> Tensor:
     There a window holds pixels of opposite edges, which are not to see each other.
     """
     far = torch.arange(window) >= window - shift  # (window,): came round from the other edge
-    y, x = (each.flatten() for each in torch.meshgrid(far, far, indexing="ij"))  # (L,)
+    y, x = (edge.flatten() for edge in torch.meshgrid(far, far, indexing="ij"))  # (L,)
     across, along = x[:, None] != x, y[:, None] != y
     return torch.stack([torch.zeros_like(across), across, along, across | along]).float() * APART
 
@@ -106,13 +106,13 @@ class WindowAttention(nn.Module):
 
     def forward(self, qkv: Tensor, apart: Tensor | None) -> Tensor:
         """qkv (N · windows, L, 3D), and what is added to the logits (windows, L, L) -> (N · windows, L, D)."""
-        q, k, v = (split_heads(each, self.heads) for each in qkv.chunk(3, 2))  # (N · W, h, L, d)
+        q, k, v = (split_heads(part, self.heads) for part in qkv.chunk(3, 2))  # (N · W, h, L, d)
         bias = self.bias()  # (1, h, L, L)
         if apart is None:
             return merge_heads(attend(q, k, v, bias=bias))
         W, h = len(apart), self.heads
         # One bias for all samples: with the windows among the heads it is never copied for each.
-        q, k, v = (each.reshape(-1, W * h, *each.shape[2:]) for each in (q, k, v))  # (N, W · h, L, d)
+        q, k, v = (part.reshape(-1, W * h, *part.shape[2:]) for part in (q, k, v))  # (N, W · h, L, d)
         all_bias = (apart[:, None].to(bias.dtype) + bias).flatten(0, 1)[None]  # (1, W · h, L, L)
         out = attend(q, k, v, bias=all_bias)
         return merge_heads(out.reshape(-1, h, *out.shape[2:]))
@@ -156,8 +156,8 @@ class DoubleAttention(nn.Module):
         """(N, h*w, D) -> (N, h*w, D)."""
         qkv = self.qkv(x).unflatten(2, (3, 2, -1)).permute(3, 0, 1, 2, 4).flatten(3)  # (2, N, h*w, 3 D/2)
         shifts = (0, self.shift)
-        found = [self.attend(half, own, shift) for half, own, shift in zip(self.halves, qkv, shifts, strict=True)]
-        out: Tensor = self.out(torch.cat(found, 2))
+        attended = [self.attend(half, part, shift) for half, part, shift in zip(self.halves, qkv, shifts, strict=True)]
+        out: Tensor = self.out(torch.cat(attended, 2))
         return out
 
     def attend(self, half: nn.Module, qkv: Tensor, shift: int) -> Tensor:
@@ -344,20 +344,20 @@ class StyleSwinGenerator(MappedGenerator):
     ) -> None:
         n = halvings(spec, DEEPEST)
         super().__init__(MappingNetwork(z_dim, w_dim, beta=average_decay, **asdict(mapping)), z_dim, w_dim, 2 * (n + 1))
-        each = checked(widths, partial(falling_widths, n=n), f"from {spec.height >> n}x{spec.width >> n} pixels up")
-        all_heads = [max(width // 32, 4) for width in each] if heads is None else stages(heads, n + 1, "heads")
+        channels = checked(widths, partial(falling_widths, n=n), f"from {spec.height >> n}x{spec.width >> n} pixels up")
+        all_heads = [max(width // 32, 4) for width in channels] if heads is None else stages(heads, n + 1, "heads")
         self.sizes = [(spec.height >> n - i, spec.width >> n - i) for i in range(n + 1)]
-        for width, own in zip(each, all_heads, strict=True):
-            require_tokens(width, own)
-        self.const = nn.Parameter(torch.randn(self.sizes[0][0] * self.sizes[0][1], each[0]))
+        for width, stage_heads in zip(channels, all_heads, strict=True):
+            require_tokens(width, stage_heads)
+        self.const = nn.Parameter(torch.randn(self.sizes[0][0] * self.sizes[0][1], channels[0]))
         self.stages: nn.ModuleList = nn.ModuleList()
         self.to_images: nn.ModuleList = nn.ModuleList()
         for i, size in enumerate(self.sizes):
             window = None if min(size) <= whole_up_to else window_of(size)
-            out = each[i + 1] if i < n else None
-            hidden = max(1, int(each[i] * mlp_ratio))
-            self.stages.append(Stage(each[i], out, all_heads[i], size, window, w_dim, hidden))
-            self.to_images.append(ToImage(each[min(i + 1, n)], spec.channels))
+            out = channels[i + 1] if i < n else None
+            hidden = max(1, int(channels[i] * mlp_ratio))
+            self.stages.append(Stage(channels[i], out, all_heads[i], size, window, w_dim, hidden))
+            self.to_images.append(ToImage(channels[min(i + 1, n)], spec.channels))
 
     def draw(self, ws: Tensor) -> Tensor:
         """ws (N, L, w_dim) -> images (N, C, H, W) float32."""
@@ -482,15 +482,17 @@ class StyleSwinDiscriminator(Critic):
     ) -> None:
         super().__init__()
         n = halvings(spec, DEEPEST)
-        each = checked(widths, partial(critic_widths, n=n), f"from {spec.height // 2}x{spec.width // 2} pixels down")
+        channels = checked(
+            widths, partial(critic_widths, n=n), f"from {spec.height // 2}x{spec.width // 2} pixels down"
+        )
         init = layer_init(zero_bias, spectral_norm=True) if spectral_norm else equalized
         self.register_buffer("taps", filter_taps(TAPS), persistent=False)
-        self.from_wavelets = nn.ModuleList(FromWavelets(spec.channels, width, init) for width in each)
+        self.from_wavelets = nn.ModuleList(FromWavelets(spec.channels, width, init) for width in channels)
         self.blocks = nn.ModuleList(
             nn.Sequential(ActiveConv(in_, in_, 3, init), ActiveConv(in_, out, 3, init, down=2))
-            for in_, out in pairwise(each)
+            for in_, out in pairwise(channels)
         )
-        D = each[-1]
+        D = channels[-1]
         self.conv = ActiveConv(D + 1, D, 3, init)
         self.linear = init(nn.Linear(D * (spec.height >> n) * (spec.width >> n), D))
         self.head = build_head(conditioning, D, spec, init)
