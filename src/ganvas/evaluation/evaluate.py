@@ -83,9 +83,9 @@ def evaluate(
         raise UsageError("nothing here has a size to change", where="--size", hint="it is for folders of images")
     loaded = [Model.load(best_of(target)[0] if best else target, device=pick_device(device)) for target in targets]
     same_but_for_seed(targets, loaded)
-    own = (loaded[0].recipe["eval"] or {}).get("protocol") or loaded[0].spec.modality.protocol
+    usual = (loaded[0].recipe["eval"] or {}).get("protocol") or loaded[0].spec.modality.protocol
     judge = judge_of(
-        rules_of(protocol or own, metrics, extractor, samples), against, loaded[0].recipe["data"], size, watch
+        rules_of(protocol or usual, metrics, extractor, samples), against, loaded[0].recipe["data"], size, watch
     )
     scored = []
     for target, model in zip(targets, loaded, strict=True):
@@ -116,8 +116,8 @@ def save_statistics(
         raise UsageError(f"{file} is no .npz", where="--save-stats", hint="give a name that ends in .npz")
     if is_model(target):
         model = Model.load(target, device=pick_device(device))
-        own = (model.recipe["eval"] or {}).get("protocol") or model.spec.modality.protocol
-        rules = rules_of(protocol or own, (), extractor, samples)
+        usual = (model.recipe["eval"] or {}).get("protocol") or model.spec.modality.protocol
+        rules = rules_of(protocol or usual, (), extractor, samples)
         n = rules["samples"] or 10_000
         source = evidence.of_model(model, n, rules["seeds"][0], model.conditions(n, seed=0), rules["sampler"])
     else:
@@ -125,11 +125,11 @@ def save_statistics(
         rules = rules_of(protocol or data.spec.modality.protocol, (), extractor, samples)
         source = evidence.of_dataset(data, rules["samples"])
     net = parts.extractor_for(parts.build("extractor", rules["extractor"]), source.modality)
-    found = evidence.gather(source, {"": net}, {"": frozenset({"moments"})}, watch)[""].moments
-    assert found is not None
+    moments = evidence.gather(source, {"": net}, {"": frozenset({"moments"})}, watch)[""].moments
+    assert moments is not None
     facts = {"extractor": net.name, **dict(net.provenance)}
-    write_statistics(file, found, facts)
-    return {"count": found.count, **facts}
+    write_statistics(file, moments, facts)
+    return {"count": moments.count, **facts}
 
 
 # --------------------------------------------------------------------------------------------------- what is meant
@@ -272,7 +272,7 @@ def over_runs(scored: Sequence[Sequence[Mapping[str, Any]]], judge: Judge) -> li
     """One row a value, its interval over training seeds."""
     limits: dict[str, tuple[float, float]] = {}
     for entry in judge.entries.values():
-        limits.update({entry.names[own]: entry.metric.limits[own] for own in entry.names})
+        limits.update({entry.names[key]: entry.metric.limits[key] for key in entry.names})
     rows = []
     for same in zip(*scored, strict=True):
         values = [float(row["value"]) for row in same]

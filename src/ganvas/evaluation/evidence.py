@@ -77,8 +77,8 @@ def conditions_of(model: Model, dataset: Dataset | StreamedDataset) -> Rows:
     reads = model.reads
     if isinstance(dataset, StreamedDataset):
         pieces = [batch.asked(reads) for batch in dataset.walk(BATCH)]
-        whole = Condition({name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]})
-        return lambda start, stop: whole.map(lambda value: value[torch.arange(start, stop) % len(dataset)])
+        conditions = Condition({name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]})
+        return lambda start, stop: conditions.map(lambda value: value[torch.arange(start, stop) % len(dataset)])
 
     def rows(start: int, stop: int) -> Condition:
         numbers = np.arange(start, stop) % len(dataset)
@@ -119,19 +119,19 @@ def gather(
     ------
     BadValue : an extractor takes data of other modalities.
     """
-    wanted = {
-        name: parts.extractor_for(extractors[name], source.modality) for name, own in needs.items() if own & EMBEDDED
+    embedding = {
+        name: parts.extractor_for(extractors[name], source.modality) for name, need in needs.items() if need & EMBEDDED
     }
-    kept = {name: found for name, net in wanted.items() if (found := _load(source, net)) is not None}
+    evidence = {name: stored for name, net in embedding.items() if (stored := _load(source, net)) is not None}
     cpu = torch.device("cpu")
-    kept = {name: kept[name] for name in wanted if not ranks.any_rank(name not in kept, cpu)}
-    new = {name: net for name, net in wanted.items() if name not in kept}
-    pictures = any("images" in own for own in needs.values())
+    evidence = {name: evidence[name] for name in embedding if not ranks.any_rank(name not in evidence, cpu)}
+    new = {name: net for name, net in embedding.items() if name not in evidence}
+    pictures = any("images" in need for need in needs.values())
     images: list[Tensor] = []
     labels: list[Tensor] = []
     embedded: dict[str, list[tuple[Tensor, Tensor | None]]] = {name: [] for name in new}
     # Labels come with kept features, so a set whose features are all there is not read again.
-    if new or pictures or not kept:
+    if new or pictures or not evidence:
         done = 0
         for batch in source.batches(ranks.rank(), ranks.world()):
             data, label = source.modality.rounded(batch.data), batch.label
@@ -149,15 +149,15 @@ def gather(
     label = torch.cat(labels) if labels else None
     for name, pieces in embedded.items():
         all_logits = [logits for _, logits in pieces if logits is not None]
-        found = EvidenceSet(
+        fresh = EvidenceSet(
             features=torch.cat([features for features, _ in pieces]),
             logits=torch.cat(all_logits) if all_logits else None,
             label=label,
         )
-        _save(source, new[name], found)
-        kept[name] = found
+        _save(source, new[name], fresh)
+        evidence[name] = fresh
     common = EvidenceSet(images=torch.cat(images) if images else None, label=label)
-    return {name: _only(needs[name], kept.get(name, common), common) for name in needs}
+    return {name: _only(needs[name], evidence.get(name, common), common) for name in needs}
 
 
 def _only(needs: frozenset[str], embedded: EvidenceSet, common: EvidenceSet) -> EvidenceSet:
@@ -165,31 +165,31 @@ def _only(needs: frozenset[str], embedded: EvidenceSet, common: EvidenceSet) -> 
     return replace(embedded, moments=moments, images=common.images if "images" in needs else None)
 
 
-def take(whole: EvidenceSet, rows: np.ndarray) -> EvidenceSet:
+def take(evidence: EvidenceSet, rows: np.ndarray) -> EvidenceSet:
     """The images at `rows` (n,) of a set, with moments of their own."""
-    if whole.features is None and whole.moments is not None:
-        return whole  # statistics without features cannot be divided
+    if evidence.features is None and evidence.moments is not None:
+        return evidence  # statistics without features cannot be divided
     index = torch.from_numpy(rows)
 
     def pick(values: Tensor | None) -> Tensor | None:
         return None if values is None else values[index]
 
-    features = pick(whole.features)
+    features = pick(evidence.features)
     return EvidenceSet(
         features=features,
-        logits=pick(whole.logits),
-        label=pick(whole.label),
-        images=pick(whole.images),
-        moments=moments_of(features) if whole.moments is not None and features is not None else None,
+        logits=pick(evidence.logits),
+        label=pick(evidence.label),
+        images=pick(evidence.images),
+        moments=moments_of(features) if evidence.moments is not None and features is not None else None,
     )
 
 
-def size(whole: EvidenceSet) -> int:
+def size(evidence: EvidenceSet) -> int:
     """How many images a set holds; 0 where that is not known."""
-    for values in (whole.features, whole.images, whole.label, whole.logits):
+    for values in (evidence.features, evidence.images, evidence.label, evidence.logits):
         if values is not None:
             return len(values)
-    return whole.moments.count if whole.moments is not None else 0
+    return evidence.moments.count if evidence.moments is not None else 0
 
 
 # --------------------------------------------------------------------------------------------------- the cache
@@ -209,16 +209,16 @@ def _load(source: Source, extractor: Extractor) -> EvidenceSet | None:
         tensors, _ = read_tensors(_file(source, extractor))
     except CheckpointError:
         return None  # never written, or damaged: it is made anew
-    found = EvidenceSet(tensors.get("features"), tensors.get("logits"), tensors.get("label"))
-    return found if found.features is not None and len(found.features) == source.count else None
+    stored = EvidenceSet(tensors.get("features"), tensors.get("logits"), tensors.get("label"))
+    return stored if stored.features is not None and len(stored.features) == source.count else None
 
 
-def _save(source: Source, extractor: Extractor, found: EvidenceSet) -> None:
+def _save(source: Source, extractor: Extractor, fresh: EvidenceSet) -> None:
     if source.fingerprint is None:
         return
     tensors = {
         name: value
-        for name, value in (("features", found.features), ("logits", found.logits), ("label", found.label))
+        for name, value in (("features", fresh.features), ("logits", fresh.logits), ("label", fresh.label))
         if value is not None
     }
     file = _file(source, extractor)

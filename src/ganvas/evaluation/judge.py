@@ -74,9 +74,9 @@ class Judge:
         self.extractors: dict[str, Extractor] = {}
         self.entries: dict[str, Entry] = {}
         for name, node in protocol["metrics"].items():
-            own, beside = parts.split(Measure, node)
+            metric_node, beside = parts.split(Measure, node)
             extractor = self._extractor(beside["extractor"] or protocol["extractor"])
-            metric: Metric = parts.build("metric", own)
+            metric: Metric = parts.build("metric", metric_node)
             if any(need.endswith("logits") for need in metric.needs) and not self.extractors[extractor].classes:
                 raise BadValue(
                     f"metric {name!r} reads class logits, which extractor {self.extractors[extractor].name!r} has not",
@@ -88,7 +88,7 @@ class Judge:
                     f"metric {name!r} looks at {' or '.join(metric.modalities)} data, and these are {kind}",
                     where=f"protocol {protocol['name']}", hint="ganvas list metrics",
                 )  # fmt: skip
-            self.entries[name] = Entry(metric, extractor, renamed(name, own["use"], metric))
+            self.entries[name] = Entry(metric, extractor, renamed(name, metric_node["use"], metric))
 
     def _extractor(self, node: Mapping[str, Any]) -> str:
         key = json.dumps(node, sort_keys=True, default=str)
@@ -122,10 +122,10 @@ class Judge:
 
     def _needs(self, side: str) -> dict[str, frozenset[str]]:
         """What is read of one set, per extractor."""
-        found: dict[str, set[str]] = {key: set() for key in self.extractors}
+        needed: dict[str, set[str]] = {key: set() for key in self.extractors}
         for entry in self.entries.values():
-            found[entry.extractor] |= _of_side(entry.metric.needs, side)
-        return {key: frozenset(own) for key, own in found.items()}
+            needed[entry.extractor] |= _of_side(entry.metric.needs, side)
+        return {key: frozenset(needs) for key, needs in needed.items()}
 
     @property
     def n_real(self) -> int:
@@ -143,23 +143,23 @@ class Judge:
                 hint="give the protocol `samples`",
             )
         asked = self.asked(model, n)
-        found, first = [], None
+        looks, first = [], None
         for seed in self.protocol["seeds"]:
             source = evidence.of_model(model, n, seed, asked, self.protocol["sampler"])
             fake = evidence.gather(source, self.extractors, self._needs("fake"), self.watch)
             first = fake if first is None else first
-            found.append(self.look(self.real, fake, model, seed))
+            looks.append(self.look(self.real, fake, model, seed))
         assert first is not None
         spread = self.spread(first, model, of_fake=False)
-        return self.rows(found, spread, n, sampled=True, seeds=list(self.protocol["seeds"]))
+        return self.rows(looks, spread, n, sampled=True, seeds=list(self.protocol["seeds"]))
 
     def score_images(self, dataset: Dataset) -> list[dict[str, Any]]:
         """Rows for images that are there, with an interval over halves of both sets."""
         source = evidence.of_dataset(dataset, self.protocol["samples"])
         fake = evidence.gather(source, self.extractors, self._needs("fake"), self.watch)
-        found = [self.look(self.real, fake, None, 0)]
+        looks = [self.look(self.real, fake, None, 0)]
         spread = self.spread(fake, None, of_fake=True)
-        return self.rows(found, spread, source.count, sampled=False, fake_fingerprint=dataset.fingerprint)
+        return self.rows(looks, spread, source.count, sampled=False, fake_fingerprint=dataset.fingerprint)
 
     def asked(self, model: Model, n: int) -> Condition | Rows:
         """What samples are made for: the reference's own conditions in their order, repeated to n; or random classes.
@@ -181,7 +181,7 @@ class Judge:
             return evidence.conditions_of(model, self.reference)
         if not model.num_classes or self.protocol["labels"] == "uniform":
             return model.conditions(n, seed=0)
-        label = next((each.label for each in self.real.values()), None)  # no extractor: nothing is measured
+        label = next((images.label for images in self.real.values()), None)  # no extractor: nothing is measured
         return model.conditions(n, seed=0) if label is None else Condition(label=label).repeat_to(n)
 
     def are_pairs(self, model: Model | None) -> bool:
@@ -212,7 +212,7 @@ class Judge:
                 warnings.simplefilter("always")
                 result = entry.metric(seen)
             values.update({entry.names[key]: value for key, value in result.items()})
-            notes[name] = sorted({str(each.message) for each in caught})
+            notes[name] = sorted({str(warning.message) for warning in caught})
             alarms[name] = entry.metric.alarm(result)
         return Found(values, notes, alarms)
 
@@ -226,8 +226,8 @@ class Judge:
         fake_rows = _halves_of(fake, repeats, 1) if of_fake else [None] * repeats
         tries: dict[str, list[float]] = {}
         for own_real, own_fake in zip(real_rows, fake_rows, strict=True):
-            real_half = {key: _taken(whole, own_real) for key, whole in self.real.items()}
-            fake_half = {key: _taken(whole, own_fake) for key, whole in fake.items()}
+            real_half = {key: _taken(images, own_real) for key, images in self.real.items()}
+            fake_half = {key: _taken(images, own_fake) for key, images in fake.items()}
             for name, entry in self.entries.items():
                 divided = [side for side, rows in (("real", own_real), ("fake", own_fake)) if rows is not None]
                 if "model" in entry.metric.needs or not any(_of_side(entry.metric.needs, side) for side in divided):
@@ -244,8 +244,8 @@ class Judge:
                     warnings.simplefilter("ignore")  # of small sets: the whole sets were warned of already
                     with contextlib.suppress(GanvasError):  # a half is too small for it
                         lacking = _lacking(entry.metric, seen, pairs=self.are_pairs(model))
-                        for own, value in ({} if lacking else entry.metric(seen)).items():
-                            tries.setdefault(entry.names[own], []).append(value)
+                        for value_name, value in ({} if lacking else entry.metric(seen)).items():
+                            tries.setdefault(entry.names[value_name], []).append(value)
         return {name: stdev(values) for name, values in tries.items() if len(values) == repeats > 1}
 
     # ------------------------------------------------------------------ rows
@@ -254,24 +254,24 @@ class Judge:
         self, tries: Sequence[Found], spread: Mapping[str, float], n: int, *, sampled: bool, **more: Any
     ) -> list[dict[str, Any]]:
         rows = []
-        shown = {name for found in tries for name in found.values}
+        shown = {name for look in tries for name in look.values}
         left_out = [
             note for name, entry in self.entries.items() for note in tries[0].notes[name]
             if not shown & set(entry.names.values())
         ]  # fmt: skip
         for name, entry in self.entries.items():
             extractor, metric = self.extractors[entry.extractor], entry.metric
-            notes = sorted({note for found in tries for note in found.notes[name]})
-            alarms = [alarm for found in tries if (alarm := found.alarms.get(name))]
-            for own, called in entry.names.items():
-                values = [found.values[called] for found in tries if called in found.values]
+            notes = sorted({note for look in tries for note in look.notes[name]})
+            alarms = [alarm for look in tries if (alarm := look.alarms.get(name))]
+            for key, called in entry.names.items():
+                values = [look.values[called] for look in tries if called in look.values]
                 if not values:
                     continue
                 rows.append(
                     {
                         "metric": called,
-                        **_interval(values, spread.get(called), metric.limits[own], self.protocol["halves"], sampled),
-                        "lower_is_better": metric.lower_is_better[own], "protocol": self.protocol["name"],
+                        **_interval(values, spread.get(called), metric.limits[key], self.protocol["halves"], sampled),
+                        "lower_is_better": metric.lower_is_better[key], "protocol": self.protocol["name"],
                         "n_fake": n, "n_real": self.n_real, "reference": self.fingerprint,
                         "extractor": extractor.name, **dict(extractor.provenance),
                         "labels": self.protocol["labels"], "sampler": self.protocol["sampler"],
@@ -286,8 +286,8 @@ class Judge:
 def _of_side(needs: frozenset[str], side: str) -> set[str]:
     """What is read of one set: plain names are read of the real and the fake one."""
     plain = {need for need in needs if ":" not in need} - {"model", "extractor", "pairs"}
-    own = {need.partition(":")[2] for need in needs if need.startswith(f"{side}:")}
-    return own | (plain if side in ("real", "fake") else set())
+    prefixed = {need.partition(":")[2] for need in needs if need.startswith(f"{side}:")}
+    return prefixed | (plain if side in ("real", "fake") else set())
 
 
 def _lacking(metric: Metric, seen: Evidence, *, pairs: bool) -> str:
@@ -298,9 +298,9 @@ def _lacking(metric: Metric, seen: Evidence, *, pairs: bool) -> str:
         return "it compares each image with its own original, and these are no pairs"
     if any(need.startswith("training:") for need in metric.needs) and seen.training is None:
         return "the training data are not at hand"
-    for side, whole in (("real", seen.real), ("fake", seen.fake), ("training", seen.training)):
-        for need in sorted(_of_side(metric.needs, side)) if whole is not None else ():
-            if whole is not None and vars(whole)[need] is None:
+    for side, images in (("real", seen.real), ("fake", seen.fake), ("training", seen.training)):
+        for need in sorted(_of_side(metric.needs, side)) if images is not None else ():
+            if images is not None and vars(images)[need] is None:
                 if need == "label":
                     return "these images were not asked for by class" if side == "fake" else "the data have no labels"
                 return f"the {'reference' if side == 'real' else side} is a file of statistics, without {need}"
@@ -310,14 +310,14 @@ def _lacking(metric: Metric, seen: Evidence, *, pairs: bool) -> str:
 def _halves_of(sets: Sets, repeats: int, seed: int) -> list[np.ndarray | None]:
     """Rows of random halves of a set; None each where it cannot be divided."""
     n = max(
-        (evidence.size(each) for each in sets.values() if each.features is not None or each.images is not None),
+        (evidence.size(images) for images in sets.values() if images.features is not None or images.images is not None),
         default=0,
     )
     return list(halves(n, repeats, seed)) if n >= 4 else [None] * repeats
 
 
-def _taken(whole: EvidenceSet, rows: np.ndarray | None) -> EvidenceSet:
-    return whole if rows is None else evidence.take(whole, rows)
+def _taken(images: EvidenceSet, rows: np.ndarray | None) -> EvidenceSet:
+    return images if rows is None else evidence.take(images, rows)
 
 
 def _interval(
@@ -349,14 +349,14 @@ def check_reference(model: Model, reference: DataSpec, protocol: str) -> None:
     """
     wishes = model.wanted()
     for name, needed in wishes.items() if wishes.keys() - {"label"} else ():
-        there = reference.condition(name) if name in ("data", *reference.conditions) else None
-        wanted = model.spec.condition(name)
-        if there is None and not needed:
+        offered = reference.condition(name) if name in ("data", *reference.conditions) else None
+        expected = model.spec.condition(name)
+        if offered is None and not needed:
             continue
-        if there is None or (there.shape, there.categories) != (wanted.shape, wanted.categories):
-            have = f"its own is {there.shape}" if there else f"it has {', '.join(reference.conditions) or 'none'}"
+        if offered is None or (offered.shape, offered.categories) != (expected.shape, expected.categories):
+            have = f"its own is {offered.shape}" if offered else f"it has {', '.join(reference.conditions) or 'none'}"
             raise DataError(
-                f"the model makes its data of a condition {name!r} {wanted.shape}, which the reference does not"
+                f"the model makes its data of a condition {name!r} {expected.shape}, which the reference does not"
                 f" have: {have}",
                 where=f"protocol {protocol}",
                 hint="give the protocol a `reference` that is made like the recipe's `data`, or none to take these",
@@ -388,19 +388,19 @@ def unflipped(node: Mapping[str, Any]) -> Dataset:
 
 
 def _without_flips(node: Mapping[str, Any]) -> dict[str, Any]:
-    own = copy.deepcopy(dict(node))
-    if "flip" in own:
-        own["flip"] = False
-    for key, each in parts.find("dataset", own["use"]).fields().items():
-        if each.marker == parts.Slot("dataset") and own.get(key):
-            own[key] = _without_flips(own[key])
-    return own
+    unflipped_node = copy.deepcopy(dict(node))
+    if "flip" in unflipped_node:
+        unflipped_node["flip"] = False
+    for key, field in parts.find("dataset", unflipped_node["use"]).fields().items():
+        if field.marker == parts.Slot("dataset") and unflipped_node.get(key):
+            unflipped_node[key] = _without_flips(unflipped_node[key])
+    return unflipped_node
 
 
 def training_set(protocol: Mapping[str, Any], trained_on: Mapping[str, Any] | None) -> Dataset | None:
     """What a model was trained on, where a metric of the protocol asks for it and it is at hand."""
     node = protocol["training"] or trained_on
-    metrics = (parts.build("metric", parts.split(Measure, each)[0]) for each in protocol["metrics"].values())
+    metrics = (parts.build("metric", parts.split(Measure, entry)[0]) for entry in protocol["metrics"].values())
     if node is None or not any(need.startswith("training:") for metric in metrics for need in metric.needs):
         return None
     try:

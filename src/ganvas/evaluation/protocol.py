@@ -66,7 +66,7 @@ def load_protocol(source: str | Path) -> dict[str, Any]:
     text = str(source)
     file = Path(text) if text.endswith((".yaml", ".yml")) else PROTOCOLS / f"{text}.yaml"
     if not file.is_file():
-        known = sorted(each.stem for each in PROTOCOLS.glob("*.yaml"))
+        known = sorted(shipped.stem for shipped in PROTOCOLS.glob("*.yaml"))
         raise BadValue(f"there is no protocol {text!r}.{nearest(text, known)}", hint=f"there are {', '.join(known)}")
     try:
         content = file.read_text(encoding="utf-8")
@@ -86,20 +86,20 @@ class Column(NamedTuple):
 
 def columns(protocol: Mapping[str, Any]) -> dict[str, Column]:
     """Every value that a protocol's metrics can give, by the name that its rows have."""
-    found = {}
+    known = {}
     for name, node in protocol["metrics"].items():
-        own, _ = parts.split(Measure, node)
-        metric: Metric = parts.build("metric", own)
-        summary = parts.find("metric", own["use"]).summary
-        for key, shown in renamed(name, own["use"], metric).items():
-            found[shown] = Column(metric.lower_is_better[key], metric.limits[key], summary)
-    return found
+        metric_node, _ = parts.split(Measure, node)
+        metric: Metric = parts.build("metric", metric_node)
+        summary = parts.find("metric", metric_node["use"]).summary
+        for key, shown in renamed(name, metric_node["use"], metric).items():
+            known[shown] = Column(metric.lower_is_better[key], metric.limits[key], summary)
+    return known
 
 
 def renamed(name: str, part: str, metric: Metric) -> dict[str, str]:
     """What a metric's values are called in a protocol: as the metric says, unless it is listed under another name."""
-    own = list(metric.lower_is_better)
+    keys = list(metric.lower_is_better)
     if name == part:
-        return {key: key for key in own}
+        return {key: key for key in keys}
     shown = name.replace("-", "_")
-    return {key: shown if len(own) == 1 else f"{shown}_{key}" for key in own}
+    return {key: shown if len(keys) == 1 else f"{shown}_{key}" for key in keys}

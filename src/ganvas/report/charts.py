@@ -39,7 +39,7 @@ def numbers(value: float, low: float | None, high: float | None) -> tuple[str, s
     if low is None or high is None or not (math.isfinite(value) and 0 < high - low < math.inf):
         return number(value), number(low), number(high)
     decimals = max(0, 1 - math.floor(math.log10(high - low)))
-    first, second, third = (f"{each:,.{decimals}f}".replace("-", "−") for each in (value, low, high))
+    first, second, third = (f"{quantity:,.{decimals}f}".replace("-", "−") for quantity in (value, low, high))
     return first, second, third
 
 
@@ -58,23 +58,23 @@ def thinned(points: Sequence[Point], most: int = _MOST_POINTS) -> list[Point]:
     if len(points) <= most:
         return list(points)
     inner, stretches = points[1:-1], (most - 2) // 2
-    kept = [points[0]]
+    chosen = [points[0]]
     for i in range(stretches):
         piece = inner[i * len(inner) // stretches : (i + 1) * len(inner) // stretches]
         ends = {min(piece, key=lambda p: p.value), max(piece, key=lambda p: p.value)}
-        kept.extend(sorted(ends, key=lambda p: p.step))
-    return [*kept, points[-1]]
+        chosen.extend(sorted(ends, key=lambda p: p.step))
+    return [*chosen, points[-1]]
 
 
 def smoothed(points: Sequence[Point]) -> list[Point]:
     """Means over a window of a twentieth of the points, centred and cut off at the ends."""
     half = len(points) // 40
     sums = list(itertools.accumulate((point.value for point in points), initial=0.0))
-    found = []
+    means = []
     for i, point in enumerate(points):
         start, end = max(0, i - half), min(len(points), i + half + 1)
-        found.append(Point(point.step, (sums[end] - sums[start]) / (end - start)))
-    return found
+        means.append(Point(point.step, (sums[end] - sums[start]) / (end - start)))
+    return means
 
 
 def line_chart(title: str, points: Sequence[Point], *, colour: int = 1, note: str = "", noisy: bool = True) -> Html:

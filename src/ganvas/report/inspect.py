@@ -75,7 +75,7 @@ def inspect(
         model=model,
         extractor=net,
     )
-    found: dict[str, Panel] = {}
+    sections: dict[str, Panel] = {}
     left_out: list[str] = []
     for name, analysis in built.items():
         if analysis.modalities and modality.part_name not in analysis.modalities:
@@ -88,10 +88,10 @@ def inspect(
             left_out.append(f"{name} is left out: {error.problem}")
             continue
         if panel is not None:
-            found[name] = panel
+            sections[name] = panel
     facts: dict[str, Any] = {
         "step": model.step, "protocol": rules["name"], "extractor": net.name, "samples": count,
         "reference": min(SAMPLES, len(reference)), "training": min(TRAINING, len(training)),
     }  # fmt: skip
-    panels.write(folder, found, copy.deepcopy(facts), modality)
+    panels.write(folder, sections, copy.deepcopy(facts), modality)
     return report.write(folder), left_out

@@ -42,10 +42,10 @@ class _Log:
         powers = range(math.floor(self.low), math.ceil(self.high) + 1)
         for digits in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
             every = [digit * 10.0**power for power in powers for digit in digits]
-            found = [value for value in every if self.low <= math.log10(value) <= self.high]
-            if len(found) > 2:
-                return found[:: max(1, len(found) // 6)]
-        return found
+            shown = [value for value in every if self.low <= math.log10(value) <= self.high]
+            if len(shown) > 2:
+                return shown[:: max(1, len(shown) // 6)]
+        return shown
 
 
 def law_figure(title: str, x: str, y: str, dots: Sequence[Dot], along: np.ndarray, law: np.ndarray) -> Html:

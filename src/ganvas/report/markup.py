@@ -16,14 +16,14 @@ class Html(str):
 
 def tag(name: str, /, *children: str | None, **attributes: str | float | None) -> Html:
     """An element. None among children and attributes is left out; `class_` means class, `aria_label` aria-label."""
-    own = "".join(
+    written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(str(value))}"'
         for key, value in attributes.items()
         if value is not None
     )
     if name in _VOID:
-        return Html(f"<{name}{own}/>" if name not in ("meta", "img", "br") else f"<{name}{own}>")
-    return Html(f"<{name}{own}>{join(children)}</{name}>")
+        return Html(f"<{name}{written}/>" if name not in ("meta", "img", "br") else f"<{name}{written}>")
+    return Html(f"<{name}{written}>{join(children)}</{name}>")
 
 
 def join(children: Iterable[str | None]) -> Html:
@@ -36,8 +36,8 @@ def join(children: Iterable[str | None]) -> Html:
 def table(head: Iterable[str], rows: Iterable[Iterable[str]], *, caption: str | None = None, class_: str = "") -> Html:
     """A table whose columns have headers, and whose rows are headed by their first cell."""
     body = []
-    for first, *rest in rows:
-        body.append(tag("tr", tag("th", first, scope="row"), *(tag("td", cell) for cell in rest)))
+    for first, *cells in rows:
+        body.append(tag("tr", tag("th", first, scope="row"), *(tag("td", cell) for cell in cells)))
     heads = [tag("th", cell, scope="col") for cell in head]
     return tag(
         "div",

@@ -245,11 +245,11 @@ def evenly(items: Sequence[Any], most: int) -> list[Any]:
 
 
 def _score_charts(record: Record) -> Html | None:
-    made = {how_made(row) for row in record.headline}
+    ways = {how_made(row) for row in record.headline}
     series: dict[str, dict[int, Point]] = {}
     notes: dict[str, str] = {}
     for row in record.scores:
-        if how_made(row) in made and _finite(row["value"]):
+        if how_made(row) in ways and _finite(row["value"]):
             step = int(row.get("step", 0))
             point = Point(step, row["value"], _finite(row.get("low")), _finite(row.get("high")))
             series.setdefault(row["metric"], {})[step] = point

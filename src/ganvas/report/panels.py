@@ -52,11 +52,11 @@ def write(folder: Path, panels: Mapping[str, Panel], facts: Mapping[str, Any], m
         for i, sheet in enumerate(panel.sheets):
             data = modality.restored(sheet.images)
             pictures.save(modality.show(data, sheet.columns), target / f"{name}-{i}.png")
-            own = {"caption": sheet.caption, "file": f"{name}-{i}.png"}
+            entry = {"caption": sheet.caption, "file": f"{name}-{i}.png"}
             if player := modality.player(data):
-                own["player"] = f"{name}-{i}.html"
-                write_bytes(target / own["player"], player.encode())
-            files.append(own)
+                entry["player"] = f"{name}-{i}.html"
+                write_bytes(target / entry["player"], player.encode())
+            files.append(entry)
         charts = [
             {
                 "caption": chart.caption, "kind": chart.kind, "x": chart.x, "y": chart.y,
@@ -73,30 +73,30 @@ def read(folder: Path) -> tuple[Sequence[Kept], Mapping[str, Any]]:
     """The sections that are there, and what they were made of; nothing where there are none or they are damaged."""
     try:
         content = json.loads((folder / FOLDER / "panels.json").read_text(encoding="utf-8"))
-        kept = [
+        sections = [
             Kept(
                 title=str(row["title"]),
                 text=str(row["text"]),
                 sheets=tuple(
                     (
-                        str(each["caption"]),
-                        folder / FOLDER / _name(each["file"], "png"),
-                        folder / FOLDER / _name(each["player"], "html") if "player" in each else None,
+                        str(sheet["caption"]),
+                        folder / FOLDER / _name(sheet["file"], "png"),
+                        folder / FOLDER / _name(sheet["player"], "html") if "player" in sheet else None,
                     )
-                    for each in row["sheets"]
+                    for sheet in row["sheets"]
                 ),
                 charts=tuple(
                     Chart(
-                        str(each["caption"]), each["kind"],
-                        {name: tuple(np.asarray(xy, float) for xy in xys) for name, xys in each["series"].items()},
-                        str(each["x"]), str(each["y"]),
+                        str(chart["caption"]), chart["kind"],
+                        {name: tuple(np.asarray(xy, float) for xy in xys) for name, xys in chart["series"].items()},
+                        str(chart["x"]), str(chart["y"]),
                     )
-                    for each in row["charts"]
+                    for chart in row["charts"]
                 ),
             )
             for row in content["panels"]
         ]  # fmt: skip
-        return kept, dict(content["facts"])
+        return sections, dict(content["facts"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return (), {}
 

@@ -64,13 +64,13 @@ class _Scale:
             return [
                 value for value in ticks(self.low, self.high, 5) if not whole or (value == int(value) and value >= 0)
             ]
-        found = []
+        marks = []
         for power in range(math.floor(self.low), math.ceil(self.high) + 1):
             for digit in (1, 2, 5) if self.high - self.low < 3 else (1,):
                 value = digit * 10.0**power
                 if self.low <= math.log10(value) <= self.high:
-                    found.append(value)
-        return found
+                    marks.append(value)
+        return marks
 
 
 def scatter(title: str, x: Axis, y: Axis, dots: Sequence[Dot], line: Sequence[tuple[float, float]], means: str) -> Html:

@@ -52,12 +52,12 @@ class _Reader(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag not in _ELEMENTS:
             return
-        kept = [
+        safe = [
             name if value is None else f'{name}="{escape(value)}"'
             for name, value in attrs
             if name in _ATTRIBUTES and (name != "src" or (value or "").startswith("data:"))
         ]
-        self.pieces.append(f"<{' '.join([tag, *kept])}>")
+        self.pieces.append(f"<{' '.join([tag, *safe])}>")
         if tag not in _VOID:
             self.open.append(tag)
 

@@ -50,7 +50,7 @@ class Record:
         scores = _rows(folder / "scores.jsonl", "metric", "value")
         samples = _by_step((folder / "samples").glob("step-*.png"))
         checkpoints = _by_step((folder / "checkpoints").glob("step-*"))
-        kept, facts = panels.read(folder)
+        sections, facts = panels.read(folder)
         class_names: tuple[str, ...] = ()
         with contextlib.suppress(CheckpointError, KeyError, TypeError):
             class_names = tuple(str(name) for name in model_metadata(folder)["class_names"])
@@ -66,7 +66,7 @@ class Record:
             scores=scores,
             samples=samples,
             step=max([0, *(row["step"] for row in log), *(step for step, _ in [*samples, *checkpoints])]),
-            panels=kept,
+            panels=sections,
             panel_facts=facts,
         )
 
@@ -95,15 +95,15 @@ class Record:
     def headline(self) -> list[Row]:
         """The last scores by the run's own protocol, else by the one that was used last."""
         rows = self.last_scores
-        own = [row for row in rows if row.get("protocol") == self.setting("eval", "protocol")]
-        return [row for row in rows if how_made(row) == how_made((own or rows)[-1])]
+        by_protocol = [row for row in rows if row.get("protocol") == self.setting("eval", "protocol")]
+        return [row for row in rows if how_made(row) == how_made((by_protocol or rows)[-1])]
 
     def meanings(self, protocol: str) -> dict[str, str]:
         """What each value of a protocol's metrics says, in a sentence."""
-        found: dict[str, str] = {}
+        summaries: dict[str, str] = {}
         with contextlib.suppress(GanvasError):  # a protocol or part that is no longer at hand explains nothing
-            found = {name: column.summary for name, column in columns(load_protocol(protocol)).items()}
-        return found
+            summaries = {name: column.summary for name, column in columns(load_protocol(protocol)).items()}
+        return summaries
 
     def changed_settings(self) -> list[tuple[str, Any, Any]]:
         """(key, value, default) of each setting that the recipe makes and that is not its default anyway.
@@ -162,6 +162,6 @@ def _yaml(text: str) -> dict[str, Any]:
 
 def _mapping(read: Callable[[], Any]) -> dict[str, Any]:
     with contextlib.suppress(ValueError, GanvasError):
-        found = read()
-        return found if isinstance(found, dict) else {}
+        content = read()
+        return content if isinstance(content, dict) else {}
     return {}
