@@ -52,9 +52,9 @@ def run(arguments: Sequence[str]) -> int:
             import traceback
 
             traceback.print_exc()
-            if theirs := part_file_of(error):
-                say(f"{type(error).__name__}: {theirs}\n  {error}\n  this is in a part of your own; mend it there")
-                return leave(type(error).__name__, f"{theirs}: {error}", 2, as_json)
+            if part_file := part_file_of(error):
+                say(f"{type(error).__name__}: {part_file}\n  {error}\n  this is in a part of your own; mend it there")
+                return leave(type(error).__name__, f"{part_file}: {error}", 2, as_json)
             say("This is a bug of ours. Please report it with the lines above and the command that you typed.")
             return leave("Bug", f"{type(error).__name__}: {error}", 1, as_json)
         if mistake.already_reported or (isinstance(mistake, RecipeError) and follows()):
@@ -63,8 +63,13 @@ def run(arguments: Sequence[str]) -> int:
         if as_json:
             mistakes = mistake.problems if isinstance(mistake, RecipeError) else (mistake,)
             rows = [
-                {"type": type(each).__name__, "where": each.where, "problem": each.problem, "hint": each.hint}
-                for each in mistakes
+                {
+                    "type": type(problem).__name__,
+                    "where": problem.where,
+                    "problem": problem.problem,
+                    "hint": problem.hint,
+                }
+                for problem in mistakes
             ]
             tell(json.dumps({"errors": rows}, indent=1))
         return 2

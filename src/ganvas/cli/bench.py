@@ -70,7 +70,7 @@ def bench_(
     except places.Interrupted as stop:
         say(f"Stopped with {stop.done} of {stop.total} done; what ran is saved. The same command goes on.")
         raise
-    found = study.lines(plan, folder, failed)
-    files = study.write(plan, folder, found)
-    tell(files["json"].read_text(encoding="utf-8") if as_json else study.table(plan, found))
+    table_lines = study.lines(plan, folder, failed)
+    files = study.write(plan, folder, table_lines)
+    tell(files["json"].read_text(encoding="utf-8") if as_json else study.table(plan, table_lines))
     say(f"table    {files['html']}")

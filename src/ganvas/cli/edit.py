@@ -45,7 +45,7 @@ def edit(
     from ganvas.types import Condition, Edit
 
     try:
-        steps = [float(each) for each in strengths.split(",")]
+        steps = [float(text) for text in strengths.split(",")]
     except ValueError:
         raise UsageError(f"{strengths!r} are no numbers", where="--strength", hint="such as -2,0,2") from None
     node = check_node("edit", yaml12.read(edit_name, "EDIT")[0])

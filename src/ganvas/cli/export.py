@@ -44,8 +44,8 @@ def export(run_path: str, as_onnx: bool, family: str | None, role: str, out: str
     if as_json:
         tell(json.dumps(facts))
         return
-    for name, each in facts.get("networks", {}).items():
-        say(f"{name}: {each['class']}({', '.join(f'{key}={value!r}' for key, value in each['kwargs'].items())})")
+    for name, network in facts.get("networks", {}).items():
+        say(f"{name}: {network['class']}({', '.join(f'{key}={value!r}' for key, value in network['kwargs'].items())})")
     if "deviation" in facts:
         say(f"its images are those of the model, to {facts['deviation']:.0e} of their spread")
     tell(str(target))

@@ -38,23 +38,23 @@ def import_(checkpoint: str, family: str, out: str | None, options: tuple[str, .
         raise UsageError(f"{target} is no .safetensors", where="--out", hint="give a name that ends in .safetensors")
     if not target.parent.is_dir():
         raise UsageError(f"there is no folder {target.parent}", where="--out", hint=f"mkdir -p {target.parent}")
-    found = import_checkpoint(file, family, _read(options))
-    found.save(target)
-    for note in found.notes:
+    model = import_checkpoint(file, family, _read(options))
+    model.save(target)
+    for note in model.notes:
         say(f"note: {note}")
     if as_json:
         networks = {
             role: {
-                "use": each.node["use"], "parameters": found.parameters[role], "repo": found.official[role].repo,
-                "class": found.official[role].cls, "entry": found.entries[role],
+                "use": network.node["use"], "parameters": model.parameters[role], "repo": model.official[role].repo,
+                "class": model.official[role].cls, "entry": model.entries[role],
             }
-            for role, each in found.imported.items()
+            for role, network in model.imported.items()
         }  # fmt: skip
-        spec = {"shape": list(found.spec.shape), "num_classes": found.spec.num_classes}
-        tell(json.dumps({"out": str(target), "networks": networks, **spec, "notes": list(found.notes)}))
+        spec = {"shape": list(model.spec.shape), "num_classes": model.spec.num_classes}
+        tell(json.dumps({"out": str(target), "networks": networks, **spec, "notes": list(model.notes)}))
         return
-    for role, each in found.imported.items():
-        say(f"{role}: {each.node['use']}, {found.parameters[role]:,} parameters")
+    for role, network in model.imported.items():
+        say(f"{role}: {network.node['use']}, {model.parameters[role]:,} parameters")
     tell(str(target))
 
 
@@ -62,10 +62,10 @@ def _read(options: tuple[str, ...]) -> dict[str, object]:
     """KEY=VALUE, the value in YAML."""
     from ganvas.recipe import yaml12
 
-    found: dict[str, object] = {}
+    given: dict[str, object] = {}
     for text in options:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise UsageError(f"{text!r} is no KEY=VALUE", where="--option", hint="such as --option BN_eps=0.0001")
-        found[key] = yaml12.read(value, f"--option {key}")[0]
-    return found
+        given[key] = yaml12.read(value, f"--option {key}")[0]
+    return given

@@ -122,20 +122,20 @@ def check(words: tuple[str, ...], without_data: bool, as_json: bool) -> None:
 
             checking.check(recipe, notes.append, data=not without_data)
         except RecipeError as error:
-            problems = [str(each) for each in error.problems]
+            problems = [str(problem) for problem in error.problems]
         except GanvasError as error:
             problems = [str(error)]
         outcome.append({"recipe": name, "ok": not problems, "problems": problems, "notes": notes})
     if as_json:
         tell(json.dumps(outcome, indent=1))
-    for each in outcome:
-        for problem in each["problems"]:
+    for entry in outcome:
+        for problem in entry["problems"]:
             say(problem)
-        for note in each["notes"]:
+        for note in entry["notes"]:
             say(f"note: {note}")
         if not as_json:
-            tell(f"{each['recipe']}: {'ok' if each['ok'] else str(len(each['problems'])) + ' to mend'}")
-    if not all(each["ok"] for each in outcome):
+            tell(f"{entry['recipe']}: {'ok' if entry['ok'] else str(len(entry['problems'])) + ' to mend'}")
+    if not all(entry["ok"] for entry in outcome):
         raise click.exceptions.Exit(2)
 
 

@@ -128,8 +128,8 @@ class Target:
         folders = folder_names(class_names)
         files = []
         for number in range(len(data)):
-            own = temporary if labels is None else temporary / folders.get(labels[number], f"{labels[number]:03d}")
-            files.append(own / f"{names[number] if names else f'{number:06d}'}{modality.suffixes[0]}")
+            place = temporary if labels is None else temporary / folders.get(labels[number], f"{labels[number]:03d}")
+            files.append(place / f"{names[number] if names else f'{number:06d}'}{modality.suffixes[0]}")
         try:
             for folder in {file.parent for file in files}:
                 folder.mkdir(parents=True, exist_ok=True)

@@ -156,7 +156,7 @@ def files_of(place: str) -> list[Path]:
     if path.is_file():
         return [path]
     files = (
-        sorted(each for each in path.iterdir() if each.is_file() and not each.name.startswith("."))
+        sorted(entry for entry in path.iterdir() if entry.is_file() and not entry.name.startswith("."))
         if path.is_dir()
         else []
     )
@@ -202,5 +202,5 @@ def go_for_a_walk(
     frames = walk.walk(
         model, stations=count or 6, frames=30, seed=seed, label=label, space=space, noise=noise, rows=2, columns=4
     )  # fmt: skip
-    made = walk.save(frames, Path(file), fps=30)
-    tell(json.dumps({"out": file, "frames": made})) if as_json else say(f"{made} frames in {file}")
+    written = walk.save(frames, Path(file), fps=30)
+    tell(json.dumps({"out": file, "frames": written})) if as_json else say(f"{written} frames in {file}")

@@ -45,8 +45,8 @@ def scale(
             recipe = Recipe.load(text)
             return scaling.Counter()(recipe, recipe.resolve()["train"]["steps"])
 
-    wanted = [compute(each) for each in ahead]
-    if any(not 0 < each < float("inf") for each in wanted):
+    flops = [compute(words) for words in ahead]
+    if any(not 0 < value < float("inf") for value in flops):
         raise UsageError(f"{' '.join(ahead)!r} is no compute", where="--next", hint="give FLOPs, such as 1e15")
     if is_model(names[0]):
         title, folder = "Scaling law", Path(out) if out else None
@@ -57,7 +57,7 @@ def scale(
         plan = study.load(names[0])
         title, folder = plan.name, Path(out) if out else RUNS / plan.name
         points, label = scaling.points_of_study(plan, folder, metric, say)
-    found = scaling.report(points, label, ahead=wanted, every_run=every_run)
-    tell(json.dumps(scaling.as_data(found), indent=1) if as_json else scaling.text(found))
+    result = scaling.report(points, label, ahead=flops, every_run=every_run)
+    tell(json.dumps(scaling.as_data(result), indent=1) if as_json else scaling.text(result))
     if folder is not None:
-        say(f"page     {scaling.write(found, title, folder)['html']}")
+        say(f"page     {scaling.write(result, title, folder)['html']}")

@@ -84,13 +84,13 @@ def train(
     if not lead:
         return
     pictures = sorted((folder / "samples").glob("*.png"))
-    found = {
+    facts = {
         "run": str(folder), "step": model.step, "model": str(folder / "model.safetensors"),
         "samples": str(pictures[-1]) if pictures else None, "report": str(folder / "report.html"),
         "scores": str(folder / "scores.jsonl") if (folder / "scores.jsonl").is_file() else None,
     }  # fmt: skip
     if as_json:
-        tell(json.dumps(found))
+        tell(json.dumps(facts))
         return
     from ganvas.files.files import read_rows
 
@@ -98,5 +98,5 @@ def train(
     if rows:
         say(score_table(rows))
     for name in ("samples", "report", "scores", "model"):
-        if found[name]:
-            say(f"{name:8} {found[name]}")
+        if facts[name]:
+            say(f"{name:8} {facts[name]}")

@@ -125,9 +125,9 @@ def ceiling(device: torch.device, dtype: torch.dtype = torch.float32) -> Ceiling
 
 
 def _best(call: Callable[[], Any], flops: int, device: torch.device) -> float:
-    found = times(call, repeats=_ROUNDS, warm_up=2, device=device)
+    taken = times(call, repeats=_ROUNDS, warm_up=2, device=device)
     threads = torch.get_num_threads() if device.type == "cpu" else 1
-    seconds = min(found.processor) / threads if device.type == "cpu" else min(found.clock)
+    seconds = min(taken.processor) / threads if device.type == "cpu" else min(taken.clock)
     return flops / seconds / 1e9
 
 
@@ -157,9 +157,9 @@ def resident_bytes() -> int:
 
 def clock(seconds: float) -> str:
     """`1:05`, `2:03:04`, and days in front where there are any."""
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
     if days:
-        return f"{days}d {hours}:{minutes:02}:{rest:02}"
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+        return f"{days}d {hours}:{minutes:02}:{seconds:02}"
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

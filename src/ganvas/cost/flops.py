@@ -56,11 +56,11 @@ def _convolution_backward(
     transposed: bool,
     output_padding: Any,
     groups: int,
-    wanted: Sequence[bool],  # dX, dW, db
+    output_mask: Sequence[bool],  # dX, dW, db
     **_: Any,
 ) -> int:
     places = prod((x if transposed else grad_out)[2:])  # where the kernel is laid
-    return FLOPS_PER_MAC * grad_out[0] * places * prod(weight) * (bool(wanted[0]) + bool(wanted[1]))
+    return FLOPS_PER_MAC * grad_out[0] * places * prod(weight) * (bool(output_mask[0]) + bool(output_mask[1]))
 
 
 @cache
@@ -68,12 +68,12 @@ def _formulas() -> Mapping[Any, Formula]:
     from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop, shape_wrapper
 
     aten = torch.ops.aten
-    own: dict[Any, Formula] = {
+    formulas: dict[Any, Formula] = {
         aten.mv: _matrix_vector, aten.addmv: _added_matrix_vector, aten.convolution_backward: _convolution_backward,
     }  # fmt: skip
     return {
         **flop_registry,
-        **{operator: shape_wrapper(formula) for operator, formula in own.items()},  # type: ignore[no-untyped-call]
+        **{operator: shape_wrapper(formula) for operator, formula in formulas.items()},  # type: ignore[no-untyped-call]
         aten._int_mm: flop_registry[aten.mm],
         aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
         aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,
@@ -112,8 +112,8 @@ def flops(call: Callable[[], Any]) -> int:
     """The FLOPs of a call, all passes included."""
     with FlopCounter() as counter:
         call()
-    found: int = counter.total
-    return found
+    count: int = counter.total
+    return count
 
 
 # --------------------------------------------------------------------------------------------------- bytes
@@ -121,17 +121,19 @@ def flops(call: Callable[[], Any]) -> int:
 
 def bytes_of(tensors: Iterable[Tensor]) -> int:
     """The memory that tensors take together; what they share counts once."""
-    storages = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in tensors}
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
     return sum(storages.values())
 
 
 def parameter_count(net: nn.Module) -> int:
-    return sum(each.numel() for each in net.parameters())
+    return sum(parameter.numel() for parameter in net.parameters())
 
 
 def optimizer_bytes(optimizer: torch.optim.Optimizer) -> int:
     """Memory of an optimizer's state; it has none before its first step."""
-    return bytes_of(value for own in optimizer.state.values() for value in own.values() if isinstance(value, Tensor))
+    return bytes_of(
+        value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)
+    )
 
 
 class SavedForBackward:
@@ -145,7 +147,7 @@ class SavedForBackward:
     def __init__(self, besides: Iterable[Tensor] = ()) -> None:
         self.peak = 0
         self.now = 0
-        self._besides = {each.untyped_storage().data_ptr() for each in besides}
+        self._besides = {held_already.untyped_storage().data_ptr() for held_already in besides}
         self._holders: Counter[int] = Counter()
         self._hooks = torch.autograd.graph.saved_tensors_hooks(
             lambda tensor: _Held(tensor, self), lambda held: held.tensor

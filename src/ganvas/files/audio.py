@@ -165,19 +165,19 @@ def _form(body: bytes) -> tuple[int, int, int, int]:
 
 def _samples(body: bytes, tag: int, channels: int, rate: int, bits: int) -> Sound:
     width = bits // 8
-    whole = body[: len(body) // (width * channels) * width * channels]
+    samples = body[: len(body) // (width * channels) * width * channels]
     values: NDArray[np.float32]
     if tag == _FLOAT:
         with np.errstate(over="ignore"):  # what is too large for float32 is refused as no number
-            values = np.frombuffer(whole, dtype=f"<f{width}").astype(np.float32).clip(-1, 1)
+            values = np.frombuffer(samples, dtype=f"<f{width}").astype(np.float32).clip(-1, 1)
     elif bits == 8:
-        values = ((np.frombuffer(whole, dtype=np.uint8).astype(np.float32) - 128) / 128).astype(np.float32)
+        values = ((np.frombuffer(samples, dtype=np.uint8).astype(np.float32) - 128) / 128).astype(np.float32)
     elif bits == 24:
-        padded = np.zeros((len(whole) // 3, 4), dtype=np.uint8)
-        padded[:, 1:] = np.frombuffer(whole, dtype=np.uint8).reshape(-1, 3)  # the high bytes of 32 bits
+        padded = np.zeros((len(samples) // 3, 4), dtype=np.uint8)
+        padded[:, 1:] = np.frombuffer(samples, dtype=np.uint8).reshape(-1, 3)  # the high bytes of 32 bits
         values = (padded.reshape(-1).view("<i4") / np.float64(2**31)).astype(np.float32)
     else:
-        values = (np.frombuffer(whole, dtype=f"<i{width}") / 2.0 ** (bits - 1)).astype(np.float32)
+        values = (np.frombuffer(samples, dtype=f"<i{width}") / 2.0 ** (bits - 1)).astype(np.float32)
     return Sound(np.ascontiguousarray(values.reshape(-1, channels).T), rate)
 
 

@@ -60,23 +60,23 @@ class Columns:
 
     def decode(self, vectors: NDArray[np.float32]) -> dict[str, list[Any]]:
         """Vectors (N, width) as columns of numbers and of names; a category is the one with the largest value."""
-        found: dict[str, list[Any]] = {}
+        columns: dict[str, list[Any]] = {}
         for name, place in self.places.items():
             part = vectors[:, place].astype(np.float64)
             if name in self.ranges:
                 low, high = self.ranges[name]
-                found[name] = (low + (part[:, 0] + 1) * (high - low) / 2).tolist()
+                columns[name] = (low + (part[:, 0] + 1) * (high - low) / 2).tolist()
             else:
-                found[name] = [self.names[name][number] for number in part.argmax(axis=1).tolist()]
-        return found
+                columns[name] = [self.names[name][number] for number in part.argmax(axis=1).tolist()]
+        return columns
 
     def decided(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Vectors (N, width) whose categories are 1 for one and −1 for the others."""
-        found = vectors.copy()
+        decided = vectors.copy()
         for name in self.names:
             part = vectors[:, self.places[name]]
-            found[:, self.places[name]] = one_hot(part.argmax(axis=1), part.shape[1])
-        return found
+            decided[:, self.places[name]] = one_hot(part.argmax(axis=1), part.shape[1])
+        return decided
 
 
 def one_hot(which: NDArray[np.int64], kinds: int) -> NDArray[np.float32]:
@@ -110,11 +110,11 @@ def described(table: Table, names: Sequence[str], categorical: Sequence[str], mo
             same = 0.5 if low == high else 0.0  # a column that never changes lies in the middle
             ranges[name] = (low - same, high + same)
             continue
-        found = sorted(set(table.words(name)), key=in_order)
-        if not 2 <= len(found) <= most:
+        categories = sorted(set(table.words(name)), key=in_order)
+        if not 2 <= len(categories) <= most:
             raise DataError(
-                f"column {name!r} has {len(found)} categories, and 2 to {most} can be learnt", where=table.where,
-                hint=f"leave it out: data.columns=[{', '.join(each for each in names if each != name)}]",
+                f"column {name!r} has {len(categories)} categories, and 2 to {most} can be learnt", where=table.where,
+                hint=f"leave it out: data.columns=[{', '.join(other for other in names if other != name)}]",
             )  # fmt: skip
-        kinds[name] = tuple(found)
+        kinds[name] = tuple(categories)
     return Columns(tuple(names), ranges, kinds)

@@ -134,9 +134,9 @@ def append_rows(file: Path, rows: list[dict[str, Any]]) -> None:
         with file.open("ab", buffering=0) as stream:  # a buffer would write the failed rows again when it is closed
             end = stream.tell()
             try:
-                rest = memoryview(text)
-                while rest:
-                    rest = rest[stream.write(rest) :]
+                unwritten = memoryview(text)
+                while unwritten:
+                    unwritten = unwritten[stream.write(unwritten) :]
             except OSError:
                 os.truncate(file, end)
                 raise
@@ -159,8 +159,8 @@ def cut_after(file: Path, step: int) -> None:
     """Drop the rows after `step`, which a resumed run will write again."""
     if not file.is_file():
         return
-    kept = [json.dumps(row) + "\n" for row in read_rows(file) if row.get("step", 0) <= step]
-    write_bytes(file, "".join(kept).encode())
+    rows = [json.dumps(row) + "\n" for row in read_rows(file) if row.get("step", 0) <= step]
+    write_bytes(file, "".join(rows).encode())
 
 
 # --------------------------------------------------------------------------------------------------- tensors
@@ -175,8 +175,8 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """
     from safetensors.torch import save
 
-    own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(file, save(own, dict(metadata)))
+    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_bytes(file, save(on_cpu, dict(metadata)))
 
 
 def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

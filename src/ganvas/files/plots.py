@@ -21,10 +21,10 @@ def sheet(panels: Sequence[Image.Image], columns: int | None, n: int) -> Image.I
     columns = min(columns or max(1, round(n**0.5)), max(n, 1))
     width, height = panels[0].size if panels else _PANEL
     rows = -(-len(panels) // columns)
-    whole = Image.new("RGB", (columns * (width + _GAP) + _GAP, max(rows, 1) * (height + _GAP) + _GAP), _WHITE)
+    canvas = Image.new("RGB", (columns * (width + _GAP) + _GAP, max(rows, 1) * (height + _GAP) + _GAP), _WHITE)
     for i, panel in enumerate(panels):
-        whole.paste(panel, (_GAP + (i % columns) * (width + _GAP), _GAP + (i // columns) * (height + _GAP)))
-    return whole
+        canvas.paste(panel, (_GAP + (i % columns) * (width + _GAP), _GAP + (i // columns) * (height + _GAP)))
+    return canvas
 
 
 def lines(series: NDArray[np.float32]) -> Image.Image:

@@ -75,8 +75,8 @@ class WeightsFile:
 
 def folder() -> Path:
     """Where users put weights."""
-    if own := os.environ.get("GANVAS_WEIGHTS"):
-        return Path(own).expanduser()
+    if chosen := os.environ.get("GANVAS_WEIGHTS"):
+        return Path(chosen).expanduser()
     return Path(os.environ.get("GANVAS_CACHE") or Path.home() / ".cache" / "ganvas").expanduser() / "weights"
 
 
@@ -137,26 +137,26 @@ def sha256_of(*files: Path) -> str:
     return digest.hexdigest()
 
 
-def check_sha256(found: str, wanted: str | None, where: Path) -> None:
-    """Refuse a file that is not the wanted one.
+def check_sha256(sha256: str, expected: str | None, where: Path) -> None:
+    """Refuse a file that is not the expected one.
 
     Raises
     ------
-    CheckpointError : the hash `found` does not begin with `wanted`.
+    CheckpointError : the hash `sha256` does not begin with `expected`.
     """
-    if wanted is not None and not found.startswith(wanted.lower()):
+    if expected is not None and not sha256.startswith(expected.lower()):
         raise CheckpointError(
-            f"its sha256 is {found}, which does not begin with {wanted}", where=str(where),
+            f"its sha256 is {sha256}, which does not begin with {expected}", where=str(where),
             hint="it was cut off or changed, or is another file: get it again",
         )  # fmt: skip
 
 
-def _checked(file: Path, wanted: str | None, source: str) -> WeightsFile:
-    found = sha256_of(file)
+def _checked(file: Path, expected: str | None, source: str) -> WeightsFile:
+    sha256 = sha256_of(file)
     in_name = _HASH_IN_NAME.search(file.name)
-    check_sha256(found, in_name[1] if in_name else None, file)
-    check_sha256(found, wanted, file)
-    return WeightsFile(file, found, source)
+    check_sha256(sha256, in_name[1] if in_name else None, file)
+    check_sha256(sha256, expected, file)
+    return WeightsFile(file, sha256, source)
 
 
 def read_state(file: Path) -> dict[str, Tensor]:

@@ -84,8 +84,8 @@ def write_statistics(path: Path | str, moments: Moments, provenance: Mapping[str
         np.savez(buffer, mu=moments.mean, sigma=moments.covariance, count=np.array(moments.count), **arrays)
     else:
         # torch-fidelity refuses to compare means of different types, and its own are float32.
-        own = {"mu": moments.mean.astype(np.float32), "sigma": moments.covariance}
-        torch.save({**own, "count": moments.count, **about}, buffer)
+        moments_ = {"mu": moments.mean.astype(np.float32), "sigma": moments.covariance}
+        torch.save({**moments_, "count": moments.count, **about}, buffer)
     write_bytes(file, buffer.getvalue())
 
 
@@ -101,9 +101,9 @@ def _read_npz(file: Path) -> dict[str, Any]:
     if not isinstance(loaded, np.lib.npyio.NpzFile):
         raise ValueError("it is a single array")
     with loaded as opened:
-        wanted = [name for name in opened.files if name in ("mu", "sigma", "count") or name.startswith(_PREFIX)]
+        names = [name for name in opened.files if name in ("mu", "sigma", "count") or name.startswith(_PREFIX)]
         held = dict.fromkeys(opened.files)  # so that an error can tell what there is
-        return {**held, **{name: opened[name] for name in wanted}}
+        return {**held, **{name: opened[name] for name in names}}
 
 
 def _read_pt(file: Path) -> dict[str, Any]:

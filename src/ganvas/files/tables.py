@@ -57,10 +57,10 @@ class Table:
         ------
         DataError : one is empty; its line is named.
         """
-        found = ["" if value is None else str(value).strip() for value in self.column(name)]
-        if "" in found:
-            raise DataError(f"column {name!r} is empty", where=f"{self.where}:{self.lines[found.index('')]}")
-        return found
+        texts = ["" if value is None else str(value).strip() for value in self.column(name)]
+        if "" in texts:
+            raise DataError(f"column {name!r} is empty", where=f"{self.where}:{self.lines[texts.index('')]}")
+        return texts
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """The values of a column as numbers.
@@ -70,14 +70,14 @@ class Table:
         DataError : one is none, or is not finite; its line is named.
         """
         values = self.column(name)
-        found = np.array([number(value) for value in values], dtype=np.float64)
-        bad = np.flatnonzero(~np.isfinite(found))
+        numbers = np.array([number(value) for value in values], dtype=np.float64)
+        bad = np.flatnonzero(~np.isfinite(numbers))
         if len(bad):
             raise DataError(
                 f"column {name!r} holds {values[bad[0]]!r}, which is no finite number",
                 where=f"{self.where}:{self.lines[bad[0]]}", hint="mend the row, or leave the column out",
             )  # fmt: skip
-        return found
+        return numbers
 
     def is_numeric(self, name: str) -> bool:
         """Whether every value of a column is a finite number."""
@@ -164,11 +164,11 @@ def _read_csv(file: Path) -> Table:
 def _read_parquet(file: Path) -> Table:
     arrow, parquet = _arrow(file), importlib.import_module("pyarrow.parquet")
     try:
-        found = parquet.read_table(file)
+        arrow_table = parquet.read_table(file)
     except (OSError, arrow.ArrowException) as error:
         raise DataError(f"it is no Parquet file: {error}", where=str(file), hint="save it again") from None
-    columns = {name: found[name].to_pylist() for name in found.column_names}
-    return Table(columns, str(file), range(1, found.num_rows + 1))
+    columns = {name: arrow_table[name].to_pylist() for name in arrow_table.column_names}
+    return Table(columns, str(file), range(1, arrow_table.num_rows + 1))
 
 
 def _arrow(file: Path) -> Any:

@@ -39,9 +39,9 @@ def sum_over_ranks(values: Tensor) -> Tensor:
     return total
 
 
-def any_rank(here: bool, device: torch.device) -> bool:
+def any_rank(value: bool, device: torch.device) -> bool:
     """Whether it is so on any rank."""
-    return bool(sum_over_ranks(torch.tensor(float(here), device=device))) if world() > 1 else here
+    return bool(sum_over_ranks(torch.tensor(float(value), device=device))) if world() > 1 else value
 
 
 class _Sum(torch.autograd.Function):
@@ -69,9 +69,13 @@ def var_mean(values: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     var, mean = torch.var_mean(values, dims, correction=0)
     if world() == 1:
         return var, mean
-    own = torch.stack([var, mean])[None]  # (1, 2, C)
+    moments = torch.stack([var, mean])[None]  # (1, 2, C)
     placed = torch.cat(
-        [own.new_zeros(rank(), *own.shape[1:]), own, own.new_zeros(world() - rank() - 1, *own.shape[1:])]
+        [
+            moments.new_zeros(rank(), *moments.shape[1:]),
+            moments,
+            moments.new_zeros(world() - rank() - 1, *moments.shape[1:]),
+        ]
     )
     vars_, means = summed(placed).unbind(1)  # (W, C) each
     mean = means.mean(0)
@@ -87,14 +91,14 @@ def everywhere(share: Tensor) -> Tensor:
     return torch.stack(shares, 1).flatten(0, 1)  # row i went to rank i mod W
 
 
-def interleaved(own: list[Piece]) -> list[Piece]:
+def interleaved(made_here: list[Piece]) -> list[Piece]:
     """Pieces 0, 1, 2, … of some work, on every rank, of which rank r made r, r + W, r + 2W, …; on the CPU."""
     if world() == 1:
-        return own
-    count = int(sum_over_ranks(torch.tensor(len(own))))
+        return made_here
+    count = int(sum_over_ranks(torch.tensor(len(made_here))))
     pieces: list[Piece] = []
     for i in range(count):
-        box: list[Any] = [own[i // world()] if i % world() == rank() else None]
+        box: list[Any] = [made_here[i // world()] if i % world() == rank() else None]
         dist.broadcast_object_list(box, src=i % world())
         pieces.append(box[0])
     return pieces
