@@ -86,13 +86,13 @@ def check_stage(stage: Stage, say: Callable[[str], None], *, data: bool) -> dict
     """See `check`; its networks at their real size, without values."""
     recipe, resolved = stage.recipe, stage.resolved
     with placed(recipe):
-        whole = open_data(resolved) if data else data_or_stand_in(resolved, say, count=_FEW)
-    dataset = Few(first_of(whole, _FEW), whole.spec, whole.class_names, len(whole))
+        full_set = open_data(resolved) if data else data_or_stand_in(resolved, say, count=_FEW)
+    dataset = Few(first_of(full_set, _FEW), full_set.spec, full_set.class_names, len(full_set))
     real: dict[str, Network] = {}
     with placed(recipe):
-        for role, own in resolved["networks"].items():  # the real sizes must be possible, too
+        for role, node in resolved["networks"].items():  # the real sizes must be possible, too
             with torch.device("meta"):
-                entry = parts.build_set("network", {role: own}, Weights, dataset.spec)[role]
+                entry = parts.build_set("network", {role: node}, Weights, dataset.spec)[role]
             real[role] = entry.part
             check_conditions(entry.part, dataset.spec, role)
             frozen_names(entry.part, entry.extra, role)
@@ -165,7 +165,7 @@ def data_or_stand_in(
 
 def random_set(spec: DataSpec, count: int = 256) -> Few:
     """Random data that look like these, always the same."""
-    names = tuple(str(each) for each in range(spec.num_classes))
+    names = tuple(str(number) for number in range(spec.num_classes))
     return Few(spec.stand_in(count, torch.Generator().manual_seed(0)), spec, names, count)
 
 

@@ -96,9 +96,9 @@ def provenance(plan: Plan) -> dict[str, Any]:
     """What the numbers of a run depend on, besides its recipe."""
     commit = None
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        here = Path(__file__).parent
+        package = Path(__file__).parent
         asked = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5, check=True
+            ["git", "rev-parse", "HEAD"], cwd=package, capture_output=True, text=True, timeout=5, check=True
         )
         commit = asked.stdout.strip()
     return {

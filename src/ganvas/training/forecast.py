@@ -71,11 +71,11 @@ class Forecast:
     @property
     def step_flops(self) -> float:
         """Mean over steps: a lazy update counts 1 / every."""
-        return float(sum(each.flops * each.a_step for each in self.updates))
+        return float(sum(update.flops * update.a_step for update in self.updates))
 
     def step_seconds(self, of: Callable[[Times], float] = lambda times: times.clock_median) -> float:
         """Mean over steps, by the wall clock unless told otherwise."""
-        updates = sum(of(each.seconds) * float(each.a_step) for each in self.updates)
+        updates = sum(of(update.seconds) * float(update.a_step) for update in self.updates)
         return updates + of(self.data) * float(self.batches_a_step) + of(self.averaging)
 
     @property
@@ -94,8 +94,8 @@ class Forecast:
             "images_per_second": self.batch / seconds, "seconds_to_finish": self.seconds_to_finish,
             "measured_steps": len(self.averaging.clock),
             "updates": [
-                {**asdict(each), "a_step": float(each.a_step), "seconds": _readings(each.seconds)}
-                for each in self.updates
+                {**asdict(update), "a_step": float(update.a_step), "seconds": _readings(update.seconds)}
+                for update in self.updates
             ],
             "data_seconds": _readings(self.data), "averaging_seconds": _readings(self.averaging),
             "memory_bytes": dict(self.memory), "memory_bytes_total": sum(self.memory.values()),
@@ -141,7 +141,7 @@ def forecast(
 
 def due_updates(trainer: Trainer) -> list[Update]:
     """The updates that have anything to teach."""
-    return [each for each in trainer.task.updates() if any(trainer.optim.learning[role] for role in each.nets)]
+    return [update for update in trainer.task.updates() if any(trainer.optim.learning[role] for role in update.nets)]
 
 
 class Rehearsal:
@@ -203,11 +203,14 @@ class Rehearsal:
             batch=settings.batch,
             steps=settings.steps,
             parameters={role: parameter_count(net) for role, net in trainer.nets.items()},
-            learning={role: sum(each.numel() for each in own) for role, own in trainer.optim.learning.items()},
+            learning={
+                role: sum(parameter.numel() for parameter in learning)
+                for role, learning in trainer.optim.learning.items()
+            },
             updates=costs,
             data=self.of_data.times,
             averaging=self.of_averages.times,
-            batches_a_step=sum((each.a_step for each in costs), Fraction(0)),
+            batches_a_step=sum((cost.a_step for cost in costs), Fraction(0)),
             memory=_memory(trainer, costs),
             process_bytes=self.process_bytes,
             measured_peak_bytes=_measured_peak(trainer.device),
@@ -217,8 +220,8 @@ class Rehearsal:
 def _count(trainer: Trainer, update: Update) -> tuple[str, int, int, int]:
     """(name, FLOPs, bytes saved for backward, bytes of gradients) of an update that is run once."""
     batch = next(trainer.feed)
-    there = [batch.data, *(tensor for net in trainer.nets.values() for tensor in net.state_dict().values())]
-    saved, counter = SavedForBackward(there), FlopCounter()
+    before = [batch.data, *(tensor for net in trainer.nets.values() for tensor in net.state_dict().values())]
+    saved, counter = SavedForBackward(before), FlopCounter()
     seed_from(trainer.settings.seed, trainer.rank, 0)
     if trainer.settings.compile:
         with torch.compiler.set_stance("force_eager"), saved, counter:  # compiled code is not seen into
@@ -227,8 +230,8 @@ def _count(trainer: Trainer, update: Update) -> tuple[str, int, int, int]:
     else:
         with saved, counter:
             losses = trainer.apply(update, batch)
-    names = [each.partition(".")[2] for each in losses]
-    gradients = bytes_of(each for role in update.nets for each in trainer.optim.learning[role])
+    names = [name.partition(".")[2] for name in losses]
+    gradients = bytes_of(parameter for role in update.nets for parameter in trainer.optim.learning[role])
     return f"{' and '.join(update.nets)}: {', '.join(names)}", counter.total, saved.peak, gradients
 
 
@@ -241,15 +244,15 @@ def _average(trainer: Trainer) -> None:
 def _memory(trainer: Trainer, costs: Sequence[UpdateCost]) -> dict[str, int]:
     state = bytes_of(tensor for net in trainer.nets.values() for tensor in net.state_dict().values())
     averaged = trainer.averages.nets.values() if trainer.averages is not None else ()
-    found = (
+    sizes = (
         state,
         bytes_of(tensor for net in averaged for tensor in net.state_dict().values()),
-        sum(optimizer_bytes(each) for each in trainer.optim.optimizers.values()),
+        sum(optimizer_bytes(optimizer) for optimizer in trainer.optim.optimizers.values()),
         state,
-        max(each.gradient_bytes for each in costs),
-        max(each.saved_bytes for each in costs),
+        max(cost.gradient_bytes for cost in costs),
+        max(cost.saved_bytes for cost in costs),
     )
-    return dict(zip(_KINDS, found, strict=True))
+    return dict(zip(_KINDS, sizes, strict=True))
 
 
 def _measured_peak(device: torch.device) -> int:
@@ -271,39 +274,42 @@ def mebibytes(number: int) -> str:
     return f"{number / 2**20:,.0f} MiB"
 
 
-def table(found: Forecast) -> str:
+def table(predicted: Forecast) -> str:
     """What `ganvas train --dry-run` prints."""
     from ganvas.cost.clock import clock
 
-    threads = f", {found.threads} thread{'s' if found.threads > 1 else ''}" if found.device == "cpu" else ""
-    lines = [f"{found.recipe} on {found.device}{threads}, {found.precision}, batch {found.batch}", ""]
-    for role, count in found.parameters.items():
-        learnt = found.learning[role]
+    threads = f", {predicted.threads} thread{'s' if predicted.threads > 1 else ''}" if predicted.device == "cpu" else ""
+    lines = [f"{predicted.recipe} on {predicted.device}{threads}, {predicted.precision}, batch {predicted.batch}", ""]
+    for role, count in predicted.parameters.items():
+        learnt = predicted.learning[role]
         frozen = "" if learnt == count else f", of which {amount(learnt).strip()} learn"
         lines.append(f"{role:16}{amount(count):>7} parameters{frozen}")
     lines += ["", f"{'update':44}{'a step':>8}{'FLOPs':>10}{'saved':>12}{'clock':>11}{'processor':>12}"]
-    for each in found.updates:
+    for update in predicted.updates:
         lines.append(
-            f"{each.name:44}{each.a_step!s:>8}{amount(each.flops):>10}{mebibytes(each.saved_bytes):>12}"
-            f"{_ms(each.seconds.clock_median):>11}{_ms(each.seconds.processor_median):>12}"
+            f"{update.name:44}{update.a_step!s:>8}{amount(update.flops):>10}{mebibytes(update.saved_bytes):>12}"
+            f"{_ms(update.seconds.clock_median):>11}{_ms(update.seconds.processor_median):>12}"
         )
-    for name, often, times in (("a batch of data", found.batches_a_step, found.data), ("averages", 1, found.averaging)):
+    for name, often, times in (
+        ("a batch of data", predicted.batches_a_step, predicted.data),
+        ("averages", 1, predicted.averaging),
+    ):
         lines.append(f"{name:44}{often!s:>8}{'':22}{_ms(times.clock_median):>11}{_ms(times.processor_median):>12}")
-    seconds = found.step_seconds()
-    worked = found.step_seconds(lambda times: times.processor_median)
+    seconds = predicted.step_seconds()
+    worked = predicted.step_seconds(lambda times: times.processor_median)
     lines.append(
-        f"{'a step, the mean':44}{'':8}{amount(found.step_flops):>10}{'':12}{_ms(seconds):>11}{_ms(worked):>12}"
+        f"{'a step, the mean':44}{'':8}{amount(predicted.step_flops):>10}{'':12}{_ms(seconds):>11}{_ms(worked):>12}"
     )
-    lines += ["", f"{'memory, estimated':30}{mebibytes(sum(found.memory.values())):>12}"]
-    lines += [f"  {kind:28}{mebibytes(size):>12}" for kind, size in found.memory.items()]
-    where = "on the device" if found.device != "cpu" else "of this process"
+    lines += ["", f"{'memory, estimated':30}{mebibytes(sum(predicted.memory.values())):>12}"]
+    lines += [f"  {kind:28}{mebibytes(size):>12}" for kind, size in predicted.memory.items()]
+    where = "on the device" if predicted.device != "cpu" else "of this process"
     lines += [
-        f"{'libraries, before any of it':30}{mebibytes(found.process_bytes):>12}",
-        f"{f'measured peak {where}':30}{mebibytes(found.measured_peak_bytes):>12}",
+        f"{'libraries, before any of it':30}{mebibytes(predicted.process_bytes):>12}",
+        f"{f'measured peak {where}':30}{mebibytes(predicted.measured_peak_bytes):>12}",
         "",
-        f"{found.steps:,} steps at {seconds:.3g} s, {found.batch / seconds:.3g} images/s:"
-        f" {clock(found.seconds_to_finish)} by the clock",
-        f"(medians of {len(found.averaging.clock)} steps after one; pictures, scores and checkpoints come on top)",
+        f"{predicted.steps:,} steps at {seconds:.3g} s, {predicted.batch / seconds:.3g} images/s:"
+        f" {clock(predicted.seconds_to_finish)} by the clock",
+        f"(medians of {len(predicted.averaging.clock)} steps after one; pictures, scores and checkpoints come on top)",
     ]
     return "\n".join(lines)
 

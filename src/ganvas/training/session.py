@@ -186,7 +186,7 @@ class Session:
     def saved(self, step: int, state: State, best: bool) -> None:
         if not self.lead:
             return
-        tensors = {f"{role}.{name}": tensor for role, own in state.items() for name, tensor in own.items()}
+        tensors = {f"{role}.{name}": tensor for role, values in state.items() for name, tensor in values.items()}
         header = model_header(self.plan.resolved, self.spec, self.plan.dataset.class_names, step)
         write_tensors(self.folder / "model.safetensors", tensors, header)
         if best:
@@ -228,19 +228,19 @@ def sample_grid(model: Model, *, seed: int, like: Batch | None = None, **options
         columns = min(columns, n)
         n = max(1, min(n // columns, model.spec.modality.rows // 2)) * columns
     options = {**options, "condition": like.asked(reads).rows(slice(n))}
-    made = sample_together(model, n, seed=seed, **options)
+    samples = sample_together(model, n, seed=seed, **options)
     if "data" in reads:
-        made = interleaved(like.data[:n].to(made), made, columns)
-    return model.spec.modality.show(made, columns)
+        samples = interleaved(like.data[:n].to(samples), samples, columns)
+    return model.spec.modality.show(samples, columns)
 
 
 def interleaved(above: torch.Tensor, below: torch.Tensor, columns: int) -> torch.Tensor:
     """Data (N, ...) twice, N a multiple of `columns`: so many of the one, then their like of the other, and so on."""
     pieces = [slice(start, start + columns) for start in range(0, len(above), columns)]
-    return torch.cat([whole[piece] for piece in pieces for whole in (above, below)])
+    return torch.cat([data[piece] for piece in pieces for data in (above, below)])
 
 
 def sample_together(model: Model, n: int, **options: Any) -> torch.Tensor:
     """What `model.sample` gives, drawn by all processes that train together, each a share; all of it on each."""
-    own = list(model.stream(n, share=(ranks.rank(), ranks.world()), **options))
-    return torch.cat(ranks.interleaved(own))
+    pieces = list(model.stream(n, share=(ranks.rank(), ranks.world()), **options))
+    return torch.cat(ranks.interleaved(pieces))

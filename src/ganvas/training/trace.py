@@ -90,7 +90,7 @@ class StepProfile:
         with torch.profiler.record_function(f"{_UPDATE}{len(self.names)}"):
             losses = run()
         role = next(iter(losses)).partition(".")[0]
-        self.names.append(f"{role}: {', '.join(each.partition('.')[2] for each in losses)}")
+        self.names.append(f"{role}: {', '.join(loss.partition('.')[2] for loss in losses)}")
         return losses
 
     def finish(self) -> None:
@@ -190,18 +190,20 @@ class Seen:
 
     def summary(self) -> str:
         """The table of updates and classes."""
-        total = sum(sum(own.values()) for own in self.by_update.values())
+        total = sum(sum(times.values()) for times in self.by_update.values())
         lines = [
             f"{self.steps} steps under the profiler, which itself costs time; {total / self.steps:,.1f} ms each",
             "",
         ]
-        for name, own in self.by_update.items():
-            whole, runs = sum(own.values()), self.runs.get(name)
-            once = f", {runs} times, {whole / runs:,.1f} ms each" if runs else ""
-            back = f"; backward {self.backward[name] / whole:.0%}" if self.backward.get(name) else ""
-            lines.append(f"{name}: {whole / total:.1%} of the time{once}{back}")
-            lines += [f"    {kind:52}{own[kind]:>12,.1f} ms {own[kind] / whole:>6.1%}" for kind in CLASSES if own[kind]]
-        sums = {kind: sum(own[kind] for own in self.by_update.values()) for kind in CLASSES}
+        for name, times in self.by_update.items():
+            spent, runs = sum(times.values()), self.runs.get(name)
+            once = f", {runs} times, {spent / runs:,.1f} ms each" if runs else ""
+            back = f"; backward {self.backward[name] / spent:.0%}" if self.backward.get(name) else ""
+            lines.append(f"{name}: {spent / total:.1%} of the time{once}{back}")
+            lines += [
+                f"    {kind:52}{times[kind]:>12,.1f} ms {times[kind] / spent:>6.1%}" for kind in CLASSES if times[kind]
+            ]
+        sums = {kind: sum(times[kind] for times in self.by_update.values()) for kind in CLASSES}
         lines += ["", f"all of it{'':47}{total:>12,.1f} ms"]
         lines += [f"    {kind:52}{ms:>12,.1f} ms {ms / total:>6.1%}" for kind, ms in sums.items() if ms]
         lines.append(f"not arithmetic of matrices: {1 - sums[MATRICES] / total:.1%}")
