@@ -128,6 +128,27 @@ def test_rows_are_numbers_and_categories_with_a_label(people: Path) -> None:
     assert plain.spec.num_classes == 0
 
 
+def test_ranges_and_names_may_be_those_of_other_data(people: Path) -> None:
+    keys = {"ranges": {"age": [0, 100]}, "names": {"code": ["10", "3", "7"]}}
+    data = opened("table", people, columns=["age", "code", "city"], split="all", **keys)
+    assert data.spec.modality.node()["ranges"] == {"age": [0.0, 100.0]}
+    assert data.spec.modality.node()["names"] == {"code": ["10", "3", "7"], "city": ["Bonn", "Ulm"]}
+    torch.testing.assert_close(all_of(data).data[1], torch.tensor([-0.58, -1, 1, -1, 1, -1]))  # 21, code 3, Bonn
+
+
+def test_tables_of_a_folder_are_read_one_after_the_other(people: Path, tmp_path: Path) -> None:
+    header, *rows = people.read_text(encoding="utf-8").splitlines()
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    for number, part in enumerate((rows[:50], rows[50:])):
+        (folder / f"{number}.csv").write_text("\n".join([header, *part]), encoding="utf-8")
+    whole, pieces = opened("table", people, label="kind"), opened("table", folder, label="kind")
+    assert pieces.fingerprint == whole.fingerprint
+    (folder / "1.csv").write_text("age,city\n20,Ulm\n", encoding="utf-8")
+    with pytest.raises(DataError, match="no column 'code'"):
+        opened("table", folder)
+
+
 def test_splits_share_no_row_and_one_description(people: Path) -> None:
     train, test = (opened("table", people, split=split, test_share=0.25) for split in ("train", "test"))
     assert (len(train), len(test)) == (45, 15)
@@ -141,7 +162,11 @@ def test_tables_that_cannot_be_used_are_refused(people: Path, tmp_path: Path) ->
     with pytest.raises(DataError, match="no column 'wage'"):
         opened("table", people, label="wage")
     with pytest.raises(DataError, match="no such file"):
-        opened("table", tmp_path)
+        opened("table", tmp_path / "absent.csv")
+    with pytest.raises(BadValue, match="'agee' is no column"):
+        opened("table", people, ranges={"agee": [0, 1]})
+    with pytest.raises(BadValue, match="high is higher"):
+        opened("table", people, ranges={"age": [1, 1]})
     file = tmp_path / "b.csv"
     file.write_text("a,b\nx,1\n,2\n", encoding="utf-8")
     with pytest.raises(DataError, match="'a' is empty") as empty:

@@ -106,6 +106,17 @@ def read_table(file: Path) -> Table:
     return table
 
 
+def joined(tables: Sequence[Table], where: str) -> Table:
+    """The rows of several tables, one after the other, with the columns of the first.
+
+    Raises
+    ------
+    DataError : another one lacks a column.
+    """
+    columns = {name: [value for table in tables for value in table.column(name)] for name in tables[0].columns}
+    return Table(columns, where, range(1, sum(map(len, tables)) + 1))
+
+
 def write_table(file: Path, columns: Mapping[str, Sequence[Any]]) -> None:
     """Write columns of equal lengths; floats as short as they can be read again exactly in float32.
 
