@@ -39,11 +39,11 @@ def fitted(name: str, value: Tensor, spec: ConditionSpec, n: int) -> Tensor:
     """
     if not isinstance(value, Tensor):
         raise UsageError(f"condition {name!r} is a {type(value).__name__}", hint="give a tensor: torch.as_tensor(…)")
-    whole = ("N", *spec.shape)
-    if value.dim() != len(whole) or tuple(value.shape[1:]) != spec.shape:
+    shape = ("N", *spec.shape)
+    if value.dim() != len(shape) or tuple(value.shape[1:]) != spec.shape:
         one = tuple(value.shape) == spec.shape
         raise UsageError(
-            f"condition {name!r} is {tuple(value.shape)}, and should be ({', '.join(map(str, whole))})",
+            f"condition {name!r} is {tuple(value.shape)}, and should be ({', '.join(map(str, shape))})",
             hint="a single one is value[None]" if one else "bring it to that shape first",
         )
     if len(value) not in (1, n):

@@ -39,4 +39,4 @@ def _in_blocks(block: Callable[[torch.Generator], Tensor], n: int, seed: int, *p
     """The first n rows of blocks, each with a generator of its own."""
     count = -(-n // BLOCK)
     seeds = [derive_seed(seed, number, *purpose) for number in range(count)]
-    return torch.cat([block(torch.Generator().manual_seed(own)) for own in seeds])[:n]
+    return torch.cat([block(torch.Generator().manual_seed(block_seed)) for block_seed in seeds])[:n]

@@ -95,8 +95,8 @@ class Model:
     @property
     def generator(self) -> Generator | None:
         """The network that is driven by latents; None where it is another kind that makes data."""
-        found = self.first(HasMaker) if HasMaker.present(self) else None
-        return found if isinstance(found, Generator) else None
+        maker = self.first(HasMaker) if HasMaker.present(self) else None
+        return maker if isinstance(maker, Generator) else None
 
     @property
     def critic(self) -> Critic:
@@ -173,9 +173,9 @@ class Model:
             )
         if mapped:
             assert isinstance(self.generator, SpacedGenerator)
-            own = self.labels(n, seed=seed) if label is None else condition_of(label).label
+            labels = self.labels(n, seed=seed) if label is None else condition_of(label).label
             with torch.no_grad():
-                return self.generator.to_space(self.draw(n, seed=seed, space=first), space, own)
+                return self.generator.to_space(self.draw(n, seed=seed, space=first), space, labels)
         return Latent(self.noise(self.latents[space], n, seed=seed), space)
 
     def noise(self, spec: LatentSpec, n: int, *, seed: int) -> Tensor:
@@ -227,19 +227,19 @@ class Model:
         given = condition_of(condition)
         if label is not None and "label" in given:
             raise UsageError("label and condition's label are both given", hint="leave one of them out")
-        wanted = self.wanted(sampler)
+        needs = self.wanted(sampler)
         values: dict[str, Tensor] = {}
         for name, value in given.items():
             if name == "label":
                 continue
-            if name not in wanted:
-                reads = f"; it reads {', '.join(wanted)}" if wanted else ""
+            if name not in needs:
+                reads = f"; it reads {', '.join(needs)}" if needs else ""
                 raise UsageError(f"this model does not read a condition {name!r}{reads}", hint="leave it out")
             values[name] = fitted(name, value, self.spec.condition(name), n).to(self.device)
-        own = self.labels(n, seed=seed, label=given.label if label is None else label)
-        if own is not None:
-            values["label"] = own
-        for name, needed in wanted.items():
+        labels = self.labels(n, seed=seed, label=given.label if label is None else label)
+        if labels is not None:
+            values["label"] = labels
+        for name, needed in needs.items():
             if needed and name not in values:
                 raise UsageError(
                     f"this model makes data of a {name!r} {self.spec.condition(name).shape}, and none is given",
@@ -325,8 +325,8 @@ class Model:
         UsageError : the model makes its data of no condition, or of several and only one is given.
         """
         if isinstance(given, Tensor):
-            wanted = self.wanted()
-            names = [name for name, must in wanted.items() if must] or [name for name in wanted if name != "label"]
+            needs = self.wanted()
+            names = [name for name, must in needs.items() if must] or [name for name in needs if name != "label"]
             if len(names) != 1:
                 reads = ", ".join(self.reads) or "nothing"
                 raise UsageError(
@@ -400,7 +400,7 @@ class Model:
     ) -> Iterator[Tensor]:
         drawn = -(-n // BLOCK) * BLOCK if draw.stochastic else n  # whole blocks, each with a generator of its own
         space = next((name for name, spec in self.latents.items() if spec is begin), "noise")
-        whole = torch.empty(drawn, 0, device=self.device) if begin is None else self.noise(begin, drawn, seed=seed)
+        values = torch.empty(drawn, 0, device=self.device) if begin is None else self.noise(begin, drawn, seed=seed)
         first, step = share
         for at in range(first * batch, drawn, step * batch):
             stop = min(at + batch, drawn)
@@ -410,7 +410,7 @@ class Model:
             )
             generator = torch.Generator(self.device).manual_seed(derive_seed(seed, at, "sampler"))
             with torch.no_grad():  # not inference mode: a sampler may turn gradients on for its own steps
-                data = draw(self, Latent(whole[at:stop], space), condition, generator)
+                data = draw(self, Latent(values[at:stop], space), condition, generator)
             yield self.spec.modality.limited(data.detach().cpu())[: n - at]
 
     def sampler(self, wish: str | Mapping[str, Any] | None = None) -> Sampler:
@@ -431,10 +431,10 @@ class Model:
         UnknownPart : made with parts that are not on the shelves (give their file with `--parts`).
         """
         settle_kernels()
-        found = read_trained(Path(path))
+        trained = read_trained(Path(path))
         return cls(
-            found.recipe, found.spec, found.nets,
-            class_names=found.class_names, step=found.step, device=device,
+            trained.recipe, trained.spec, trained.nets,
+            class_names=trained.class_names, step=trained.step, device=device,
         )  # fmt: skip
 
 
