@@ -22,7 +22,7 @@ class Axis:
 
     title: str
     lower_is_better: bool = True
-    whole: bool = False  # counts, which are never logarithmic
+    integers: bool = False  # counts, which are never logarithmic
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class _Scale:
     @classmethod
     def around(cls, values: Sequence[float], axis: Axis, start: float, end: float) -> _Scale:
         low, high = min(values), max(values)
-        log = not axis.whole and low > 0 and high / low > _FAR
+        log = not axis.integers and low > 0 and high / low > _FAR
         if log:
             low, high = math.log10(low), math.log10(high)
         room = 0.07 * (high - low) or 0.1 * abs(high) or 1.0
@@ -59,10 +59,10 @@ class _Scale:
         place = math.log10(value) if self.log else value
         return round(self.start + (place - self.low) / (self.high - self.low) * (self.end - self.start), 1)
 
-    def ticks(self, *, whole: bool) -> list[float]:
+    def ticks(self, *, integers: bool) -> list[float]:
         if not self.log:
             return [
-                value for value in ticks(self.low, self.high, 5) if not whole or (value == int(value) and value >= 0)
+                value for value in ticks(self.low, self.high, 5) if not integers or (value == int(value) and value >= 0)
             ]
         marks = []
         for power in range(math.floor(self.low), math.ceil(self.high) + 1):
@@ -139,7 +139,7 @@ def _levels(up: _Scale, axis: Axis) -> list[Html]:
             transform=f"rotate(-90 14 {middle:g})",
         )
     ]
-    for value in up.ticks(whole=axis.whole):
+    for value in up.ticks(integers=axis.integers):
         y = up.at(value)
         pieces.append(tag("path", d=f"M{_LEFT} {y:g}H{_WIDTH - _RIGHT}", class_="rule"))
         pieces.append(tag("text", number(value), x=_LEFT - 7, y=y + 4, text_anchor="end"))
@@ -150,7 +150,7 @@ def _marks(across: _Scale, axis: Axis) -> list[Html]:
     base = _HEIGHT - _BOTTOM
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     pieces = [tag("text", axis.title, x=middle, y=_HEIGHT - 8, text_anchor="middle", class_="axis")]
-    for value in across.ticks(whole=axis.whole):
+    for value in across.ticks(integers=axis.integers):
         x = across.at(value)
         pieces.append(tag("path", d=f"M{x:g} {base}v4", class_="zero"))
         pieces.append(tag("text", number(value), x=x, y=base + 17, text_anchor="middle"))

@@ -205,7 +205,7 @@ def _plots(search: Search, trials: Sequence[Trial], best: Sequence[Trial]) -> li
             so_far.append((trial.number, pick(value, so_far[-1][1]) if so_far else value))
         dots = [dot(trial, trial.number, trial.values[name]) for trial in ended]
         return [
-            scatter(f"{name} by trial", Axis("trial", whole=True), _axis(name, column), dots, so_far, "best so far")
+            scatter(f"{name} by trial", Axis("trial", integers=True), _axis(name, column), dots, so_far, "best so far")
         ]
     plots = []
     for one, two in combinations(search.objectives, 2):
