@@ -72,7 +72,7 @@ def build_networks(
     """
     nets: dict[str, Network] = {}
     frozen: dict[str, tuple[str, ...]] = {}
-    given = {role for role, own in roles_of(resolved["task"]).items() if own.frozen}
+    given = {role for role, declared in roles_of(resolved["task"]).items() if declared.frozen}
     for role, node in resolved["networks"].items():
         seed_from(resolved["train"]["seed"], "init", role)
         entry = parts.build_set("network", {role: node}, Weights, spec)[role]
@@ -121,7 +121,7 @@ def frozen_names(net: nn.Module, weights: Weights, role: str) -> tuple[str, ...]
     return tuple(weights.freeze or ())
 
 
-def load_weights(net: Network, source: Path, wanted: str, role: str) -> None:
+def load_weights(net: Network, source: Path, net_name: str, role: str) -> None:
     """Fill a network with the weights of another model's network, all of them.
 
     Raises
@@ -133,28 +133,30 @@ def load_weights(net: Network, source: Path, wanted: str, role: str) -> None:
         tensors, _ = read_tensors(model_file(source))
     except CheckpointError as error:
         raise BadValue(f"{source}: {error.problem}", where=place, hint=error.hint) from None
-    theirs: dict[str, Tensor] = {
-        name.removeprefix(f"{wanted}."): tensor for name, tensor in tensors.items() if name.startswith(f"{wanted}.")
+    weights: dict[str, Tensor] = {
+        name.removeprefix(f"{net_name}."): tensor for name, tensor in tensors.items() if name.startswith(f"{net_name}.")
     }
-    if not theirs:
-        there = ", ".join(sorted({name.split(".")[0] for name in tensors})) or "nothing"
+    if not weights:
+        present = ", ".join(sorted({name.split(".")[0] for name in tensors})) or "nothing"
         raise BadValue(
-            f"{source} has no network {wanted!r}, but {there}", where=place, hint=f"say which: networks.{role}.net=NAME"
+            f"{source} has no network {net_name!r}, but {present}",
+            where=place,
+            hint=f"say which: networks.{role}.net=NAME",
         )
-    fill(net, theirs, source=str(source), place=place)
+    fill(net, weights, source=str(source), place=place)
 
 
-def fill(net: Network, theirs: Mapping[str, Tensor], *, source: str, place: str) -> None:
+def fill(net: Network, state: Mapping[str, Tensor], *, source: str, place: str) -> None:
     """Give a network the state of another one, or of another form of itself.
 
     Raises
     ------
     BadValue : names or shapes differ; says which.
     """
-    theirs = net.adopted(theirs)
-    mine = net.state_dict()
+    state = net.adopted(state)
+    current = net.state_dict()
     differing = sorted(
-        {*mine} ^ {*theirs} | {name for name in {*mine} & {*theirs} if mine[name].shape != theirs[name].shape}
+        {*current} ^ {*state} | {name for name in {*current} & {*state} if current[name].shape != state[name].shape}
     )
     if differing:
         shown = ", ".join(differing[:3]) + (f" and {len(differing) - 3} more" if len(differing) > 3 else "")
@@ -162,7 +164,7 @@ def fill(net: Network, theirs: Mapping[str, Tensor], *, source: str, place: str)
             f"the weights of {source} do not fit: {shown}", where=place,
             hint="leave out `use:` and its keys to take the network as it was built there",
         )  # fmt: skip
-    net.load_state_dict(theirs)
+    net.load_state_dict(state)
 
 
 def build_trainer(plan: Plan, folder: Path, hooks: Hooks, *, fresh: bool) -> Trainer:

@@ -41,8 +41,8 @@ def pack(tree: Any) -> tuple[dict[str, Tensor], Any]:
     def walk(node: Any) -> Any:
         if isinstance(node, Tensor):
             name = str(len(tensors))
-            whole = local(node) is node
-            tensors[name] = node.detach().to("cpu", copy=True).contiguous() if whole else node.detach()
+            is_whole = local(node) is node
+            tensors[name] = node.detach().to("cpu", copy=True).contiguous() if is_whole else node.detach()
             return {"@tensor": name}
         if isinstance(node, Mapping):
             return {"@map": [[key, walk(value)] for key, value in node.items()]}
@@ -60,15 +60,15 @@ def pack(tree: Any) -> tuple[dict[str, Tensor], Any]:
 def unpack(tensors: Mapping[str, Tensor], skeleton: Any) -> Any:
     """The tree that `pack` took apart."""
     if isinstance(skeleton, list):
-        return [unpack(tensors, each) for each in skeleton]
+        return [unpack(tensors, child) for child in skeleton]
     if not isinstance(skeleton, dict):
         return skeleton
     ((kind, value),) = skeleton.items()
     if kind == "@tensor":
         return tensors[value]
     if kind == "@tuple":
-        return tuple(unpack(tensors, each) for each in value)
-    return {key: unpack(tensors, each) for key, each in value}
+        return tuple(unpack(tensors, child) for child in value)
+    return {key: unpack(tensors, child) for key, child in value}
 
 
 # --------------------------------------------------------------------------------------------------- a folder of them
@@ -85,8 +85,10 @@ class Checkpoints:
         """The steps that there are complete checkpoints of, oldest first."""
         if not self.folder.is_dir():
             return []
-        found = [each.name.removeprefix("step-") for each in self.folder.glob("step-*") if (each / STATE).is_file()]
-        return sorted(int(name) for name in found if name.isdigit())
+        names = [
+            folder.name.removeprefix("step-") for folder in self.folder.glob("step-*") if (folder / STATE).is_file()
+        ]
+        return sorted(int(name) for name in names if name.isdigit())
 
     def path(self, step: int) -> Path:
         return self.folder / f"step-{step:07d}"
@@ -97,7 +99,7 @@ class Checkpoints:
         Every rank calls it; the first writes what is whole.
         """
         tensors, skeleton = pack(state)
-        shards = {name: tensors.pop(name) for name, each in list(tensors.items()) if local(each) is not each}
+        shards = {name: tensors.pop(name) for name, tensor in list(tensors.items()) if local(tensor) is not tensor}
         target = self.path(step)
         lead = ranks.rank() == 0
         if not (lead or shards):
@@ -162,9 +164,9 @@ class Checkpoints:
     def sweep(self) -> None:
         """Remove what an interrupted save, or an interrupted removal, left behind."""
         sweep(self.folder)
-        for each in self.folder.glob("step-*"):
-            if not (each / STATE).is_file():
-                shutil.rmtree(each, ignore_errors=True)
+        for folder in self.folder.glob("step-*"):
+            if not (folder / STATE).is_file():
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_shards(folder: Path, shards: dict[str, Tensor]) -> None:
@@ -181,11 +183,11 @@ def _read_shards(folder: Path) -> dict[str, Tensor]:
     from torch.distributed.checkpoint.metadata import TensorStorageMetadata
     from torch.distributed.checkpoint.state_dict_loader import load
 
-    found = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+    stored = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
     tensors = {
-        name: torch.empty(each.size, dtype=each.properties.dtype)
-        for name, each in found.items()
-        if isinstance(each, TensorStorageMetadata)
+        name: torch.empty(entry.size, dtype=entry.properties.dtype)
+        for name, entry in stored.items()
+        if isinstance(entry, TensorStorageMetadata)
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of being one process: every rank reads the whole for itself

@@ -77,10 +77,10 @@ def seat_of(environment: Mapping[str, str]) -> Seat | None:
 
 def first_host(nodes: str) -> str:
     """The first machine of a SLURM list: `node[03-05,9]` -> `node03`."""
-    found = re.match(r"([^,\[]+)(?:\[(\d+)[^\]]*\]([^,]*))?", nodes)
-    if found is None:
+    match = re.match(r"([^,\[]+)(?:\[(\d+)[^\]]*\]([^,]*))?", nodes)
+    if match is None:
         return "127.0.0.1"
-    start, number, end = found.groups()
+    start, number, end = match.groups()
     return start + (number or "") + (end or "")
 
 
@@ -157,20 +157,20 @@ class Pulse:
         self.thread.start()
 
     def beat(self) -> None:
-        keys = [f"beat/{each}" for each in range(self.seat.world)]
+        keys = [f"beat/{rank}" for rank in range(self.seat.world)]
         heard: dict[str, tuple[bytes, float]] = {}
         count = 0
         while not self.over.wait(BEAT_S):
             count += 1
             try:
                 self.store.set(keys[self.seat.rank], str(count))
-                found = self.store.multi_get(keys)
+                answers = self.store.multi_get(keys)
             except RuntimeError:  # whoever kept the store is gone
                 if self.over.wait(BEAT_S):
                     return
                 self.end(0)
             now = time.monotonic()
-            for key, value in zip(keys, found, strict=True):
+            for key, value in zip(keys, answers, strict=True):
                 if value == b"left":
                     continue
                 if heard.get(key, (b"", 0.0))[0] != value:
@@ -198,7 +198,7 @@ class Pulse:
             if self.seat.rank == 0:  # the store lives here: the others must have stopped asking
                 deadline = time.monotonic() + BEAT_S
                 while time.monotonic() < deadline:
-                    beats = self.store.multi_get([f"beat/{each}" for each in range(self.seat.world)])
+                    beats = self.store.multi_get([f"beat/{rank}" for rank in range(self.seat.world)])
                     if all(beat == b"left" for beat in beats):
                         break
                     time.sleep(0.05)

@@ -46,20 +46,20 @@ class Averages(Adjustable):
 
     def averaged(self, net: nn.Module) -> list[Tensor]:
         """What of a network is averaged."""
-        own = [*net.parameters(), *(statistics_of(net) if self.settings.buffers == "average" else ())]
-        return [local(each) for each in own]
+        tensors = [*net.parameters(), *(statistics_of(net) if self.settings.buffers == "average" else ())]
+        return [local(tensor) for tensor in tensors]
 
     @torch.no_grad()
     def update(self, nets: Mapping[str, nn.Module], images: int, batch: int) -> None:
         """W ← decay · W + (1 − decay) · weights, after a step that ended at `images` real images seen."""
         decay = average_decay(self.settings, images, batch)
         for role, average in self.nets.items():
-            mine, theirs = self.averaged(average), self.averaged(nets[role])
+            averages, weights = self.averaged(average), self.averaged(nets[role])
             if decay == 0:
-                torch._foreach_copy_(mine, theirs)
+                torch._foreach_copy_(averages, weights)
             else:
-                torch._foreach_lerp_(mine, theirs, 1 - decay)
-            done = {id(each) for each in mine}
+                torch._foreach_lerp_(averages, weights, 1 - decay)
+            done = {id(tensor) for tensor in averages}
             pairs = zip(average.buffers(), nets[role].buffers(), strict=True)
             copied = [(to, of) for to, of in pairs if id(local(to)) not in done]
             if copied:

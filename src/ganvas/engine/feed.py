@@ -59,8 +59,8 @@ class Feed:
     def prepare(self, position: int) -> Batch:
         """This rank's share of the batch at a position, as it will lie on the device."""
         # Other flips on other ranks; the first has those of a lone process.
-        own = [ranks.rank()] if ranks.rank() else []
-        rng = np.random.default_rng([self.seed, 1, position, *own])
+        rank_seed = [ranks.rank()] if ranks.rank() else []
+        rng = np.random.default_rng([self.seed, 1, position, *rank_seed])
         batch = self.read(position, rng)
         memory_format = self.formats.get(batch.data.dim(), torch.contiguous_format)
         batch = batch.with_data(batch.data.contiguous(memory_format=memory_format))
@@ -73,8 +73,11 @@ class Feed:
             return self.dataset.batch(self.indices(position)[rank::world], rng)
         share = len(range(rank, self.batch, world))
         if self._stream is None or self._stream[0] != position:
-            own = position * share // self.batch
-            self._stream = (position, self.dataset.stream(seed=self.seed, rank=rank, world=world, position=own))
+            rank_position = position * share // self.batch
+            self._stream = (
+                position,
+                self.dataset.stream(seed=self.seed, rank=rank, world=world, position=rank_position),
+            )
         stream = self._stream[1]
         self._stream = (position + self.batch, stream)
         return stream.take(share, rng)

@@ -40,7 +40,7 @@ class Replicated:
         """The same for their averaged copies, which are never in training."""
 
     @contextlib.contextmanager
-    def whole(self, nets: Mapping[str, nn.Module]) -> Iterator[None]:
+    def all_weights(self, nets: Mapping[str, nn.Module]) -> Iterator[None]:
         """While it lasts, every rank has all weights of these networks. They may be changed, alike on all ranks."""
         yield
 
@@ -53,27 +53,29 @@ class Replicated:
         if ranks.world() == 1:
             return
         for bucket in _buckets(self.present(parameters)):
-            grads = [_gradient(each) for each in bucket]
+            grads = [_gradient(parameter) for parameter in bucket]
             flat = ranks.mean_over_ranks(torch.cat([grad.reshape(-1) for grad in grads]))
             pieces = torch.split(flat, [grad.numel() for grad in grads])
             torch._foreach_copy_(grads, [piece.view_as(grad) for piece, grad in zip(pieces, grads, strict=True)])
 
     def present(self, parameters: Sequence[nn.Parameter]) -> list[nn.Parameter]:
         """Those that have a gradient on any rank; all others keep none, and so are not stepped."""
-        here = torch.tensor([float(each.grad is not None) for each in parameters], device=self.device)
-        there = ranks.sum_over_ranks(here).tolist()
-        return [each for each, count in zip(parameters, there, strict=True) if count]
+        has_grad = torch.tensor([float(parameter.grad is not None) for parameter in parameters], device=self.device)
+        counts = ranks.sum_over_ranks(has_grad).tolist()
+        return [parameter for parameter, count in zip(parameters, counts, strict=True) if count]
 
     def settle(self, nets: Mapping[str, nn.Module]) -> None:
         """Average the networks' own running statistics, each of which has seen one rank's share."""
         if ranks.world() == 1:
             return
-        moving = [each for net in nets.values() for each in net.buffers() if each.is_floating_point() and each.numel()]
-        for dtype in sorted({each.dtype for each in moving}, key=str):
-            alike = [each for each in moving if each.dtype == dtype]
-            flat = ranks.mean_over_ranks(torch.cat([each.reshape(-1) for each in alike]))
-            pieces = torch.split(flat, [each.numel() for each in alike])
-            torch._foreach_copy_(alike, [piece.view_as(each) for piece, each in zip(pieces, alike, strict=True)])
+        moving = [
+            buffer for net in nets.values() for buffer in net.buffers() if buffer.is_floating_point() and buffer.numel()
+        ]
+        for dtype in sorted({buffer.dtype for buffer in moving}, key=str):
+            alike = [buffer for buffer in moving if buffer.dtype == dtype]
+            flat = ranks.mean_over_ranks(torch.cat([buffer.reshape(-1) for buffer in alike]))
+            pieces = torch.split(flat, [buffer.numel() for buffer in alike])
+            torch._foreach_copy_(alike, [piece.view_as(buffer) for piece, buffer in zip(pieces, alike, strict=True)])
 
     def full(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A network's state with every tensor whole. All ranks ask together."""
@@ -110,15 +112,16 @@ class Sharded(Replicated):
         from torch.distributed.fsdp import fully_shard
 
         for net in nets.values():
-            for each in net.parameters():
-                each.data = each.data.contiguous()  # rows of a channels-last kernel cannot be cut apart
-            scalars = {each for each in net.parameters() if not each.dim()}  # cannot be cut; every rank has them
+            for parameter in net.parameters():
+                parameter.data = parameter.data.contiguous()  # rows of a channels-last kernel cannot be cut apart
+            # Scalars cannot be cut; every rank has them.
+            scalars = {parameter for parameter in net.parameters() if not parameter.dim()}
             sharded = fully_shard(net, mesh=self.mesh, reshard_after_forward=False, ignored_params=scalars)
             sharded.set_requires_gradient_sync(False)
             sharded.set_reshard_after_backward(False)
 
     @contextlib.contextmanager
-    def whole(self, nets: Mapping[str, nn.Module]) -> Iterator[None]:
+    def all_weights(self, nets: Mapping[str, nn.Module]) -> Iterator[None]:
         pieces = {role: dict(net.named_parameters()) for role, net in nets.items()}
         for role, net in nets.items():
             cast("FSDPModule", net).unshard()
@@ -138,55 +141,55 @@ class Sharded(Replicated):
         """Weights that were changed by hand, such as clipped ones, go back into this rank's pieces."""
         from torch.distributed.tensor import DTensor, Replicate
 
-        for piece, whole in self.partner.values():
+        for piece, weight in self.partner.values():
             if local(piece) is not piece:
-                changed = DTensor.from_local(whole.data, self.mesh, [Replicate()], run_check=False)
+                changed = DTensor.from_local(weight.data, self.mesh, [Replicate()], run_check=False)
                 piece.data.copy_(changed.redistribute(placements=cast("DTensor", piece).placements))
 
     def learning(self, parameters: Sequence[nn.Parameter]) -> list[nn.Parameter]:
-        return [self.partner[id(each)][1] for each in parameters]
+        return [self.partner[id(parameter)][1] for parameter in parameters]
 
     def reduce(self, parameters: Sequence[nn.Parameter]) -> None:
         from torch.distributed.tensor import DTensor, Partial
 
-        super().reduce([each for each in parameters if local(each) is each])
-        cut = [each for each in parameters if local(each) is not each]
-        pairs = {id(whole): piece for piece, whole in zip(cut, self.learning(cut), strict=True)}
-        for whole in self.present(self.learning(cut)):
-            piece: Any = pairs[id(whole)]
-            gradient = DTensor.from_local(_gradient(whole), self.mesh, [Partial("avg")], run_check=False)
+        super().reduce([parameter for parameter in parameters if local(parameter) is parameter])
+        cut = [parameter for parameter in parameters if local(parameter) is not parameter]
+        pairs = {id(parameter): piece for piece, parameter in zip(cut, self.learning(cut), strict=True)}
+        for parameter in self.present(self.learning(cut)):
+            piece: Any = pairs[id(parameter)]
+            gradient = DTensor.from_local(_gradient(parameter), self.mesh, [Partial("avg")], run_check=False)
             piece.grad = gradient.redistribute(placements=piece.placements)
-            whole.grad = None
+            parameter.grad = None
 
     def full(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: _full(value) for name, value in state.items()}
 
     def place(self, net: nn.Module, state: Mapping[str, Any]) -> dict[str, Any]:
-        own = net.state_dict()
-        return {name: self.like(value, own[name]) if name in own else value for name, value in state.items()}
+        current = net.state_dict()
+        return {name: self.like(value, current[name]) if name in current else value for name, value in state.items()}
 
     def place_moments(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-        parameters = [each for group in optimizer.param_groups for each in group["params"]]
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         moments = {
             key: {
                 name: self.like(value, parameters[int(key)]) if isinstance(value, Tensor) and value.dim() else value
-                for name, value in own.items()
+                for name, value in tensors.items()
             }
-            for key, own in state["state"].items()
+            for key, tensors in state["state"].items()
         }
         return {**state, "state": moments}
 
-    def like(self, value: Any, own: Tensor) -> Any:
+    def like(self, value: Any, target: Tensor) -> Any:
         from torch.distributed.tensor import DTensor, distribute_tensor
 
-        if isinstance(own, DTensor) and not isinstance(value, DTensor):
-            return distribute_tensor(value.to(self.device), self.mesh, own.placements, src_data_rank=None)
+        if isinstance(target, DTensor) and not isinstance(value, DTensor):
+            return distribute_tensor(value.to(self.device), self.mesh, target.placements, src_data_rank=None)
         return value
 
 
 def _full(value: Tensor) -> Tensor:
-    whole: Tensor = value.full_tensor() if is_sharded(value) else value  # type: ignore[attr-defined]
-    return whole
+    full: Tensor = value.full_tensor() if is_sharded(value) else value  # type: ignore[attr-defined]
+    return full
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:
@@ -198,18 +201,18 @@ def _gradient(parameter: nn.Parameter) -> Tensor:
 def _buckets(parameters: Iterable[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
     """Parameters of one dtype each, up to the size that travels at once."""
     waiting: dict[torch.dtype, list[nn.Parameter]] = {}
-    for each in parameters:
-        bucket = waiting.setdefault(each.dtype, [])
-        bucket.append(each)
-        if sum(own.numel() * own.element_size() for own in bucket) >= _BUCKET:
-            yield waiting.pop(each.dtype)
+    for parameter in parameters:
+        bucket = waiting.setdefault(parameter.dtype, [])
+        bucket.append(parameter)
+        if sum(member.numel() * member.element_size() for member in bucket) >= _BUCKET:
+            yield waiting.pop(parameter.dtype)
     yield from waiting.values()
 
 
 def local(tensor: Tensor) -> Tensor:
     """The values of a tensor that lie on this rank."""
-    own: Tensor = tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
-    return own
+    piece: Tensor = tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+    return piece
 
 
 def is_sharded(tensor: Tensor) -> bool:

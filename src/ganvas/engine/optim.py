@@ -30,7 +30,7 @@ class Optim(Adjustable):
         steps: int,
         scaler: torch.amp.GradScaler,
     ) -> None:
-        own, beside = parts.split(OptimOptions, node)
+        shared_node, beside = parts.split(OptimOptions, node)
         options: OptimOptions = parts.build_section(OptimOptions, beside)
         self.schedule = options.schedule
         self.clip_norm = options.clip_norm
@@ -47,8 +47,8 @@ class Optim(Adjustable):
             ]
             net.requires_grad_(False)  # an update turns its own networks on
             if self.learning[role]:
-                mine = {**own, **options.roles.get(role, {})}
-                self.optimizers[role] = parts.build("optimizer", mine)(self.learning[role])
+                role_node = {**shared_node, **options.roles.get(role, {})}
+                self.optimizers[role] = parts.build("optimizer", role_node)(self.learning[role])
                 self.base_lr[role] = self.optimizers[role].param_groups[0]["lr"]
 
     def begin(self, step: int) -> None:
@@ -63,35 +63,35 @@ class Optim(Adjustable):
 
     def step(self, roles: Iterable[str]) -> None:
         """Apply and clear the gradients of these roles."""
-        mine = [role for role in roles if role in self.optimizers]
-        for role in mine:
+        learners = [role for role in roles if role in self.optimizers]
+        for role in learners:
             if self.clip_norm is not None:
                 self.scaler.unscale_(self.optimizers[role])
                 nn.utils.clip_grad_norm_(self.learning[role], self.clip_norm)
             self.scaler.step(self.optimizers[role])
             self.optimizers[role].zero_grad(set_to_none=True)
-        if mine:
+        if learners:
             self.scaler.update()
 
     def knobs(self) -> dict[str, Knob]:
         """The optimizers' numbers besides the rate, which the schedule sets: `weight_decay`, `betas.1`, ..."""
-        found: dict[str, Knob] = {}
-        for key in {key for each in self.optimizers.values() for key in each.defaults} - {"lr"}:
-            if not all(key in each.defaults for each in self.optimizers.values()):
+        knobs: dict[str, Knob] = {}
+        for key in {key for optimizer in self.optimizers.values() for key in optimizer.defaults} - {"lr"}:
+            if not all(key in optimizer.defaults for optimizer in self.optimizers.values()):
                 continue
             value = next(iter(self.optimizers.values())).defaults[key]
             if isinstance(value, tuple):
-                found |= {f"{key}.{i}": self.setter(key, i) for i in range(len(value))}
+                knobs |= {f"{key}.{i}": self.setter(key, i) for i in range(len(value))}
             elif isinstance(value, float):
-                found[key] = self.setter(key, None)
-        return dict(sorted(found.items()))
+                knobs[key] = self.setter(key, None)
+        return dict(sorted(knobs.items()))
 
     def setter(self, key: str, place: int | None) -> Knob:
         def turn(value: float) -> None:
             for optimizer in self.optimizers.values():
                 for group in optimizer.param_groups:
-                    whole = value if place is None else (*group[key][:place], value, *group[key][place + 1 :])
-                    group[key] = whole
+                    changed = value if place is None else (*group[key][:place], value, *group[key][place + 1 :])
+                    group[key] = changed
 
         return turn
 
@@ -104,13 +104,13 @@ class Optim(Adjustable):
             "roles": {role: optimizer.state_dict() for role, optimizer in self.optimizers.items()},
         }
 
-    def load_state_dict(self, state: dict[str, Any], place: Place = lambda optimizer, own: own) -> None:
+    def load_state_dict(self, state: dict[str, Any], place: Place = lambda optimizer, saved: saved) -> None:
         """`place` lays an optimizer's saved state where its parameters lie."""
         self.scaler.load_state_dict(state["scaler"])
         for role, optimizer in self.optimizers.items():
             optimizer.load_state_dict(place(optimizer, state["roles"][role]))
-            for parameter, own in optimizer.state.items():
-                for name, value in own.items():
+            for parameter, moments in optimizer.state.items():
+                for name, value in moments.items():
                     if isinstance(value, Tensor) and value.shape == parameter.shape:
                         # Fused optimizers walk through memory: moments must lie in it as their parameter does.
-                        own[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+                        moments[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

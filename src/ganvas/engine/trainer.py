@@ -173,21 +173,21 @@ class Trainer:
         pieces = batch.split(self.settings.accumulate)
         names: list[str] = []
         total: list[float] = []
-        with self.layout.whole(self.nets), self.only_learning(update.nets) as mine:
+        with self.layout.all_weights(self.nets), self.only_learning(update.nets) as parameters:
             for piece in pieces:
                 share = len(piece) / len(batch)
                 with autocast(self.device, self.settings.precision):
                     losses = update.losses(piece, self.step)
                 names = list(losses)
                 stacked = stack(update, losses)
-                found = ranks.mean_over_ranks(share * stacked.detach()).tolist()
-                total = [a + b for a, b in zip(total, found, strict=True)] if total else found
-                self.check_finite(update, names, found)
+                means = ranks.mean_over_ranks(share * stacked.detach()).tolist()
+                total = [a + b for a, b in zip(total, means, strict=True)] if total else means
+                self.check_finite(update, names, means)
                 self.optim.backward(update.every * share * stacked.sum())
-            self.layout.reduce(mine)
+            self.layout.reduce(parameters)
         self.optim.step(update.nets)
         if update.after is not None:
-            with self.layout.whole(self.nets):
+            with self.layout.all_weights(self.nets):
                 update.after(batch)
         return {f"{update.nets[0]}.{name}": value for name, value in zip(names, total, strict=True)}
 
@@ -195,12 +195,12 @@ class Trainer:
     def only_learning(self, roles: tuple[str, ...]) -> Iterator[list[nn.Parameter]]:
         """The parameters that the optimizer steps for these roles; what stands for them in the networks can learn."""
         # Held through the backward pass: a leaf that is frozen before it silently gets no gradient.
-        mine = [parameter for role in roles for parameter in self.optim.learning[role]]
-        live = self.layout.learning(mine)
+        parameters = [parameter for role in roles for parameter in self.optim.learning[role]]
+        live = self.layout.learning(parameters)
         for parameter in live:
             parameter.requires_grad_(True)
         try:
-            yield mine
+            yield parameters
         finally:
             for parameter in live:
                 parameter.requires_grad_(False)
@@ -216,7 +216,7 @@ class Trainer:
         if last or self.step % settings.log_every == 0:
             extra = {"images": self.step * settings.batch, **self.optim.rates()}
             extra |= self.schedules.values(self.step - 1)
-            with self.layout.whole(self.nets):
+            with self.layout.all_weights(self.nets):
                 extra |= self.task.readings()
             row = self.logbook.row(self.step, extra)
             self.hooks.row(self.step, row)

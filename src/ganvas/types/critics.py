@@ -109,20 +109,20 @@ class Critic(Network):
         def head(self):
             # Not made in __init__: a module that is replaced keeps its place among its neighbours, and with it the
             # order of parameters that optimizers count by.
-            own = self._modules.get("head")
-            return _OWN if own is None else own
+            head = self._modules.get("head")
+            return _OWN if head is None else head
 
     def faults(self, output: Any, spec: DataSpec, n: int) -> list[str]:
         if not isinstance(output, Scores):
             return [f"its answer is a {type(output).__name__}, and should be Scores"]
-        found = []
+        faults = []
         if tuple(output.logits.shape) != (n,):
-            found.append(f"its logits are {tuple(output.logits.shape)}, and should be ({n},)")
+            faults.append(f"its logits are {tuple(output.logits.shape)}, and should be ({n},)")
         if output.features.dim() != 2 or len(output.features) != n:
-            found.append(f"its features are {tuple(output.features.shape)}, and should be ({n}, D)")
+            faults.append(f"its features are {tuple(output.features.shape)}, and should be ({n}, D)")
         if output.pieces is not None and (output.pieces.dim() != 2 or len(output.pieces) != n):
-            found.append(f"its pieces are {tuple(output.pieces.shape)}, and should be ({n}, P)")
-        return found
+            faults.append(f"its pieces are {tuple(output.pieces.shape)}, and should be ({n}, P)")
+        return faults
 
 
 _OWN = OwnHead()

@@ -325,7 +325,7 @@ class Batch:
         if pieces == 1:
             return [self]
         rows = torch.arange(len(self)).tensor_split(min(pieces, len(self)))
-        return [self.map(lambda value, own=own: value[int(own[0]) : int(own[-1]) + 1]) for own in rows]  # type: ignore[misc]
+        return [self.map(lambda value, span=span: value[int(span[0]) : int(span[-1]) + 1]) for span in rows]  # type: ignore[misc]
 
     def to(self, device: torch.device, *, non_blocking: bool = False) -> Batch:
         return self.map(lambda value: value.to(device, non_blocking=non_blocking))

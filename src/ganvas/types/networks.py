@@ -71,8 +71,12 @@ class Network(nn.Module, Adjustable, Named, ABC):
     def reads(cls) -> Mapping[str, bool]:
         """The conditions in its signature, by name: whether it cannot do without."""
         parameters = list(inspect.signature(cls.forward).parameters.values())[1 + cls.given :]  # without self
-        named = [each for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
-        return {each.name: each.default is each.empty for each in named}
+        named = [
+            parameter
+            for parameter in parameters
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        ]
+        return {parameter.name: parameter.default is parameter.empty for parameter in named}
 
     def stand_in(self, spec: DataSpec, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """The arguments by position of an example: the data themselves, unless a kind of network says otherwise."""
@@ -121,8 +125,8 @@ class Maker(Network):
 
     def make(self, latent: Latent, condition: Condition) -> Tensor:
         """Data (N, ...) of points of its first space, as they are asked for; differentiable."""
-        made: Tensor = self(latent.values, **condition.of(self))
-        return made
+        data: Tensor = self(latent.values, **condition.of(self))
+        return data
 
     def without(self, condition: Condition) -> Condition:
         """What stands for no condition, for N data: what guidance compares with, and what dropout trains.
@@ -153,10 +157,10 @@ class Generator(Maker):
         return (torch.randn(n, *next(iter(self.latents.values())).shape, generator=generator),)
 
     def faults(self, output: Any, spec: DataSpec, n: int) -> list[str]:
-        found = _misfit("its data", output, (n, *spec.shape))
-        if not found and self.bounded and not spec.modality.categories and output.abs().max() > 1:
-            found = ["its data leave [-1, 1], and it does not say `bounded = False`"]
-        return found
+        faults = _misfit("its data", output, (n, *spec.shape))
+        if not faults and self.bounded and not spec.modality.categories and output.abs().max() > 1:
+            faults = ["its data leave [-1, 1], and it does not say `bounded = False`"]
+        return faults
 
     def scales(self, latent: Tensor, label: Tensor | None = None) -> Sequence[Tensor]:
         """Data (N, C, h, w) from small to whole, where smaller ones are made on the way; the last are its output."""
@@ -356,10 +360,10 @@ class Tokenizer(Autoencoder):
         """Tokens (N, *token_shape) -> data (N, ...)."""
 
     def faults(self, output: Any, spec: DataSpec, n: int) -> list[str]:
-        found = super().faults(output, spec, n)
+        faults = super().faults(output, spec, n)
         if isinstance(output, Reconstruction):
-            found += _misfit("its tokens", output.tokens, (n, *self.token_shape))
-        return found
+            faults += _misfit("its tokens", output.tokens, (n, *self.token_shape))
+        return faults
 
 
 class TokenModel(Maker):
@@ -402,8 +406,8 @@ class Translator(Maker):
     given = 0
 
     def make(self, latent: Latent, condition: Condition) -> Tensor:
-        made: Tensor = self(**condition.of(self))
-        return made
+        data: Tensor = self(**condition.of(self))
+        return data
 
     def stand_in(self, spec: DataSpec, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         return ()
