@@ -121,7 +121,7 @@ class PyramidGenerator(StackedGenerator):
             return BatchNorm2d(channels, eps=norm_eps)
 
         h, w = stem
-        self.stem = (channels[0], h, w)
+        self.stem_shape = (channels[0], h, w)
         after = attention_blocks(attention, [(h << i, w << i) for i in range(1, len(channels))])
         self.project = init(nn.Linear(z_dim, channels[0] * h * w))
         blocks = (block(in_, out, norm, init) for in_, out in pairwise(channels))
@@ -131,7 +131,7 @@ class PyramidGenerator(StackedGenerator):
         z, codes = self.reader(latent)  # (N, z_dim)
         y = (one_hot(label, self.classes, latent),) if self.classes else ()
         condition = torch.cat([*y, *codes], 1) if y or codes else None  # (N, classes + codes)
-        h = self.project(z).unflatten(1, self.stem)  # (N, ch, H/2^n, W/2^n)
+        h = self.project(z).unflatten(1, self.stem_shape)  # (N, ch, H/2^n, W/2^n)
         return h, [condition] * self.stages
 
 
