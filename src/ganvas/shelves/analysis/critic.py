@@ -26,9 +26,9 @@ class CriticScores(Analysis):
             return None
         sets = {"training": evidence.training, "unseen": evidence.real, "generated": evidence.fake}
         logits = {
-            name: critic_logits(model, each)
-            for name, each in sets.items()
-            if each is not None and each.images is not None
+            name: critic_logits(model, images)
+            for name, images in sets.items()
+            if images is not None and images.images is not None
         }
         summary = ", ".join(f"{name} {np.mean(values):.3g} ± {np.std(values):.2g}" for name, values in logits.items())
         gap = ""
@@ -46,11 +46,11 @@ def critic_logits(model: Subject, images: EvidenceSet, block: int = 256) -> np.n
     """Logits (N,) of the critic's own view, without augmentation."""
     assert images.images is not None
     device = next(iter(model.critic.parameters())).device
-    found: list[Tensor] = []
+    pieces: list[Tensor] = []
     with torch.inference_mode():
         for start in range(0, len(images.images), block):
             piece = model.spec.modality.restored(images.images[start : start + block].to(device))
             label = None if images.label is None else images.label[start : start + block].to(device)
-            found.append(model.score(piece, Condition.labelled(label)).float().cpu())
-    result: np.ndarray = torch.cat(found).numpy()
+            pieces.append(model.score(piece, Condition.labelled(label)).float().cpu())
+    result: np.ndarray = torch.cat(pieces).numpy()
     return result

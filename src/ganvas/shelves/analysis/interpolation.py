@@ -45,9 +45,9 @@ class Interpolation(Analysis):
         with torch.inference_mode():
             data = model.synthesize(Latent(way, space), Condition.labelled(label)).cpu()
         images = model.spec.modality.rounded(data)
-        kept = " The class stays the same within a row." if labels is not None else ""
+        of_class = " The class stays the same within a row." if labels is not None else ""
         return Panel(
             "Interpolation",
-            f"Each row goes from one latent to another in {self.columns - 1} equal steps.{kept}",
+            f"Each row goes from one latent to another in {self.columns - 1} equal steps.{of_class}",
             (Sheet("From latent to latent", images, self.columns),),
         )

@@ -42,16 +42,16 @@ def reconstruction_distances(
     """
     if not len(images):
         raise UsageError("there are no images to rank", hint="give (N, C, H, W) in [-1, 1]")
-    found = recover(model, images, label, iterations=iterations, restarts=restarts, seed=seed)
+    recovery = recover(model, images, label, iterations=iterations, restarts=restarts, seed=seed)
     if extractor is None:
-        return found.error.double().cpu().numpy()
+        return recovery.error.double().cpu().numpy()
     space = next(iter(model.latents))
     distances = []
     for start in range(0, len(images), BATCH):
         piece = slice(start, start + BATCH)
         with torch.no_grad():
-            own = None if label is None else label[piece]
-            rebuilt = model.synthesize(Latent(found.latent[piece], space), Condition.labelled(own)).clamp(-1, 1)
+            labels = None if label is None else label[piece]
+            rebuilt = model.synthesize(Latent(recovery.latent[piece], space), Condition.labelled(labels)).clamp(-1, 1)
             difference = extractor(rebuilt.to(images.device))[0] - extractor(images[piece])[0]
         distances.append(difference.double().square().sum(1).cpu())
     return torch.cat(distances).numpy()

@@ -50,8 +50,8 @@ class MultiHingeHead(LinearHead):
     def forward(self, features: Tensor, label: Tensor | None = None) -> Scores:
         """(N, D) and label (N,) int64 -> logits (N,), extra "class_scores" (N, K + 1)."""
         scores: Tensor = self.linear(features)  # (N, K + 1)
-        own = scores.gather(1, given(label, "multi-hinge")[:, None]).squeeze(1)  # (N,)
-        return Scores(own - scores[:, self.fake], features, {"class_scores": scores})
+        own_score = scores.gather(1, given(label, "multi-hinge")[:, None]).squeeze(1)  # (N,)
+        return Scores(own_score - scores[:, self.fake], features, {"class_scores": scores})
 
     def critic_losses(self, turn: Turn, objective: Objective) -> dict[str, Tensor]:
         """ "adversarial": real data win in their class, generated ones in "fake"."""

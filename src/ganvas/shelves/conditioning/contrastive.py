@@ -48,9 +48,9 @@ def conditional_contrastive(embedding: Tensor, proxy: Tensor, label: Tensor, tem
     s = torch.cat([to_proxy[:, None], pairs], 1) / temperature  # (N, 1 + N)
     other = others(len(label), label.device)
     same = other & (label[:, None] == label)
-    own = torch.ones_like(other[:, :1])  # the proxy counts above and below
-    above = s.masked_fill(~torch.cat([own, same], 1), -torch.inf).logsumexp(1)  # (N,)
-    below = s.masked_fill(~torch.cat([own, other], 1), -torch.inf).logsumexp(1)
+    with_proxy = torch.ones_like(other[:, :1])  # the proxy counts above and below
+    above = s.masked_fill(~torch.cat([with_proxy, same], 1), -torch.inf).logsumexp(1)  # (N,)
+    below = s.masked_fill(~torch.cat([with_proxy, other], 1), -torch.inf).logsumexp(1)
     return (below - above).mean()
 
 

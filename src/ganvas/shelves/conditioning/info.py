@@ -105,8 +105,8 @@ class InfoHead(LinearHead):
         c, values = codes_of(turn.latent.values, self.discrete, self.continuous, prior)
         extra, terms = turn.fake_scores.extra, {}
         if self.discrete:
-            each = zip(torch.split(extra["code_logits"], list(self.discrete), 1), c.unbind(1), strict=True)
-            loss = torch.stack([F.cross_entropy(logits, target) for logits, target in each]).sum()
+            codes = zip(torch.split(extra["code_logits"], list(self.discrete), 1), c.unbind(1), strict=True)
+            loss = torch.stack([F.cross_entropy(logits, target) for logits, target in codes]).sum()
             terms["discrete_codes"] = self.weight * loss
         if self.continuous:
             variance = extra["code_log_variance"].exp()

@@ -56,6 +56,10 @@ class Audio(Modality):
         """The part's name and its rate."""
         return {"use": self.part_name, "rate": self.rate}
 
+    def reading(self, shape: tuple[int, ...]) -> dict[str, Any]:
+        """Rate, length and channels."""
+        return {"rate": self.rate, "channels": shape[0], "samples": shape[1]}
+
     def rounded(self, data: Tensor) -> Tensor:
         """(N, channels, samples) int16."""
         scaled = (data.float() * files.FULL_SCALE).round()
@@ -117,9 +121,9 @@ class Audio(Modality):
                 hint=f"resample it first, or set data.rate={sound.rate}",
             )  # fmt: skip
         if sound.values.shape != shape:
-            (channels, samples), (wanted, length) = sound.values.shape, shape
+            (channels, samples), (needed, length) = sound.values.shape, shape
             raise DataError(
-                f"it has {channels} channels of {samples:,} samples, not {wanted} of {length:,}", where=str(file),
+                f"it has {channels} channels of {samples:,} samples, not {needed} of {length:,}", where=str(file),
                 hint="cut it, or pad it with silence, first",
             )  # fmt: skip
         return torch.from_numpy(sound.values)

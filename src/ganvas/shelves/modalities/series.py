@@ -70,6 +70,14 @@ class Series(Modality):
             "rate": self.rate,
         }  # fmt: skip
 
+    def reading(self, shape: tuple[int, ...]) -> dict[str, Any]:
+        """Columns, their bounds and the length."""
+        return {"length": shape[1], **{key: value for key, value in self.node().items() if key != "use"}}
+
+    def unlike(self, other: Modality) -> dict[str, tuple[Any, Any]]:
+        """The kind, the columns and their bounds: files do not say the rate."""
+        return {key: values for key, values in super().unlike(other).items() if key != "rate"}
+
     # ------------------------------------------------------------------ units
 
     def scaled(self, values: Tensor) -> Tensor:
@@ -92,12 +100,12 @@ class Series(Modality):
 
     def show(self, data: Tensor, columns: int | None = None) -> Picture:
         """A small plot of lines for each datum, and the names of the lines below."""
-        plot = plots.sheet([plots.lines(each) for each in data.float().cpu().numpy()], columns, len(data))
+        plot = plots.sheet([plots.lines(series) for series in data.float().cpu().numpy()], columns, len(data))
         names = plots.legend(self.columns, plot.width)
-        whole = PILImage.new("RGB", (plot.width, plot.height + names.height))
-        whole.paste(plot, (0, 0))
-        whole.paste(names, (0, plot.height))
-        return whole
+        picture = PILImage.new("RGB", (plot.width, plot.height + names.height))
+        picture.paste(plot, (0, 0))
+        picture.paste(names, (0, plot.height))
+        return picture
 
     def read(self, file: Path, shape: tuple[int, ...]) -> Tensor:
         """A table with these columns, among others, and as many rows as the shape has steps."""

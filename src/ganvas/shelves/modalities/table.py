@@ -57,7 +57,7 @@ class Row(Modality):
             raise BadValue("each column has either a range or names of categories", key="columns")
         if any(low >= high for low, high in ranges.values()):
             raise BadValue("a range is [low, high], and high is higher", key="ranges")
-        if any(len(set(each)) < max(2, len(each)) for each in names.values()):
+        if any(len(set(categories)) < max(2, len(categories)) for categories in names.values()):
             raise BadValue("a column of categories has at least two, by different names", key="names")
         self.columns = Columns(columns, dict(ranges), dict(names))
 
@@ -68,6 +68,10 @@ class Row(Modality):
             "ranges": {name: list(ranges[name]) for name in order if name in ranges},
             "names": {name: list(names[name]) for name in order if name in names},
         }  # fmt: skip
+
+    def reading(self, shape: tuple[int, ...]) -> dict[str, Any]:
+        """Columns, their ranges and the names of categories."""
+        return {key: value for key, value in self.node().items() if key != "use"}
 
     # ------------------------------------------------------------------ what every modality does
 

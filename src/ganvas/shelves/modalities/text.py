@@ -63,6 +63,10 @@ class Text(Modality):
     def node(self) -> dict[str, Any]:
         return {"use": self.part_name, "vocabulary": list(self.vocabulary)}
 
+    def reading(self, shape: tuple[int, ...]) -> dict[str, Any]:
+        """Length and vocabulary."""
+        return {"length": shape[0], "vocabulary": list(self.vocabulary)}
+
     # ------------------------------------------------------------------ tokens and text
 
     @cached_property
@@ -89,9 +93,9 @@ class Text(Modality):
             entries = self._entries.findall(text)
             foreign = set(self._entries.sub("", text))
         if foreign:
-            shown = ", ".join(f"{each!r} (U+{ord(each):04X})" for each in sorted(foreign)[:_SHOWN])
+            shown = ", ".join(f"{character!r} (U+{ord(character):04X})" for character in sorted(foreign)[:_SHOWN])
             more = f" and {len(foreign) - _SHOWN} more" if len(foreign) > _SHOWN else ""
-            line = text[: min(text.index(each) for each in foreign)].count("\n") + 1
+            line = text[: min(text.index(character) for character in foreign)].count("\n") + 1
             raise DataError(
                 f"characters that the vocabulary has not: {shown}{more}; the first in line {line}",
                 hint="take them out, or train with a vocabulary that has them",

@@ -54,6 +54,14 @@ class Video(Modality):
         """The part's name and its rate."""
         return {"use": self.part_name, "rate": self.rate}
 
+    def reading(self, shape: tuple[int, ...]) -> dict[str, Any]:
+        """Channels, frames and their size; of whatever rate the films are."""
+        return {"channels": shape[0], "frames": shape[1], "size": list(shape[2:])}
+
+    def unlike(self, other: Modality) -> dict[str, tuple[Any, Any]]:
+        """The kind alone: files say rates in whole hundredths of a second, or not at all."""
+        return {key: values for key, values in super().unlike(other).items() if key != "rate"}
+
     def rounded(self, data: Tensor) -> Tensor:
         """(N, C, T, H, W) uint8."""
         return eight_bit(data.flatten(0, 1)).view(data.shape)
@@ -137,9 +145,9 @@ def _below_each_other(sheets: Sequence[Picture]) -> Picture:
         return sheets[0]
     height = sum(sheet.height + _GAP for sheet in sheets) - _GAP
     ground = _GREY if sheets[0].mode == "L" else (_GREY,) * len(sheets[0].getbands())
-    whole = PILImage.new(sheets[0].mode, (sheets[0].width, height), ground)
+    picture = PILImage.new(sheets[0].mode, (sheets[0].width, height), ground)
     top = 0
     for sheet in sheets:
-        whole.paste(sheet, (0, top))
+        picture.paste(sheet, (0, top))
         top += sheet.height + _GAP
-    return whole
+    return picture

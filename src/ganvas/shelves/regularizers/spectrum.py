@@ -84,5 +84,5 @@ class SpectralDistribution(Regularizer):
                 target = relative_spectrum(turn.real).mean(0).detach()
                 return (relative_spectrum(turn.fake) - target).abs().mean()
             target = radial_spectrum(turn.real).mean(0, keepdim=True).detach()
-            found = radial_spectrum(turn.fake)
-            return F.binary_cross_entropy(found.clamp(1e-6, 1 - 1e-6), target.expand_as(found))
+            spectrum = radial_spectrum(turn.fake)
+            return F.binary_cross_entropy(spectrum.clamp(1e-6, 1 - 1e-6), target.expand_as(spectrum))

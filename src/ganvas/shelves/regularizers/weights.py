@@ -25,9 +25,9 @@ class WeightClipping(Constraint):
 
     @torch.no_grad()
     def apply(self, net: nn.Module) -> None:
-        own: list[Tensor] = list(net.parameters())
-        torch._foreach_clamp_min_(own, -self.limit)
-        torch._foreach_clamp_max_(own, self.limit)
+        parameters: list[Tensor] = list(net.parameters())
+        torch._foreach_clamp_min_(parameters, -self.limit)
+        torch._foreach_clamp_max_(parameters, self.limit)
 
 
 @regularizer("orthogonal", paper="Brock et al. 2019, eq. 3", system="biggan")
@@ -62,8 +62,8 @@ class WeightDecay(Regularizer):
         self.side = side
 
     def __call__(self, turn: Turn) -> Tensor:
-        own = [parameter.square().sum() for parameter in turn.nets[self.side].parameters() if parameter.dim() > 1]
-        return torch.stack(own).sum() if own else turn.real.new_zeros(())
+        squares = [parameter.square().sum() for parameter in turn.nets[self.side].parameters() if parameter.dim() > 1]
+        return torch.stack(squares).sum() if squares else turn.real.new_zeros(())
 
 
 @regularizer("historical-averaging", paper="Salimans et al. 2016, section 3.3", system="improved-techniques-gan")
@@ -76,12 +76,12 @@ class HistoricalAveraging(Regularizer):
         self.means: list[Tensor] = []
 
     def __call__(self, turn: Turn) -> Tensor:
-        own = list(turn.nets[self.side].parameters())
+        parameters = list(turn.nets[self.side].parameters())
         if not self.means:
-            self.means = [torch.zeros_like(parameter) for parameter in own]
+            self.means = [torch.zeros_like(parameter) for parameter in parameters]
         self.count += 1
-        torch._foreach_lerp_(self.means, [parameter.detach() for parameter in own], 1 / self.count)
-        return torch.stack([(p - mean).square().sum() for p, mean in zip(own, self.means, strict=True)]).sum()
+        torch._foreach_lerp_(self.means, [parameter.detach() for parameter in parameters], 1 / self.count)
+        return torch.stack([(p - mean).square().sum() for p, mean in zip(parameters, self.means, strict=True)]).sum()
 
     def state_dict(self) -> dict[str, Any]:
         return {"count": self.count, "means": list(self.means)}
@@ -115,8 +115,8 @@ class SpectralValues(Gauge):
         self.iterations = iterations
 
     def readings(self, net: nn.Module) -> Mapping[str, float]:
-        found = dict(spectral_values(net, self.iterations))
-        if not found:
+        values = dict(spectral_values(net, self.iterations))
+        if not values:
             return {}
-        overall = {"max": max(found.values()), "mean": sum(found.values()) / len(found)}
-        return overall if self.of == "network" else overall | found
+        overall = {"max": max(values.values()), "mean": sum(values.values()) / len(values)}
+        return overall if self.of == "network" else overall | values

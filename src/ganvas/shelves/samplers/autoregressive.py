@@ -63,7 +63,7 @@ class Autoregressive(Sampler):
         """Data (N, *shape), int64 where they are tokens themselves."""
         net = model.maker
         assert isinstance(net, TokenModel)
-        tokenizer = next((each for each in model.nets.values() if isinstance(each, Tokenizer)), None)
+        tokenizer = next((network for network in model.nets.values() if isinstance(network, Tokenizer)), None)
         shape = model.spec.shape if tokenizer is None else tokenizer.token_shape
         tokens = self.draw(net, len(start), math.prod(shape), condition, rng).reshape(-1, *shape)
         return tokens if tokenizer is None else tokenizer.decode(tokens)

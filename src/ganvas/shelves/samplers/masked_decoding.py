@@ -156,18 +156,18 @@ class MaskedInpainting(MaskedDecoding):
         """Data (N, *shape)."""
         tokenizer = tokenizer_of(model)
         tokens = condition["data"] if tokenizer is None else tokenizer.encode(condition["data"])
-        keep = self.kept(tuple(tokens.shape[1:])).to(tokens.device).expand(tokens.shape)
+        keep = self.known(tuple(tokens.shape[1:])).to(tokens.device).expand(tokens.shape)
         filled = self.fill(model, tokens, keep, condition, rng)
         return filled if tokenizer is None else tokenizer.decode(filled)
 
-    def kept(self, shape: tuple[int, ...]) -> Tensor:
+    def known(self, shape: tuple[int, ...]) -> Tensor:
         """Which tokens (*shape) are kept, bool."""
         inside = torch.ones(shape, dtype=torch.bool)
         for axis, side in enumerate(shape):
             first, last = (self.at(shares, axis, len(shape)) for shares in (self.first, self.last))
             place = (torch.arange(side) + 0.5) / side  # the middle of each token
             within = (place >= first) & (place < last)
-            inside &= within.view([-1 if each == axis else 1 for each in range(len(shape))])
+            inside &= within.view([-1 if number == axis else 1 for number in range(len(shape))])
         return inside if self.outside else ~inside
 
     def at(self, shares: tuple[float, ...], axis: int, axes: int) -> float:

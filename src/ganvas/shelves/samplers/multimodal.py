@@ -80,14 +80,14 @@ class MultimodalTruncated(Sampler):
         self.modes: Modes | None = None  # found once, for all that is sampled together
 
     def __call__(self, model: Synthesizer, start: Latent, condition: Condition, rng: torch.Generator) -> Tensor:
-        own = self.mapped(model, start, condition)
-        images = model.synthesize(own, condition)
+        mapped = self.mapped(model, start, condition)
+        images = model.synthesize(mapped, condition)
         if self.psi == 1:
             return images
         if self.modes is None:
             self.modes = self.find(model, start)
         centres = self.modes.nearest(self.extractor(images.clamp(-1, 1))[0])
-        return model.synthesize(Latent(centres + self.psi * (own.values - centres), own.space), condition)
+        return model.synthesize(Latent(centres + self.psi * (mapped.values - centres), mapped.space), condition)
 
     def mapped(self, model: Synthesizer, latent: Latent, condition: Condition) -> Latent:
         """The same points in the space where they are truncated."""
@@ -132,11 +132,11 @@ def modes_of(points: Tensor, features: Tensor, clusters: int, *, seed: int = 0) 
     fitted = KMeans(clusters, n_init=1, random_state=seed).fit(features.cpu().numpy())
     kind = torch.from_numpy(fitted.labels_).long().to(points.device)  # (N,)
     count = torch.bincount(kind, minlength=clusters)
-    there = count > 0  # fewer different images than clusters leave some of them empty
+    filled = count > 0  # fewer different images than clusters leave some of them empty
 
     def means(values: Tensor) -> Tensor:
         flat = values.double().flatten(1)
         sums = torch.zeros(clusters, flat.shape[1], dtype=flat.dtype, device=flat.device).index_add_(0, kind, flat)
-        return (sums[there] / count[there, None]).to(values.dtype).view(-1, *values.shape[1:])
+        return (sums[filled] / count[filled, None]).to(values.dtype).view(-1, *values.shape[1:])
 
     return Modes(means(points), means(features))

@@ -44,8 +44,8 @@ class WandB(Sink):
 
     def row(self, step: int, values: Mapping[str, float]) -> None:
         """The values of a row, grouped by what stands before their first dot."""
-        own = {name.replace(".", "/", 1): value for name, value in values.items() if name != "step"}
-        self._opened().log(own, step=step)
+        grouped = {name.replace(".", "/", 1): value for name, value in values.items() if name != "step"}
+        self._opened().log(grouped, step=step)
 
     def images(self, step: int, path: str) -> None:
         """A picture file under `samples`."""

@@ -114,8 +114,8 @@ class Reconstruct(Task):
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Those of the autoencoder, weighted, by name."""
-        made = self.autoencoder(batch.data, **batch.condition.of(self.autoencoder))
-        data, real = precise(made.data), batch.data
+        rebuilt = self.autoencoder(batch.data, **batch.condition.of(self.autoencoder))
+        data, real = precise(rebuilt.data), batch.data
         losses: dict[str, Tensor] = {}
         if self.l1:
             losses["l1"] = self.l1 * F.l1_loss(data, real)
@@ -125,14 +125,14 @@ class Reconstruct(Task):
             losses["perceptual"] = self.perceptual_weight * self.distance(self.perceptual, data, real)
         if self.critic is not None and step >= self.start:
             losses["adversarial"] = self.adversarial(self.critic, data, batch, sum(losses.values(), data.new_zeros(())))
-        return {**losses, **made.losses}
+        return {**losses, **rebuilt.losses}
 
     def distance(self, extractor: Extractor, data: Tensor, real: Tensor) -> Tensor:
         """The mean squared distance of features, ()."""
         with torch.no_grad():
-            wanted, _ = extractor.differentiable(real)
-        found, _ = extractor.differentiable(data)
-        return (found - wanted).square().sum(1).mean()
+            target, _ = extractor.differentiable(real)
+        features, _ = extractor.differentiable(data)
+        return (features - target).square().sum(1).mean()
 
     # Esser et al. 2021, eq. 6 and 7
     def adversarial(self, critic: Critic, data: Tensor, batch: Batch, reconstruction: Tensor) -> Tensor:
@@ -149,8 +149,8 @@ class Reconstruct(Task):
         """The critic's, of data and of what is made of them."""
         assert self.critic is not None
         with torch.no_grad():
-            made = self.autoencoder(batch.data, **batch.condition.of(self.autoencoder)).data
-        real, fake = (self.logits(self.critic, data, batch.condition) for data in (batch.data, made))
+            rebuilt = self.autoencoder(batch.data, **batch.condition.of(self.autoencoder)).data
+        real, fake = (self.logits(self.critic, data, batch.condition) for data in (batch.data, rebuilt))
         return {"adversarial": self.objective.critic(real, fake)}
 
     @staticmethod
