@@ -60,7 +60,7 @@ def generator(case: OfficialCase) -> Imported:
         classes = _weight(case, f"{_blocks(case)[0]}.bn1.gain").shape[1]
     else:
         classes, node["shared_dim"] = shared.shape
-    return carry_over(case, _made(case, widths, classes), node, rename=_renamer(case, GENERATOR), call=_call_generator)
+    return carry_over(case, _spec(case, widths, classes), node, rename=_renamer(case, GENERATOR), call=_call_generator)
 
 
 @importer("BigGANdeep.Generator", repo=REPO)
@@ -84,7 +84,7 @@ def deep_generator(case: OfficialCase) -> Imported:
         "spectral_norm": _spectral(case),
         "norm_eps": case.kwargs.get("BN_eps", 1e-5),
     }
-    return carry_over(case, _made(case, widths, classes), node, rename=_renamer(case, GENERATOR), call=_call_generator)
+    return carry_over(case, _spec(case, widths, classes), node, rename=_renamer(case, GENERATOR), call=_call_generator)
 
 
 @importer("BigGAN.Discriminator", repo=REPO)
@@ -205,7 +205,7 @@ def _attention(case: OfficialCase, per_stage: int) -> list[str] | None:
     return [f"block{place[0] // per_stage + 1}" for place in _places(case) if _is_attention(case, place)] or None
 
 
-def _made(case: OfficialCase, widths: Sequence[int], classes: int) -> DataSpec:
+def _spec(case: OfficialCase, widths: Sequence[int], classes: int) -> DataSpec:
     """What a generator of these widths makes."""
     edge = isqrt(len(_weight(case, "linear")) // widths[0])
     size = edge << (len(widths) - 1)

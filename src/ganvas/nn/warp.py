@@ -142,9 +142,9 @@ def pixel_grid(inverse: Tensor, height: int, width: int, size: tuple[int, int]) 
     y = torch.arange(height, **like) - (height - 1) / 2
     y = y[:, None]
     M = inverse[:, :, :, None, None]  # (N, 3, 3, 1, 1); no matrix product, which may be of low precision on a GPU
-    found_x = M[:, 0, 0] * x + M[:, 0, 1] * y + M[:, 0, 2] + (size[1] - 1) / 2  # (N, height, width)
-    found_y = M[:, 1, 0] * x + M[:, 1, 1] * y + M[:, 1, 2] + (size[0] - 1) / 2
-    return torch.stack((found_x, found_y), dim=-1)
+    source_x = M[:, 0, 0] * x + M[:, 0, 1] * y + M[:, 0, 2] + (size[1] - 1) / 2  # (N, height, width)
+    source_y = M[:, 1, 0] * x + M[:, 1, 1] * y + M[:, 1, 2] + (size[0] - 1) / 2
+    return torch.stack((source_x, source_y), dim=-1)
 
 
 def sample(images: Tensor, grid: Tensor, *, clamp: bool = False) -> Tensor:

@@ -106,14 +106,14 @@ class Learning:
         self.epochs = epochs
         self.width = width
         self.seed = seed
-        self._kept: tuple[Tensor, Tensor, SmallResNet] | None = None
+        self._trained: tuple[Tensor, Tensor, SmallResNet] | None = None
 
     def __call__(self, side: EvidenceSet | None, name: str) -> SmallResNet:
         images, label = images_of(side, name), label_of(side, name)
-        if self._kept is None or self._kept[0] is not images or self._kept[1] is not label:
+        if self._trained is None or self._trained[0] is not images or self._trained[1] is not label:
             net = train_classifier(images, label, epochs=self.epochs, width=self.width, seed=self.seed)
-            self._kept = images, label, net
-        return self._kept[2]
+            self._trained = images, label, net
+        return self._trained[2]
 
 
 # --------------------------------------------------------------------------------------------------- the network

@@ -67,12 +67,12 @@ def distances_by_class(real: Features, real_label: Features, fake: Features, fak
     distances: dict[int, float] = {}
     left_out, fewest = [], x.shape[1] + 1
     for class_ in np.union1d(of_x, of_y):
-        own_x, own_y = x[of_x == class_], y[of_y == class_]
-        if min(len(own_x), len(own_y)) < 2:
+        real_rows, fake_rows = x[of_x == class_], y[of_y == class_]
+        if min(len(real_rows), len(fake_rows)) < 2:
             left_out.append(int(class_))
             continue
-        fewest = min(fewest, len(own_x), len(own_y))
-        distances[int(class_)] = squared_distance(gaussian_of_features(own_x), gaussian_of_features(own_y))
+        fewest = min(fewest, len(real_rows), len(fake_rows))
+        distances[int(class_)] = squared_distance(gaussian_of_features(real_rows), gaussian_of_features(fake_rows))
     if not distances:
         raise UsageError("no class has 2 samples on both sides", hint="sample more, or take a larger split")
     if left_out:

@@ -53,7 +53,7 @@ class Decoder:
         self, looked_at: Sequence[Encoded], options: PixelOptions, *, where: str, corrupt: OnCorrupt = "stop"
     ) -> None:
         self._options, self._where, self._corrupt = options, where, corrupt
-        self._told: set[str] = set()
+        self._warned_of: set[str] = set()
         self._reference = ""
         seen: list[tuple[str, tuple[int, ...]]] = []  # name, (H, W, C)
         for image in looked_at:
@@ -158,8 +158,8 @@ class Decoder:
                 f"this image is corrupt: {reason}", where=image.name,
                 hint="mend or remove it, or set data.corrupt=skip to take others in the place of such images",
             )  # fmt: skip
-        if image.name not in self._told:
-            self._told.add(image.name)
+        if image.name not in self._warned_of:
+            self._warned_of.add(image.name)
             warnings.warn(f"another image stands in for the corrupt {image.name}: {reason}", stacklevel=3)
 
 

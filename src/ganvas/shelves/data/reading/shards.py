@@ -229,7 +229,7 @@ def _content(tar: tarfile.TarFile, info: tarfile.TarInfo, where: str, most: int)
 # --------------------------------------------------------------------------------------------------- labels
 
 
-def found_labels(sample: Sample, mode: str, where: str) -> str:
+def label_mode(sample: Sample, mode: str, where: str) -> str:
     """Where labels come from. auto: as the first datum has it, in `.cls` before "label" in `.json`, else none."""
     if mode != "auto":
         return mode
@@ -309,7 +309,7 @@ def indexed(shards: Sequence[str], image: str | None, labels: str, where: str) -
     file = cache.folder(key) / "index.npz"
     if (known := _load(file)) is not None:
         return known
-    index = _made(shards, image, labels, where)
+    index = _walked(shards, image, labels, where)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, Any] = {"shard": index.shard, "offset": index.offset, "size": index.size}
@@ -330,7 +330,7 @@ def _load(file: Path) -> Index | None:
         return None  # never written or damaged: it is made anew
 
 
-def _made(shards: Sequence[str], image: str | None, labels: str, where: str) -> Index:
+def _walked(shards: Sequence[str], image: str | None, labels: str, where: str) -> Index:
     sha = hashlib.sha256()
     counts: list[int] = []
     places: list[NDArray[np.int64]] = []  # (n, 3) offset, size, label of each shard
@@ -339,7 +339,7 @@ def _made(shards: Sequence[str], image: str | None, labels: str, where: str) -> 
         try:
             with Path(shard).open("rb") as file, Path(shard).open("rb") as tails:
                 for sample in samples(file, shard, "r:", image=image):
-                    labels = found_labels(sample, labels, shard)
+                    labels = label_mode(sample, labels, shard)
                     label = label_of(sample, labels, shard)
                     tails.seek(sample.offset + max(0, sample.size - TAIL))
                     facts = (basename(shard), sample.name, sample.size, sample.time, label)

@@ -51,9 +51,9 @@ class MovingShapes(StoredFilms):
         seed: Annotated[int, Ge(0)] = 0,
         split: Literal["train", "test"] = "train",
     ) -> None:
-        own_seed = (seed + (TEST_SEED if split == "test" else 0)) % 2**32
-        factors = random_factors(count, own_seed)
-        random = np.random.RandomState((own_seed + 1) % 2**32)  # its streams are frozen, unlike those of default_rng
+        split_seed = (seed + (TEST_SEED if split == "test" else 0)) % 2**32
+        factors = random_factors(count, split_seed)
+        random = np.random.RandomState((split_seed + 1) % 2**32)  # its streams are frozen, unlike those of default_rng
         labels = random.randint(len(DIRECTIONS), size=count).astype(np.int64)
         half_way = random.uniform(SLOWEST, 1, size=count) * (CENTRE[1] - CENTRE[0]) / 2  # sides, from the middle
         moves = np.array(list(DIRECTIONS.values()))[labels]  # (count, 2)

@@ -66,7 +66,7 @@ class Neighbours(WithConditions):
             )
         if labels and not data.spec.num_classes:
             raise BadValue("the data have no labels", key="labels", hint="leave data.labels out")
-        features, neighbours, classes = found_neighbours(data.unflipped(), extractor, k, facts)
+        features, neighbours, classes = neighbours_of(data.unflipped(), extractor, k, facts)
         self.features = torch.nn.functional.normalize(features) if normalise else features  # (n, D)
         self.neighbours = neighbours  # (n, k), the nearest first
         self.classes = classes if labels else None
@@ -106,7 +106,7 @@ def embedded(batch: Batch, spec: DataSpec, extractor: Extractor) -> Tensor:
     return extractor(modality.restored(modality.rounded(batch.data)))[0].float().cpu()
 
 
-def found_neighbours(
+def neighbours_of(
     data: Dataset, extractor: Extractor, k: int, facts: dict[str, object]
 ) -> tuple[Tensor, NDArray[np.int64], Tensor | None]:
     """Features (n, D), the numbers (n, k) of each datum's neighbours, and labels (n,) or None; kept in the cache."""

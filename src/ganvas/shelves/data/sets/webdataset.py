@@ -22,7 +22,7 @@ from ganvas.shelves.data.reading.by_index import EncodedImages
 from ganvas.shelves.data.reading.encoded import Encoded
 from ganvas.shelves.data.reading.options import AS_THEY_ARE, PIXELS_AS_THEY_ARE, ImageOptions, PixelOptions
 from ganvas.shelves.data.reading.prepare import OnCorrupt
-from ganvas.shelves.data.reading.shards import Access, Sample, expand, found_labels, indexed, label_of, read_at, samples
+from ganvas.shelves.data.reading.shards import Access, Sample, expand, indexed, label_mode, label_of, read_at, samples
 from ganvas.shelves.data.reading.store import digest_of, numbered
 from ganvas.shelves.data.reading.stream import StreamedImages
 from ganvas.types import DataSpec
@@ -155,7 +155,7 @@ class _TarShards:
         self.labels = labels
         if labels == "auto":
             first = next((s for name in names for s in self._samples(name, read=False, start=0)), None)
-            self.labels = "none" if first is None else found_labels(first, labels, names[0])
+            self.labels = "none" if first is None else label_mode(first, labels, names[0])
             if first is not None and self.labels == "none":
                 raise BadValue(f"{first.name} has no label beside it", key="classes", hint="leave data.classes out")
 
