@@ -116,7 +116,7 @@ def test_generated_images_are_never_rebuilt() -> None:
     assert set(terms) == {"reconstruction"}
     wanted = list(nets["generator"].parameters())
     assert not any(g is not None for g in torch.autograd.grad(terms["reconstruction"], wanted, allow_unused=True))
-    assert turn.fake_scores.extra.made == {}
+    assert turn.fake_scores.extra.computed == {}
     assert nets["discriminator"].head.generator_losses(turn, task.objective) == {}
 
 

@@ -177,7 +177,7 @@ def apply(images: Tensor, draws: Draws) -> Tensor:
     if "noise" in draws:
         images = images + draws["noise"]
     if "cutout" in draws:
-        images = images * kept(draws["cutout"], draws["cutout_centre"], images)
+        images = images * outside_cutout(draws["cutout"], draws["cutout_centre"], images)
     return images
 
 
@@ -215,24 +215,24 @@ def recolour(images: Tensor, draws: Draws) -> Tensor:
     luma = torch.full((C, C), 1 / C, **like)  # v vᵀ, with v the grey axis of length 1
     A, b = eye.expand(N, C, C), images.new_zeros(N, C, 1)
 
-    def each(name: str) -> Tensor:
+    def strength(name: str) -> Tensor:
         return draws[name][:, None, None]
 
     if "brightness" in draws:
-        b = b + each("brightness")
+        b = b + strength("brightness")
     if "contrast" in draws:
-        A, b = A * each("contrast"), b * each("contrast")
+        A, b = A * strength("contrast"), b * strength("contrast")
     if "lumaflip" in draws:
-        flip = eye - 2 * luma * each("lumaflip")  # Householder: mirror at the plane across the grey axis
+        flip = eye - 2 * luma * strength("lumaflip")  # Householder: mirror at the plane across the grey axis
         A, b = flip @ A, flip @ b
     if "hue" in draws and C == 3:
         # Rodrigues' rotation about v: cos θ I + sin θ [v]× + (1 - cos θ) v vᵀ.
         cross = torch.tensor([[0, -1, 1], [1, 0, -1], [-1, 1, 0]], **like) / math.sqrt(3)
-        cos, sin = each("hue").cos(), each("hue").sin()
+        cos, sin = strength("hue").cos(), strength("hue").sin()
         turn = cos * eye + sin * cross + (1 - cos) * luma
         A, b = turn @ A, turn @ b
     if "saturation" in draws:
-        stretch = luma + (eye - luma) * each("saturation")
+        stretch = luma + (eye - luma) * strength("saturation")
         A, b = stretch @ A, stretch @ b
     return (A @ images.flatten(2) + b).reshape(images.shape)
 
@@ -246,7 +246,7 @@ def amplified(gains: Tensor) -> Tensor:
     return g @ band_filters(_BANDS).to(gains)
 
 
-def kept(size: Tensor, centre: Tensor, images: Tensor) -> Tensor:
+def outside_cutout(size: Tensor, centre: Tensor, images: Tensor) -> Tensor:
     """(N, 1, H, W): 0 in a rectangle of `size` times the sides about `centre`, 1 elsewhere."""
     H, W = images.shape[2:]
     like: dict[str, Any] = {"device": images.device, "dtype": images.dtype}

@@ -64,26 +64,26 @@ class DiffAugment(Augment):
     def apply(self, images: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
         """Do what was drawn, in the order of the policy; what is not in `draws` is not done."""
 
-        def each(name: str) -> Tensor:
+        def strength(name: str) -> Tensor:
             return draws[name].to(images.dtype)[:, None, None, None]
 
         for step in self.policy:
             if step == "color":
                 if "brightness" in draws:
-                    images = images + each("brightness")
+                    images = images + strength("brightness")
                 if "saturation" in draws:
                     grey = images.mean(1, keepdim=True)
-                    images = grey + (images - grey) * each("saturation")
+                    images = grey + (images - grey) * strength("saturation")
                 if "contrast" in draws:
                     mean = images.mean((1, 2, 3), keepdim=True)
-                    images = mean + (images - mean) * each("contrast")
+                    images = mean + (images - mean) * strength("contrast")
             elif step == "translation":
                 images = shift(images, -draws["up"], -draws["left"], reflect=False)
             else:
-                images = images * self.kept(images, draws["cut_y"], draws["cut_x"])
+                images = images * self.outside_cutout(images, draws["cut_y"], draws["cut_x"])
         return images
 
-    def kept(self, images: Tensor, cut_y: Tensor, cut_x: Tensor) -> Tensor:
+    def outside_cutout(self, images: Tensor, cut_y: Tensor, cut_x: Tensor) -> Tensor:
         """(N, 1, H, W): 0 in the square about (cut_y, cut_x), 1 elsewhere."""
         inside = []
         for side, centre in zip(images.shape[2:], (cut_y, cut_x), strict=True):

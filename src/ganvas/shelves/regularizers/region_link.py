@@ -69,7 +69,7 @@ class RegionLink(Regularizer):
                 f"{len(axes)} sets of axes for {len(boxes)} boxes", key="axes",
                 hint="give each box its axes: axes: [[0, 0.125]], boxes: [[0, 0, 0.5, 1]]",
             )  # fmt: skip
-        links = [Link(own, box) for own, box in zip(axes, boxes, strict=True)]
+        links = [Link(pair, box) for pair, box in zip(axes, boxes, strict=True)]
         for link in links:
             left, top, right, bottom = link.box
             if not (link.axes[0] < link.axes[1] and left < right and top < bottom):
@@ -97,18 +97,18 @@ class RegionLink(Regularizer):
         generator = turn.nets["generator"]
         condition = turn.fake_condition.rows(slice(n))
 
-        def made(values: Tensor) -> Tensor:
+        def drawn(values: Tensor) -> Tensor:
             at = Latent(values, start.space)
             if isinstance(generator, SpacedGenerator):
                 return generator.from_space(at, label)
             return turn.generate(at, condition)
 
-        draw = with_the_same_noise(made)
+        draw = with_the_same_noise(drawn)
         image = draw(start.values)  # (N, C, H, W)
         total = image.new_zeros(())
         for link in self.links:
-            own = axes_of(link, start.values)
-            outside, inside = link_changes(draw, start.values, moved, own, box_mask(link, image), image=image)
+            linked = axes_of(link, start.values)
+            outside, inside = link_changes(draw, start.values, moved, linked, box_mask(link, image), image=image)
             total = total + self.outside * outside + self.inside * inside
         return total
 
@@ -169,7 +169,7 @@ def link_changes(
     draw: Callable[[Tensor], Tensor],
     start: Tensor,
     moved: Tensor,
-    own: Tensor,
+    linked: Tensor,
     mask: Tensor | Callable[[Tensor], Tensor],
     *,
     image: Tensor | None = None,
@@ -193,4 +193,4 @@ def link_changes(
         squares = where * (draw(values) - image).float().square()
         return squares.sum() / (where.expand_as(image).sum() + 1e-12)  # a region may be empty
 
-    return change(torch.where(own, moved, start), 1 - inside), change(torch.where(own, start, moved), inside)
+    return change(torch.where(linked, moved, start), 1 - inside), change(torch.where(linked, start, moved), inside)

@@ -188,12 +188,12 @@ class Adversarial(Task):
 
     def knobs(self) -> dict[str, Knob]:
         """Weights of terms, and what the parts themselves can move."""
-        found: dict[str, Knob] = {
+        knobs: dict[str, Knob] = {
             f"regularizers.{name}.weight": partial(self.weights.__setitem__, name) for name in self.weights
         }
         for path, part in self.hooks().items():
-            found |= {f"{path}.{name}": knob for name, knob in part.knobs().items()}
-        return found
+            knobs |= {f"{path}.{name}": knob for name, knob in part.knobs().items()}
+        return knobs
 
     @property
     def least_batch(self) -> int:
@@ -252,10 +252,10 @@ class Adversarial(Task):
 
     def hooks(self) -> dict[str, Hook]:
         """Every part that takes part, by its path in the recipe from the task on."""
-        found: dict[str, Hook] = {"objective": self.objective}
+        hooks: dict[str, Hook] = {"objective": self.objective}
         if self.augment is not None:
-            found["augment"] = self.augment
-        return found | {f"regularizers.{name}": entry.part for name, entry in self.regularizers.items()}
+            hooks["augment"] = self.augment
+        return hooks | {f"regularizers.{name}": entry.part for name, entry in self.regularizers.items()}
 
     def state_dict(self) -> dict[str, Any]:
         return {name: state for name, part in self.hooks().items() if (state := part.state_dict())}

@@ -92,9 +92,9 @@ class ALAE(Task):
 
     def check_spaces(self) -> None:
         space, shape = self.encoder.space, self.encoder.code_shape
-        mapped = {name: each.shape for name, each in self.generator.latents.items() if each.prior == "none"}
+        mapped = {name: spec.shape for name, spec in self.generator.latents.items() if spec.prior == "none"}
         if mapped.get(space) != shape:
-            has = ", ".join(f"{name} {mine}" for name, mine in mapped.items()) or "no mapped space"
+            has = ", ".join(f"{name} {its_shape}" for name, its_shape in mapped.items()) or "no mapped space"
             dims = prod(mapped.get(space, ()))
             raise BadValue(
                 f"the encoder answers with {space} {shape}; the generator has {has}", where="networks.encoder",

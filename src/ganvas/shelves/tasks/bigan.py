@@ -385,7 +385,7 @@ class BiGAN(Task):
 
     def weights(self, roles: tuple[str, ...]) -> Iterator[Tensor]:
         """Matrices and kernels; no biases and no gains."""
-        return (each for role in roles for each in self.nets[role].parameters() if each.dim() > 1)
+        return (parameter for role in roles for parameter in self.nets[role].parameters() if parameter.dim() > 1)
 
 
 # The rate stays for the first half of the training and then falls exponentially, as in the released code

@@ -71,12 +71,12 @@ class Lesson:
         self, nets: Nets, spec: DataSpec, *, share: Sequence[str], pixels: Distances | None, wavelets: Distances | None
     ) -> None:
         self.student, self.teacher = cast("Generator", nets["generator"]), cast("Generator", nets["teacher"])
-        (space, mine), (other, theirs) = (next(iter(net.latents.items())) for net in (self.student, self.teacher))
-        if (space, mine) != (other, theirs):
+        (space, latent), (other, expected) = (next(iter(net.latents.items())) for net in (self.student, self.teacher))
+        if (space, latent) != (other, expected):
             raise BadValue(
-                f"the student begins with {space} {mine.shape} ({mine.prior}), its teacher with {other} {theirs.shape}"
-                f" ({theirs.prior}); they need the same latents",
-                where="networks.generator", hint=f"networks.generator.z_dim={theirs.shape[0]}",
+                f"the student begins with {space} {latent.shape} ({latent.prior}), its teacher with"
+                f" {other} {expected.shape} ({expected.prior}); they need the same latents",
+                where="networks.generator", hint=f"networks.generator.z_dim={expected.shape[0]}",
             )  # fmt: skip
         if len(spec.shape) != 3 or (wavelets is not None and any(side % 2 for side in spec.shape[1:])):
             raise BadValue(f"data of {spec.shape} have no Haar bands", key="wavelets", hint="task.wavelets=~")
@@ -87,8 +87,8 @@ class Lesson:
 
     def copy(self, nets: Nets, name: str) -> None:
         try:
-            mine, theirs = (nets[role].get_submodule(name) for role in ("generator", "teacher"))
-            mine.load_state_dict(theirs.state_dict())
+            of_student, of_teacher = (nets[role].get_submodule(name) for role in ("generator", "teacher"))
+            of_student.load_state_dict(of_teacher.state_dict())
         except (AttributeError, RuntimeError) as error:
             raise BadValue(
                 f"student and teacher cannot share {name!r}: {str(error).splitlines()[-1].strip()}", key="share",
@@ -98,8 +98,8 @@ class Lesson:
     @torch.no_grad()
     def answer(self, latent: Tensor, condition: Condition) -> Tensor:
         """What the teacher makes of z (N, z_dim): (N, C, H, W)."""
-        made: Tensor = self.teacher(latent, **condition.of(self.teacher))
-        return made
+        data: Tensor = self.teacher(latent, **condition.of(self.teacher))
+        return data
 
     def attempt(self, latent: Tensor, condition: Condition) -> list[Tensor]:
         """What the student makes of it, (N, C, h, w) from small to whole."""
@@ -109,23 +109,23 @@ class Lesson:
     def losses(self, attempt: Sequence[Tensor], answer: Tensor) -> dict[str, Tensor]:
         """Weighted terms by name, each the sum over all sizes."""
         losses: dict[str, Tensor] = {}
-        for made in attempt:
-            wanted = answer
-            if made.shape[2:] != answer.shape[2:]:
-                wanted = F.interpolate(answer, size=made.shape[2:], mode="bilinear", antialias=True)
+        for image in attempt:
+            target = answer
+            if image.shape[2:] != answer.shape[2:]:
+                target = F.interpolate(answer, size=image.shape[2:], mode="bilinear", antialias=True)
             if self.pixels is not None:
-                add(losses, "pixels", self.pixels, made, wanted)
+                add(losses, "pixels", self.pixels, image, target)
             if self.wavelets is not None:
-                add(losses, "wavelets", self.wavelets, haar(made), haar(wanted))
+                add(losses, "wavelets", self.wavelets, haar(image), haar(target))
         return losses
 
 
-def add(losses: dict[str, Tensor], name: str, weights: Distances, made: Tensor, wanted: Tensor) -> None:
+def add(losses: dict[str, Tensor], name: str, weights: Distances, image: Tensor, target: Tensor) -> None:
     """Add the weighted differences to those that are there; a weight of 0 has no term."""
     for norm, weight, distance in (("l1", weights.l1, F.l1_loss), ("l2", weights.l2, F.mse_loss)):
         if weight:
             key = f"{name}-{norm}"
-            losses[key] = losses.get(key, 0.0) + weight * distance(made.float(), wanted.float())
+            losses[key] = losses.get(key, 0.0) + weight * distance(image.float(), target.float())
 
 
 @task("distill-generator", paper="Belousov 2021 (MobileStyleGAN), section 3.5")
@@ -236,14 +236,14 @@ class DistillGeneratorAdversarially(Adversarial):
     def term_losses(self, side: str, turn: Turn) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
         if side == "generator":
-            whole = turn.fake
-            if not (self.attempted and self.attempted[-1] is whole):  # another latent has been asked for since
+            fake = turn.fake
+            if not (self.attempted and self.attempted[-1] is fake):  # another latent has been asked for since
                 self.attempted = self.lesson.attempt(turn.latent.values, turn.fake_condition)
             losses |= self.lesson.losses(self.attempted, turn.real)
             if self.feature_weight is not None:
                 # Without augmentation, which would change the two in different ways.
                 with torch.no_grad():
-                    wanted: Scores = self.discriminator(turn.real, **turn.condition.of(self.discriminator))
-                made: Scores = self.discriminator(whole, **turn.fake_condition.of(self.discriminator))
-                losses["features"] = self.feature_weight * F.l1_loss(made.features.float(), wanted.features.float())
+                    of_real: Scores = self.discriminator(turn.real, **turn.condition.of(self.discriminator))
+                of_fake: Scores = self.discriminator(fake, **turn.fake_condition.of(self.discriminator))
+                losses["features"] = self.feature_weight * F.l1_loss(of_fake.features.float(), of_real.features.float())
         return losses | super().term_losses(side, turn)

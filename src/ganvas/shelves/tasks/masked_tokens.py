@@ -74,14 +74,14 @@ class MaskedTokens(Task):
                 )  # fmt: skip
         else:
             vocabulary, shape = self.tokenizer.vocabulary, self.tokenizer.token_shape
-        for key, has, wanted, what in (
+        for key, has, needed, what in (
             ("vocabulary", self.transformer.outputs, vocabulary, "kinds of tokens"),
             ("length", self.transformer.length, math.prod(shape), "tokens a datum"),
         ):
-            if has != wanted:
+            if has != needed:
                 raise BadValue(
-                    f"the transformer is made for {has} {what}, and there are {wanted}",
-                    where=f"networks.transformer.{key}", hint=f"networks.transformer.{key}={wanted}",
+                    f"the transformer is made for {has} {what}, and there are {needed}",
+                    where=f"networks.transformer.{key}", hint=f"networks.transformer.{key}={needed}",
                 )  # fmt: skip
         if self.transformer.vocabulary <= self.transformer.outputs:
             raise BadValue(

@@ -42,10 +42,10 @@ def depth_of(spec: DataSpec) -> int:
     if n == 0:
         raise BadValue(f"sound of {samples} samples is too short; 64 are the fewest", hint="data.samples=1024")
     if samples % STRIDE**n:
-        whole = STRIDE**n
+        divisor = STRIDE**n
         raise BadValue(
-            f"sound of {samples} samples cannot be made 4 times shorter {n} times; {whole} must divide its length",
-            hint=f"data.samples={-(-samples // whole) * whole}",
+            f"sound of {samples} samples cannot be made 4 times shorter {n} times; {divisor} must divide its length",
+            hint=f"data.samples={-(-samples // divisor) * divisor}",
         )
     return n
 

@@ -58,7 +58,7 @@ def scaled_norm(channels: int) -> nn.BatchNorm2d:
 
 def multiplied(width: int, multiples: Sequence[float]) -> list[int]:
     """Channels, at least one."""
-    return [max(1, int(width * each)) for each in multiples]
+    return [max(1, int(width * multiple)) for multiple in multiples]
 
 
 class Noise(nn.Module):
@@ -284,7 +284,7 @@ class Decoder(nn.Sequential):
     """An image in (-1, 1) from a map: `doublings` blocks on the map pooled to `size`."""
 
     def __init__(self, in_: int, channels: int, size: tuple[int, int], doublings: int, init: Init, width: int) -> None:
-        widths = [in_, *(max(1, each * width // 32) for each in DECODER_WIDTHS[:doublings])]
+        widths = [in_, *(max(1, base * width // 32) for base in DECODER_WIDTHS[:doublings])]
         sizes = [(size[0] << i, size[1] << i) for i in range(doublings + 1)]
         super().__init__(
             nn.AdaptiveAvgPool2d(size),
@@ -299,12 +299,12 @@ class Rebuilt(Mapping[str, Tensor]):
 
     def __init__(self, ways: Mapping[str, Callable[[], Tensor]]) -> None:
         self.ways = ways
-        self.made: dict[str, Tensor] = {}
+        self.computed: dict[str, Tensor] = {}
 
     def __getitem__(self, name: str) -> Tensor:
-        if name not in self.made:
-            self.made[name] = self.ways[name]()
-        return self.made[name]
+        if name not in self.computed:
+            self.computed[name] = self.ways[name]()
+        return self.computed[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.ways)
@@ -332,7 +332,7 @@ class RebuildingHead(OwnHead):
         extra = turn.real_scores.extra
         if not self.decoders:
             return {}
-        errors = [F.l1_loss(extra[made], extra[target].detach()) for made, target in self.TARGETS.items()]
+        errors = [F.l1_loss(extra[rebuilt], extra[target].detach()) for rebuilt, target in self.TARGETS.items()]
         return {"reconstruction": self.weight * torch.stack(errors).sum()}
 
 
@@ -407,7 +407,7 @@ class FastGANDiscriminator(Critic):
             inputs = {"rebuilt": channels[-1], "rebuilt_small": small[-1], "rebuilt_quarter": channels[-2]}
             smallest = (spec.height >> k, spec.width >> k)
             decode = partial(Decoder, size=smallest, doublings=doublings, init=init, width=decoder_width)
-            decoders = {name: decode(each, spec.channels) for name, each in inputs.items()}
+            decoders = {name: decode(maps, spec.channels) for name, maps in inputs.items()}
         self.head = RebuildingHead(reconstruction, decoders)
 
     def large_maps(self, data: Tensor) -> list[Tensor]:

@@ -143,7 +143,7 @@ def grow(
     side, bands = min(spec.height, spec.width), options.bands
     last_cutoff = side / 2
     last_stopband = last_cutoff * bands.last_stopband
-    found: list[Band] = []
+    grown: list[Band] = []
     for i in range(layers + 1):
         share = min(i / (layers - bands.critical), 1.0)
         cutoff = start[0] * (last_cutoff / start[0]) ** share
@@ -152,16 +152,16 @@ def grow(
         rate, margin = side / 2**k, 2 * options.margin if i < layers - 1 else 0
         size = ((spec.height >> k) + margin, (spec.width >> k) + margin)
         channels = max(1, round(min(options.channel_base / 2 / cutoff, options.channel_max)))
-        found.append(Band(rate, cutoff, max(stopband, rate / 2) - cutoff, size, channels))
-    found[-1] = replace(found[-1], channels=spec.channels)
-    return found if first is None else [first, *found[1:]]
+        grown.append(Band(rate, cutoff, max(stopband, rate / 2) - cutoff, size, channels))
+    grown[-1] = replace(grown[-1], channels=spec.channels)
+    return grown if first is None else [first, *grown[1:]]
 
 
-def halvings(spec: DataSpec, wanted: float) -> int:
-    """The largest k for which both sides have whole 2^k-th parts and the shorter one keeps `wanted` samples."""
+def halvings(spec: DataSpec, least: float) -> int:
+    """The largest k for which both sides have whole 2^k-th parts and the shorter one keeps `least` samples."""
     k = 0
     while spec.height % 2 ** (k + 1) == 0 == spec.width % 2 ** (k + 1) and (
-        min(spec.height, spec.width) / 2 ** (k + 1) >= wanted
+        min(spec.height, spec.width) / 2 ** (k + 1) >= least
     ):
         k += 1
     return k

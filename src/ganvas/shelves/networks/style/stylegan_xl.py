@@ -104,11 +104,11 @@ class ClassMapping(nn.Module):
         if condition is None:
             self.w_avg.copy_(w.mean(0).lerp(self.w_avg, self.beta))
             return
-        own = condition.argmax(1)
-        same = (own[:, None] == own).to(w.dtype)  # (N, N)
+        label = condition.argmax(1)
+        same = (label[:, None] == label).to(w.dtype)  # (N, N)
         later = same.triu(1).sum(1)  # how often the class comes again: each datum after it fades it by beta
-        once = torch.zeros_like(self.w_avg).index_add_(0, own, (1 - self.beta) * self.beta ** later[:, None] * w)
-        times = torch.bincount(own, minlength=self.classes)[:, None]
+        once = torch.zeros_like(self.w_avg).index_add_(0, label, (1 - self.beta) * self.beta ** later[:, None] * w)
+        times = torch.bincount(label, minlength=self.classes)[:, None]
         self.w_avg.mul_(self.beta**times).add_(once)
 
     def truncate(self, w: Tensor, psi: float, cutoff: int | None, condition: Tensor | None) -> Tensor:
@@ -142,14 +142,14 @@ def staged_steps(
     ------
     BadValue : sides that the stages' factors do not divide, too small a first image, too few layers.
     """
-    whole = prod(factor for factor, _ in stages)
-    if spec.height % whole or spec.width % whole:
+    enlargement = prod(factor for factor, _ in stages)
+    if spec.height % enlargement or spec.width % enlargement:
         raise BadValue(
-            f"images of {spec.height}x{spec.width} cannot come from ones {whole} times smaller", key="stages",
-            hint=f"data.size={16 * whole}",
+            f"images of {spec.height}x{spec.width} cannot come from ones {enlargement} times smaller", key="stages",
+            hint=f"data.size={16 * enlargement}",
         )  # fmt: skip
     bands = options.bands
-    now = image_spec((spec.channels, spec.height // whole, spec.width // whole))
+    now = image_spec((spec.channels, spec.height // enlargement, spec.width // enlargement))
     check_layout(now, layers, bands)
     steps = steps_of(grow((bands.first_cutoff, bands.first_stopband), now, options, layers), bands.critical)
     older = 0
@@ -235,12 +235,14 @@ class StyleGANXLGenerator(AliasFreeGenerator):
         options = SynthesisOptions(
             channel_base, channel_max, kernel, radial, margin, output_scale, clamp, magnitude_decay, bands
         )
-        each = (stage_layers,) * len(stages) if isinstance(stage_layers, int) else stage_layers
-        if len(each) != len(stages):
+        added = (stage_layers,) * len(stages) if isinstance(stage_layers, int) else stage_layers
+        if len(added) != len(stages):
             raise BadValue(
-                f"there are {len(stages)} stages, and layers for {len(each)}", key="stage_layers", hint="stage_layers=7"
+                f"there are {len(stages)} stages, and layers for {len(added)}",
+                key="stage_layers",
+                hint="stage_layers=7",
             )
-        steps, older = staged_steps(spec, layers, list(zip(stages, each, strict=True)), options)
+        steps, older = staged_steps(spec, layers, list(zip(stages, added, strict=True)), options)
         super().__init__(spec, z_dim, w_dim, conditioning, Synthesis(w_dim, steps, options))
         self.mapping = ClassMapping(z_dim, w_dim, classes=self.classes, options=mapping, beta=average_decay)
         self.older = older
@@ -264,15 +266,15 @@ class StyleGANXLGenerator(AliasFreeGenerator):
         CheckpointError : it cannot be read, or has other names or shapes.
         """
         tensors, _ = read_tensors(model_file(stem))
-        mine = {name: tensor for name, tensor in self.state_dict().items() if self.is_frozen(name)}
-        theirs = {name: tensors[f"{ROLE}.{name}"] for name in mine if f"{ROLE}.{name}" in tensors}
-        differing = sorted(name for name in mine if name not in theirs or theirs[name].shape != mine[name].shape)
+        frozen = {name: tensor for name, tensor in self.state_dict().items() if self.is_frozen(name)}
+        taken = {name: tensors[f"{ROLE}.{name}"] for name in frozen if f"{ROLE}.{name}" in tensors}
+        differing = sorted(name for name in frozen if name not in taken or taken[name].shape != frozen[name].shape)
         if differing:
             raise CheckpointError(
                 f"its {ROLE} is no stem of this one: {', '.join(differing[:3])} are missing or of another shape",
                 where=str(stem), hint="give this network the keys that the stem was trained with",
             )  # fmt: skip
-        self.load_state_dict({**self.state_dict(), **theirs})
+        self.load_state_dict({**self.state_dict(), **taken})
 
     def is_frozen(self, name: str) -> bool:
         """Whether a tensor of this name belongs to what was trained before the last stage."""

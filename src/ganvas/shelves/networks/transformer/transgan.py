@@ -123,7 +123,7 @@ class GridAttention(nn.Module):
             x = x + self.noise * torch.randn_like(x[:, :, :1])
         if self.window and self.size:
             x = split_windows(x, *self.size, self.window)  # (N * windows, window², D)
-        q, k, v = (split_heads(each, self.heads) for each in self.qkv(x).chunk(3, dim=2))  # (N, h, L, D/h)
+        q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=2))  # (N, h, L, D/h)
         x = self.out(merge_heads(attend(q, k, v, bias=None if self.bias is None else self.bias())))
         return join_windows(x, *self.size, self.window) if self.window and self.size else x
 
@@ -252,8 +252,8 @@ class TransGANGenerator(Generator):
         self.sizes = [(h << i, w << i) for i in range(n)]
         self.smooth = smooth
         windows = [None if smooth > 0 and i <= smooth else window for i in range(n)]
-        for own, size in zip(windows, self.sizes, strict=True):
-            require_windows(own, [size])
+        for stage_window, size in zip(windows, self.sizes, strict=True):
+            require_windows(stage_window, [size])
         self.latents = {"z": LatentSpec((z_dim,), "normal")}
         self.conditional = False
         self.bounded = False
@@ -362,8 +362,8 @@ class TransGANDiscriminator(Critic):
             raise BadValue(
                 f"4 must divide the width, and {width} it does not", key="width", hint=f"width={4 * quarter + 4}"
             )
-        for each in (3 * quarter, width):
-            require_heads(heads, each)
+        for channels in (3 * quarter, width):
+            require_heads(heads, channels)
         require_windows(window, [(2 * h, 2 * w), (h, w)])
         self.size = (2 * h, 2 * w)  # of the first stage
         gain = sqrt(0.5) if norm == "none" else 1.0

@@ -89,7 +89,7 @@ class ReleasedL2Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, L, D) -> (N, L, D)."""
-        q, k, v = (split_heads(each, self.heads) for each in self.qkv(x).chunk(3, dim=2))  # (N, h, L, d)
+        q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=2))  # (N, h, L, d)
         scale = float(q.shape[-1]) ** -0.5
         tau = self.temperature.to(q.dtype)
         bias = tau * scale * q.square().mean(-1)[:, :, None]  # (N, h, 1, L); ‖qᵢ‖² is alike for all j
