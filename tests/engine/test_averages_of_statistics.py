@@ -36,7 +36,7 @@ def test_statistics_are_averaged_with_the_weights_and_other_buffers_copied(buffe
     for _ in range(3):
         net(torch.randn(8, 3, 6, 6) + 2)
     net.mean_of_w += 1
-    averages.update({"g": net}, images=8, batch=8)
+    averages.update({"g": net}, seen=8, batch=8)
     average = averages.nets["g"]
     assert torch.equal(average.mean_of_w, net.mean_of_w)  # an average already
     assert torch.equal(average.norm.num_batches_tracked, net.norm.num_batches_tracked)  # a count
@@ -48,7 +48,7 @@ def test_statistics_are_averaged_with_the_weights_and_other_buffers_copied(buffe
 
 def test_averaging_starts_after_as_many_images_as_it_says() -> None:
     ema = Ema(decay=0.9, start_images=64)
-    assert [average_decay(ema, images, 32) for images in (32, 64, 96)] == [0.0, 0.0, 0.9]
+    assert [average_decay(ema, seen, 32) for seen in (0, 32, 64)] == [0.0, 0.0, 0.9]
 
 
 def test_untracked_norms_normalise_by_the_batch_and_keep_their_statistics() -> None:

@@ -121,7 +121,7 @@ def test_p_of_an_augmentation_that_steers_itself_is_no_knob() -> None:
 
 def test_a_half_life_is_the_images_after_which_half_of_the_old_average_is_left() -> None:
     ema = Ema(half_life_images=1000)
-    assert average_decay(ema, images=10**6, batch=100) ** 10 == pytest.approx(0.5)
-    assert average_decay(Ema(half_life_images=1e-9), images=10**6, batch=100) == 0.0
+    assert average_decay(ema, seen=10**6, batch=100) ** 10 == pytest.approx(0.5)
+    assert average_decay(Ema(half_life_images=1e-9), seen=10**6, batch=100) == 0.0
     knobs = Averages({"net": torch.nn.Linear(1, 1)}, ("net",), ema).knobs()
     assert set(knobs) == {"half_life_images"}

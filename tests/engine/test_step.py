@@ -221,3 +221,49 @@ def test_channels_last_trains_alike(tmp_path: Path) -> None:
     last = rows_of(tmp_path / "last", "train.steps=3", "train.channels_last=true")
     for one, other in zip(plain, last, strict=True):
         assert other == pytest.approx(one, rel=1e-3, abs=1e-4)
+
+
+# -------------------------------------------------------------------------------------------------- lazy updates
+
+
+def test_a_lazy_update_can_learn_from_the_batch_of_the_update_before_it(make_trainer: Make) -> None:
+    net, seen = Line(6, 2), []
+
+    def losses(batch: Batch, step: int) -> dict[str, torch.Tensor]:
+        seen.append(batch.data.clone())
+        return {"loss": net(batch.data.flatten(1)).square().mean()}
+
+    updates = [Update(("net",), losses), Update(("net",), losses, again=True), Update(("net",), losses)]
+    make_trainer(updates, nets={"net": net}).take_step()
+    assert torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[1], seen[2])
+
+
+def test_in_a_lazy_update_the_moments_of_every_weight_go_on(make_trainer: Make) -> None:
+    net = Line(6, 2)
+
+    def of_weight(batch: Batch, step: int) -> dict[str, torch.Tensor]:
+        return {"weight": net.weight.square().sum()}
+
+    updates = [Update(("net",), mean_square(net)), Update(("net",), of_weight, every=2)]
+    trainer = make_trainer(updates, nets={"net": net}, optim={"use": "adam"})
+    trainer.take_step()
+    moments = trainer.optim.optimizers["net"].state
+    assert {state["step"].item() for state in moments.values()} == {2.0}  # the bias has no gradient in the lazy one
+    trainer.take_step()
+    assert {state["step"].item() for state in moments.values()} == {3.0}
+
+
+@pytest.mark.parametrize("non_finite", ["keep", "replace"])
+def test_gradients_that_are_not_finite_are_replaced_where_a_recipe_says_so(non_finite: str, make_trainer: Make) -> None:
+    net = Line(6, 2)
+    before = net.bias.detach().clone()
+
+    def losses(batch: Batch, step: int) -> dict[str, torch.Tensor]:
+        # d sqrt(x) / dx at 0 is infinite, and 0 times it is none
+        return {"loss": net(batch.data.flatten(1)).square().mean() + (0.0 * net.weight).square().sum().sqrt()}
+
+    trainer = make_trainer([Update(("net",), losses)], nets={"net": net}, optim={"non_finite": non_finite})
+    trainer.take_step()
+    assert bool(net.weight.isfinite().all()) is (non_finite == "replace")
+    assert net.bias.isfinite().all() and not torch.equal(net.bias, before)

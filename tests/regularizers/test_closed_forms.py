@@ -174,13 +174,17 @@ def test_adaptivemix_sends_no_gradient_through_its_target() -> None:
     assert critic.f.grad is not None and critic.f.grad.abs() > 1e-4
 
 
-def test_lecam_pulls_each_side_to_the_average_of_the_other_and_resumes() -> None:
-    term = regularizer("lecam", decay=0.5)
-    first, second = turn(seed=1), turn(seed=2)
+@pytest.mark.parametrize("clip", [True, False])
+def test_lecam_pulls_each_side_to_the_average_of_the_other_and_resumes(clip: bool) -> None:
+    term = regularizer("lecam", decay=0.5, clip=clip)
+    first, second = turn(seed=1, step=1), turn(seed=2, step=2)
     real, fake = first.real_scores.logits, first.fake_scores.logits
-    expected = (real - fake.mean()).square().mean() + (fake - real.mean()).square().mean()
+    above, below = real - fake.mean(), real.mean() - fake
+    if clip:
+        above, below = above.relu(), below.relu()
+    expected = above.square().mean() + below.square().mean()
     assert term(first).item() == pytest.approx(expected.item(), rel=1e-5)
-    resumed = regularizer("lecam", decay=0.5)
+    resumed = regularizer("lecam", decay=0.5, clip=clip)
     resumed.load_state_dict(term.state_dict())  # type: ignore[attr-defined]
     assert resumed(second).item() == term(second).item()
     assert term.real_average == pytest.approx(  # type: ignore[attr-defined]
@@ -188,10 +192,17 @@ def test_lecam_pulls_each_side_to_the_average_of_the_other_and_resumes() -> None
     )
 
 
-def test_lecam_waits_for_its_start() -> None:
-    term = regularizer("lecam", start=10)
-    assert term(turn(step=9)).item() == 0
-    assert term(turn(step=10)).item() > 0
+def test_lecam_waits_for_its_start_with_the_means_of_the_last_batch() -> None:
+    term = regularizer("lecam", start=10, decay=0.9, clip=False)
+    assert term(turn(step=8, seed=1)).item() == 0
+    last = turn(step=9, seed=2)
+    assert term(last).item() == 0
+    assert term.real_average == pytest.approx(last.real_scores.logits.mean().item(), rel=1e-5)  # type: ignore[attr-defined]
+    at_start = turn(step=10, seed=3)
+    assert term(at_start).item() == 0
+    moved = 0.9 * last.real_scores.logits.mean().item() + 0.1 * at_start.real_scores.logits.mean().item()
+    assert term.real_average == pytest.approx(moved, rel=1e-4)  # type: ignore[attr-defined]
+    assert term(turn(step=11, seed=4)).item() > 0
 
 
 def test_path_length_of_a_linear_generator_is_its_scale() -> None:
@@ -205,6 +216,32 @@ def test_path_length_of_a_linear_generator_is_its_scale() -> None:
     resumed = regularizer("path-length", decay=0.5)
     resumed.load_state_dict(moving.state_dict())  # type: ignore[attr-defined]
     assert resumed.state_dict() == moving.state_dict() != {"mean": 0.0}  # type: ignore[attr-defined]
+
+
+def test_path_length_learns_through_the_mean_by_its_share() -> None:
+    """loss = E (l − m)² with m = (1 − d) m₀ + d E l; for equal lengths l the slope in l is 2 (1 − d)² l from m₀ = 0."""
+    generator = Scale(3.0)
+    term = regularizer("path-length", decay=0.25)
+    loss = term(turn(generator=generator, seed=0))
+    (slope,) = torch.autograd.grad(loss, generator.a)
+    torch.manual_seed(0)
+    # l = a ‖y‖ for every datum: loss = a² E (‖y‖ − d E ‖y‖)², whose slope in a is 2 loss / a
+    assert slope.item() == pytest.approx(2 * loss.item() / 3.0, rel=1e-4)
+
+
+def test_dragan_looks_at_all_distances_from_the_data() -> None:
+    """With every draw 1 the point is x + scale · std · 1, with the share of a datum 0 it is x itself."""
+    from ganvas.nn import draws
+
+    term, made = regularizer("dragan", scale=0.5), turn(seed=1)
+    points: list[torch.Tensor] = []
+    critic = made.critic
+    made.critic = lambda data, condition: points.append(data.detach()) or critic(data, condition)  # type: ignore[func-returns-value]
+    for share in (0.0, 1.0):
+        with draws.fed(lambda name, shape, share=share: torch.full(shape, share if name == "interpolation" else 1.0)):
+            term(made)
+    torch.testing.assert_close(points[0], made.real)
+    torch.testing.assert_close(points[1], made.real + 0.5 * made.real.std())
 
 
 def test_orthogonal_is_zero_for_orthogonal_filters_and_the_squared_overlap_otherwise() -> None:

@@ -67,3 +67,29 @@ def test_it_trains_in_a_recipe(tmp_path: object) -> None:
         "tiny/gaussians-mlp", ["train.steps=3", "task.regularizers={latent-optimisation: {steps: 2, weight: 300.0}}"]
     )
     assert train(recipe, out=f"{tmp_path}/run").step == 3
+
+
+def test_a_share_of_the_data_moves_whole_and_stays_within_the_bound() -> None:
+    torch.manual_seed(0)
+    z = torch.zeros(2000, 3)
+    optimisation = part(method="gradient", rate=1.5, share=0.3, moves="data", bound=1.0)
+    moved = optimisation.move_latent(Latent(z), lambda latent: latent.values.sum(1), differentiable=False).values
+    assert set(moved.unique().tolist()) == {0.0, 1.0}  # a step of 1.5 ends at the bound
+    assert (moved == moved[:, :1]).all()
+    assert (moved[:, 0] != 0).float().mean().item() == pytest.approx(0.3, abs=0.05)
+    assert optimisation(None).item() == pytest.approx(3 * 1.5**2)  # those that stay are counted, too
+
+
+def test_where_both_learn_by_it_the_critic_sees_how_latents_were_moved() -> None:
+    """D(G(z)) = b z: z′ = z + rate · b, so that ∂z′/∂b = rate also in the critic's update."""
+    for learnt_by, slope in (("generator", None), ("both", 4 * 0.5)):
+        b = nn.Parameter(torch.tensor(2.0))
+        optimisation = part(method="gradient", rate=0.5, learnt_by=learnt_by)
+        linear = lambda latent, b=b: (b * latent.values).sum(1)  # noqa: E731
+        moved = optimisation.move_latent(Latent(torch.ones(4, 1)), linear, differentiable=False).values
+        assert moved.requires_grad is (slope is not None)
+        if slope is not None:
+            moved.sum().backward()
+            assert b.grad is not None and b.grad.item() == pytest.approx(slope)
+        assert optimisation.belongs_to("generator")
+        assert optimisation.belongs_to("discriminator") is (learnt_by == "both")

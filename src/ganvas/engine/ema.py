@@ -16,20 +16,20 @@ from ganvas.recipe.schema import Ema
 from ganvas.types import Adjustable, Knob
 
 
-def average_decay(ema: Ema, images: int, batch: int) -> float:
-    """The decay of this step: 0 before the start, and never a longer half-life than the ramp-up allows.
+def average_decay(ema: Ema, seen: int, batch: int) -> float:
+    """The decay of a step that was begun with `seen` real images behind it.
 
-    With ramp-up ratio ρ the half-life is at most ρ × images seen (Karras et al. 2020, `ema_rampup`), so that early
-    averages do not remember the initial weights.
+    0 before the start, and never a longer half-life than the ramp-up allows: with ratio ρ it is at most ρ × `seen`
+    (Karras et al. 2020, `ema_rampup`), so that early averages do not remember the initial weights.
     """
-    if images <= ema.start_images:
+    start = ema.start_images if ema.start_steps is None else ema.start_steps * batch
+    if seen < start:
         return 0.0
     decay = ema.decay
     if ema.half_life_images is not None:
         decay = 0.5 ** (batch / max(ema.half_life_images, 1e-8))
     if ema.rampup_ratio is not None:
-        half_life = ema.rampup_ratio * max(images, 1)
-        decay = min(decay, 0.5 ** (batch / half_life))
+        decay = min(decay, 0.5 ** (batch / max(ema.rampup_ratio * seen, 1e-8)))
     return decay
 
 
@@ -50,9 +50,9 @@ class Averages(Adjustable):
         return [local(tensor) for tensor in tensors]
 
     @torch.no_grad()
-    def update(self, nets: Mapping[str, nn.Module], images: int, batch: int) -> None:
-        """W ← decay · W + (1 − decay) · weights, after a step that ended at `images` real images seen."""
-        decay = average_decay(self.settings, images, batch)
+    def update(self, nets: Mapping[str, nn.Module], seen: int, batch: int) -> None:
+        """W ← decay · W + (1 − decay) · weights, after a step that was begun with `seen` images behind it."""
+        decay = average_decay(self.settings, seen, batch)
         for role, average in self.nets.items():
             averages, weights = self.averaged(average), self.averaged(nets[role])
             if decay == 0:

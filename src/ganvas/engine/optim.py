@@ -34,6 +34,7 @@ class Optim(Adjustable):
         options: OptimOptions = parts.build_section(OptimOptions, beside)
         self.schedule = options.schedule
         self.clip_norm = options.clip_norm
+        self.replace_non_finite = options.non_finite == "replace"
         self.steps = steps
         self.scaler = scaler
         self.learning: dict[str, list[nn.Parameter]] = {}
@@ -61,12 +62,26 @@ class Optim(Adjustable):
     def backward(self, loss: Tensor) -> None:
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
-    def step(self, roles: Iterable[str]) -> None:
-        """Apply and clear the gradients of these roles."""
+    def step(self, roles: Iterable[str], *, all_move: bool = False) -> None:
+        """Apply and clear the gradients of these roles.
+
+        Parameters
+        ----------
+        all_move : a parameter without a gradient has one of zeros, so that the optimizer's moments of it go on.
+        """
         learners = [role for role in roles if role in self.optimizers]
         for role in learners:
-            if self.clip_norm is not None:
+            if all_move:
+                for parameter in self.learning[role]:
+                    if parameter.grad is None:
+                        parameter.grad = torch.zeros_like(parameter)
+            if self.clip_norm is not None or self.replace_non_finite:
                 self.scaler.unscale_(self.optimizers[role])
+            if self.replace_non_finite:
+                for parameter in self.learning[role]:
+                    if parameter.grad is not None:
+                        parameter.grad.nan_to_num_(nan=0.0, posinf=1e5, neginf=-1e5)
+            if self.clip_norm is not None:
                 nn.utils.clip_grad_norm_(self.learning[role], self.clip_norm)
             self.scaler.step(self.optimizers[role])
             self.optimizers[role].zero_grad(set_to_none=True)

@@ -121,6 +121,7 @@ class Trainer:
         self.logbook = Logbook(folder / "log.jsonl")
         self.row_files = (self.logbook.file, folder / "scores.jsonl")
         self.step = 0
+        self.batch: Batch | None = None  # of the step's latest update
         self.best: tuple[int, float] | None = None
         self.resumed = False
         self.rank = ranks.rank()
@@ -152,6 +153,7 @@ class Trainer:
         self.optim.begin(self.step)
         self.schedules.begin(self.step)
         values: dict[str, float] = {}
+        self.batch = None
         for update in self.task.updates():
             if self.step % update.every or not any(self.optim.learning[role] for role in update.nets):
                 continue  # not its turn, or all that it would teach is frozen
@@ -162,11 +164,13 @@ class Trainer:
         self.step += 1
         self.layout.settle(self.nets)
         if self.averages is not None:
-            self.averages.update(self.nets, self.step * self.settings.batch, self.settings.batch)
+            self.averages.update(self.nets, (self.step - 1) * self.settings.batch, self.settings.batch)
         return values
 
     def apply_next(self, update: Update) -> dict[str, float]:
-        return self.apply(update, next(self.feed))
+        if self.batch is None or not update.again:
+            self.batch = next(self.feed)
+        return self.apply(update, self.batch)
 
     def apply(self, update: Update, batch: Batch) -> dict[str, float]:
         """One optimizer step: every micro-batch forward and backward, then the weights."""
@@ -185,7 +189,9 @@ class Trainer:
                 self.check_finite(update, names, means)
                 self.optim.backward(update.every * share * stacked.sum())
             self.layout.reduce(parameters)
-        self.optim.step(update.nets)
+        # A lazy term may not reach every weight. As in StyleGAN2's code, which adds what the term does not need times
+        # zero, the optimizer counts the update for all.
+        self.optim.step(update.nets, all_move=update.every > 1)
         if update.after is not None:
             with self.layout.all_weights(self.nets):
                 update.after(batch)

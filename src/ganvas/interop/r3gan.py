@@ -84,7 +84,8 @@ def _plain(case: OfficialCase) -> OfficialCase:
     state = {key.removeprefix("Model."): value for key, value in case.state.items()}
     for key in [key for key in state if key.endswith(".Resampler.Kernel")]:
         kernel = state.pop(key)
-        if kernel.shape != (4, 4) or not torch.allclose(kernel, torch.outer(FILTER, FILTER), atol=1e-6):
+        expected = torch.outer(FILTER, FILTER).to(kernel)
+        if kernel.shape != (4, 4) or not torch.allclose(kernel, expected, atol=1e-6):
             raise NoImporter(f"no importer yet for {case.cls} with another resampling filter than [1, 2, 1]")
     return dataclasses.replace(case, state=state)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganvas.nn.equalized import EqualizedLinear
+from ganvas.nn.statistics import Follower
 
 
 # Karras et al. 2018 (ProGAN), section 4.2
@@ -42,7 +43,7 @@ class MappingOptions:
 USUAL_MAPPING = MappingOptions()
 
 
-class MappingNetwork(nn.Module):
+class MappingNetwork(Follower):
     """Fully connected layers from normalised latents, and perhaps a normalised embedding of the class, to w.
 
     Parameters
@@ -102,7 +103,8 @@ class MappingNetwork(nn.Module):
     def track(self, w: Tensor) -> None:
         """Move `w_avg` towards the mean of a training batch w (N, w_dim)."""
         assert self.beta is not None
-        self.w_avg.copy_(w.detach().mean(0).lerp(self.w_avg, self.beta))
+        if self.following:
+            self.w_avg.copy_(w.detach().mean(0).lerp(self.w_avg, self.beta))
 
     # Karras et al. 2019, appendix B: w' = w_avg + psi (w - w_avg)
     def truncate(self, w: Tensor, psi: float, cutoff: int | None = None) -> Tensor:

@@ -18,6 +18,17 @@ class Gathering(nn.Module, ABC):
         """Its floating-point buffers of this kind."""
 
 
+class Follower(nn.Module):
+    """A layer that keeps running means of what passes through it in training, such as StyleGAN's mean of w.
+
+    Attributes
+    ----------
+    following : whether they move; see `held_still`.
+    """
+
+    following: bool = True
+
+
 def statistics_of(net: nn.Module) -> list[Tensor]:
     """The statistics of all normalisation layers of a network, in the order of its modules.
 
@@ -31,6 +42,22 @@ def statistics_of(net: nn.Module) -> list[Tensor]:
         elif isinstance(module, _BatchNorm):
             statistics += [running for running in (module.running_mean, module.running_var) if running is not None]
     return statistics
+
+
+@contextlib.contextmanager
+def held_still(net: nn.Module) -> Iterator[None]:
+    """The running means of a network's followers stay, whatever passes through.
+
+    The official code of StyleGAN3 moves them in the critic's updates alone, whose latents are drawn like any.
+    """
+    followers = [module for module in net.modules() if isinstance(module, Follower) and module.following]
+    for follower in followers:
+        follower.following = False
+    try:
+        yield
+    finally:
+        for follower in followers:
+            follower.following = True
 
 
 @contextlib.contextmanager

@@ -26,6 +26,8 @@ from ganvas.recipe.yaml12 import KeyPath, Mark
 SHIPPED = Path(__file__).parents[1] / "recipes"
 STUDIES = SHIPPED / "studies"
 SEARCHES = SHIPPED / "searches"
+SOURCES = SHIPPED / "sources.yaml"
+"""Published numbers by source, which recipes name under `source:`."""
 DEFAULT = "digits"
 """The recipe that `ganvas train` takes when none is named."""
 _DEEPEST = 50  # levels of keys; a recipe has six
@@ -167,7 +169,7 @@ def shipped() -> dict[str, Path]:
     """name -> file of every recipe in the package; those in `tiny/` are called `tiny/<name>`."""
     files = {}
     for file in sorted(SHIPPED.rglob("*.yaml")):
-        if file.parent in (STUDIES, SEARCHES):  # over recipes; see study.py and space.py
+        if file.parent in (STUDIES, SEARCHES) or file == SOURCES:  # about recipes; see study.py and space.py
             continue
         in_tiny = file.parent.name == "tiny"
         files[f"tiny/{file.stem}" if in_tiny else file.stem] = file

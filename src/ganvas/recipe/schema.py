@@ -61,6 +61,7 @@ class OptimOptions:
 
     schedule: Annotated[Any, Slot("schedule")] = "constant"
     clip_norm: Annotated[float, Gt(0)] | None = None  # global L2 norm of one role's gradient
+    non_finite: Literal["keep", "replace"] = "keep"  # gradients; replaced: NaN by 0, infinities by ±1e5, as StyleGAN2
     roles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # role -> the optimizer's keys for it alone
 
 
@@ -88,4 +89,6 @@ class Schema:
     sinks: Annotated[Mapping[str, Any], Slots("sink")] = field(default_factory=dict)
     stages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # name -> changes; trained first, in order
     system: str | None = None  # catalogue id
+    source: str | None = None  # whose numbers these are: an entry of recipes/sources.yaml
+    differs: Mapping[str, str] = field(default_factory=dict)  # path -> why this number is not the source's
     summary: str | None = None  # one line for `ganvas list recipes`

@@ -185,6 +185,10 @@ class SpacedGenerator(Generator):
     def from_space(self, latent: Latent, label: Tensor | None = None) -> Tensor:
         """Data (N, ...) of points in any of the spaces, differentiable in them."""
 
+    def as_trained(self, latent: Latent, space: str, label: Tensor | None = None) -> Latent:
+        """Points in another of its spaces as a pass of training makes them, with whatever training mixes there."""
+        return self.to_space(latent, space, label)
+
     def noised(self, latent: Latent, label: Tensor | None = None, *, noise: Noise | torch.Generator) -> Tensor:
         """Data (N, ...) of points in any of the spaces with this noise; a generator is what random noise comes from."""
         return self.from_space(latent, label)

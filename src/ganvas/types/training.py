@@ -59,7 +59,8 @@ class Update:
     losses: Callable[[Batch, int], dict[str, Tensor]]  # (batch, step) -> named, weighted scalars; the engine sums them
     repeat: int = 1  # critic steps
     every: int = 1  # lazy terms: run each `every` steps with gain x every
-    after: Callable[[Batch], None] | None = None  # weight clipping, ... ; told the batch of the update
+    after: Callable[[Batch], None] | None = None  # weight clipping, ... ; it is given the batch of the update
+    again: bool = False  # it learns from the batch of the update before it in the step, not from a new one
 
 
 class Task(Adjustable, Named, ABC):
@@ -219,6 +220,10 @@ class Regularizer(Hook, ABC):
 
     side: Side
     per_datum: bool = False
+
+    def belongs_to(self, side: Side) -> bool:
+        """Whether it joins the losses of this side."""
+        return self.side == side
 
     @abstractmethod
     def __call__(self, turn: Turn) -> Tensor: ...

@@ -16,6 +16,7 @@ import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
+from ganvas.nn import draws
 from ganvas.nn.warp import filter_separable, rotation, scaling, translation, warp
 from ganvas.nn.wavelets import band_filters
 from ganvas.parts import augment
@@ -105,10 +106,10 @@ class Ada(Augment):
         like: dict[str, Any] = {"device": images.device, "dtype": images.dtype}
 
         def rand(*shape: int) -> Tensor:
-            return torch.rand(N, *shape, **like)
+            return draws.uniform("augment", (N, *shape), like=images)
 
         def randn(*shape: int) -> Tensor:
-            return torch.randn(N, *shape, **like)
+            return draws.normal("augment", (N, *shape), like=images)
 
         def angle() -> Tensor:
             return (2 * rand() - 1) * math.pi
@@ -134,7 +135,7 @@ class Ada(Augment):
             "hue": lambda: gated(angle()),
             "saturation": lambda: gated(randn().exp2(), 1),
             "imgfilter": lambda: torch.where(rand(_BANDS) < self.p, randn(_BANDS).exp2(), 1.0),
-            "noise": lambda: gated(0.1 * randn(1, 1, 1).abs()) * torch.randn_like(images),
+            "noise": lambda: gated(0.1 * randn(1, 1, 1).abs()) * draws.normal("augment", images.shape, like=images),
             "cutout": lambda: gated(torch.full((N,), 0.5, **like)),
             "cutout_centre": lambda: rand(2),
         }

@@ -9,6 +9,7 @@ import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
+from ganvas.nn import draws
 from ganvas.parts import augment
 from ganvas.shelves.augment.controller import OverfitController, refuse_idle
 from ganvas.types import Augment, Turn
@@ -59,7 +60,7 @@ class Apa(Augment):
         """
         if self.p == 0:
             return real
-        deceived = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device) < self.p
+        deceived = draws.uniform("deceived", (len(real), *[1] * (real.dim() - 1)), like=real) < self.p
         return torch.where(deceived, fake().to(real.dtype), real) if deceived.any() else real
 
     def observe(self, turn: Turn) -> None:

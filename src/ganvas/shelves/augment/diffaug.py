@@ -9,6 +9,7 @@ import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
+from ganvas.nn import draws
 from ganvas.nn.warp import shift
 from ganvas.parts import augment
 from ganvas.types import Augment
@@ -45,21 +46,20 @@ class DiffAugment(Augment):
     def draw(self, images: Tensor) -> dict[str, Tensor]:
         """What is done to each image: one number each (N,), places in whole pixels."""
         N, _, H, W = images.shape
-        device = images.device
-        draws: dict[str, Tensor] = {}
+        drawn: dict[str, Tensor] = {}
         if "color" in self.policy:
-            draws["brightness"] = torch.rand(N, device=device) - 0.5
-            draws["saturation"] = 2 * torch.rand(N, device=device)
-            draws["contrast"] = torch.rand(N, device=device) + 0.5
+            drawn["brightness"] = draws.uniform("brightness", (N,), like=images) - 0.5
+            drawn["saturation"] = 2 * draws.uniform("saturation", (N,), like=images)
+            drawn["contrast"] = draws.uniform("contrast", (N,), like=images) + 0.5
         if "translation" in self.policy:
             for name, side in (("up", H), ("left", W)):
                 most = _pixels(side, self.translation_ratio)
-                draws[name] = torch.randint(-most, most + 1, (N,), device=device)
+                drawn[name] = draws.integers(name, -most, most + 1, (N,), like=images)
         if "cutout" in self.policy:
             for name, side in (("cut_y", H), ("cut_x", W)):
                 size = _pixels(side, self.cutout_ratio)
-                draws[name] = torch.randint(0, side + 1 - size % 2, (N,), device=device)
-        return draws
+                drawn[name] = draws.integers(name, 0, side + 1 - size % 2, (N,), like=images)
+        return drawn
 
     def apply(self, images: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
         """Do what was drawn, in the order of the policy; what is not in `draws` is not done."""

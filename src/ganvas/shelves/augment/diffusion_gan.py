@@ -13,6 +13,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from ganvas.errors import BadValue
+from ganvas.nn import draws
 from ganvas.parts import augment
 from ganvas.shelves.augment.controller import OverfitController
 from ganvas.types import Augment, Turn
@@ -109,8 +110,8 @@ class DiffusionNoise(Augment):
 
     def with_level(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Noised images (N, C, H, W), and the step t of each, (N,) int64."""
-        t = self.t_list.to(images.device)[torch.randint(_ENTRIES, (len(images),), device=images.device)]
-        return self.apply(images, t, torch.randn_like(images)), t
+        t = self.t_list.to(images.device)[draws.integers("level", 0, _ENTRIES, (len(images),), like=images)]
+        return self.apply(images, t, draws.normal("noise", images.shape, like=images)), t
 
     # Section 3: q(y | x, t) = N(y; √ᾱ_t x, (1 − ᾱ_t) σ² I)
     def apply(self, images: Tensor, t: Tensor, noise: Tensor) -> Tensor:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import torch
 from annotated_types import Gt
 from torch import Tensor
 
+from ganvas.nn import draws
 from ganvas.parts import augment
 from ganvas.types import Augment, Turn
 
@@ -34,7 +34,7 @@ class InstanceNoise(Augment):
 
     def __call__(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
-        return images + self.std * torch.randn_like(images) if self.std > 0 else images
+        return images + self.std * draws.normal("noise", images.shape, like=images) if self.std > 0 else images
 
     def observe(self, turn: Turn) -> None:
         """The noise fades after each critic update."""

@@ -9,6 +9,7 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
+from ganvas.nn import draws
 from ganvas.nn.warp import shift
 from ganvas.parts import augment
 from ganvas.types import Augment
@@ -33,11 +34,11 @@ class ShiftFlip(Augment):
     def draw(self, images: Tensor) -> dict[str, Tensor]:
         """`flip` (N,) bool, `down` and `right` (N,) whole pixels."""
         N, _, H, W = images.shape
-        draws = {"flip": torch.rand(N, device=images.device) < 0.5}
+        drawn = {"flip": draws.uniform("flip", (N,), like=images) < 0.5}
         for name, side in (("down", H), ("right", W)):
             most = int(side * self.shift_ratio + 0.5)
-            draws[name] = torch.randint(-most, most + 1, (N,), device=images.device)
-        return draws
+            drawn[name] = draws.integers(name, -most, most + 1, (N,), like=images)
+        return drawn
 
     def apply(self, images: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
         """Flip, then shift, as drawn."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from ganvas.errors import BadValue
+from ganvas.nn import draws
 from ganvas.nn.warp import filter_separable, pixel_grid, sample, scaling, translation
 from ganvas.parts import augment
 from ganvas.types import Augment
@@ -49,13 +50,12 @@ class View(Augment):
     def draw(self, images: Tensor) -> dict[str, Tensor]:
         """What is done to each image, (N,) each; factors and shifts that change nothing where it is not done."""
         N = len(images)
-        like: dict[str, Any] = {"device": images.device, "dtype": images.dtype}
 
         def uniform(low: float, high: float) -> Tensor:
-            return low + (high - low) * torch.rand(N, **like)
+            return low + (high - low) * draws.uniform("view", (N,), like=images)
 
         def chosen(p: float) -> Tensor:
-            return torch.rand(N, **like) < p
+            return draws.uniform("view", (N,), like=images) < p
 
         area, ratio = uniform(*self.crop), uniform(math.log(3 / 4), math.log(4 / 3)).exp()
         width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)

@@ -217,6 +217,16 @@ class TwinAuxiliaryClassifierHead(ClassifierHead):
     """TAC-GAN: an auxiliary classifier of real data, and a twin that learns from fakes and that the generator fools.
 
     Weights, `normalize` and `loss` are for both classifiers; see `auxiliary-classifier`.
+
+    Parameters
+    ----------
+    features, spec, wrap, bias : see `LinearHead`; the data must have classes.
+    twin_reads : which class logits the twin's losses are of. "twin" is the paper's. In PyTorch-StudioGAN they are the
+        "classifier"'s: its twin never learns, and both terms of its generator cancel out.
+
+    Raises
+    ------
+    BadValue : the data have no labels.
     """
 
     name = "twin-auxiliary-classifier"
@@ -228,9 +238,11 @@ class TwinAuxiliaryClassifierHead(ClassifierHead):
         wrap: Callable[[nn.Module], nn.Module],
         bias: bool = True,
         *,
+        twin_reads: Literal["twin", "classifier"] = "twin",
         options: Options = _DEFAULTS,
     ) -> None:
         super().__init__(features, spec, wrap, bias, options=options)
+        self.twin_logits = "twin_logits" if twin_reads == "twin" else "class_logits"
         self.twin = Classifier(features, spec.num_classes, wrap, options.normalize)
 
     def forward(self, features: Tensor, label: Tensor | None = None) -> Scores:
@@ -240,13 +252,13 @@ class TwinAuxiliaryClassifierHead(ClassifierHead):
 
     def critic_losses(self, turn: Turn, objective: Objective) -> dict[str, Tensor]:
         """ "classification" of real data and "twin" of generated ones."""
-        real, twin = self.learnt(*self.real(turn)), self.learnt(*self.fake(turn, "twin_logits"))
+        real, twin = self.learnt(*self.real(turn)), self.learnt(*self.fake(turn, self.twin_logits))
         return {"classification": self.weight * real, "twin": self.weight * twin}
 
     def generator_losses(self, turn: Turn, objective: Objective) -> dict[str, Tensor]:
         """ "classification" of generated data, minus that of the "twin"."""
-        own, twin = self.obeyed(*self.fake(turn)), self.obeyed(*self.fake(turn, "twin_logits"))
-        return {"classification": self.generator_weight * own, "twin": -self.generator_weight * twin}
+        obeying, twin = self.obeyed(*self.fake(turn)), self.obeyed(*self.fake(turn, self.twin_logits))
+        return {"classification": self.generator_weight * obeying, "twin": -self.generator_weight * twin}
 
 
 @conditioning("adc", paper="Hou et al. 2022", system="adc-gan")
@@ -256,10 +268,33 @@ class ADCHead(ClassifierHead):
     With the best classifier its generator term alone is KL(q(x, y) || p(x, y)), so that the joint distribution is
     matched even without a logit (`objective: by-head`). Real of class y is at 2y of the class logits (N, 2K), fake of
     it at 2y + 1. For `weight`, the paper's λ, and the other keys see `auxiliary-classifier`.
+
+    Parameters
+    ----------
+    features, spec, wrap, bias : see `LinearHead`; the data must have classes.
+    two_passes : the generator's update scores its data anew for the fake classes, as PyTorch-StudioGAN does. The loss
+        is the same, but batch norms and power iterations of the critic move once more.
+
+    Raises
+    ------
+    BadValue : the data have no labels.
     """
 
     name = "adc"
     per_class = 2
+
+    def __init__(
+        self,
+        features: int,
+        spec: DataSpec,
+        wrap: Callable[[nn.Module], nn.Module],
+        bias: bool = True,
+        *,
+        two_passes: bool = False,
+        options: Options = _DEFAULTS,
+    ) -> None:
+        super().__init__(features, spec, wrap, bias, options=options)
+        self.two_passes = two_passes
 
     # Hou et al. 2022: λ (E_p −log C(y⁺ | x) + E_q −log C(y⁻ | x))
     def critic_losses(self, turn: Turn, objective: Objective) -> dict[str, Tensor]:
@@ -272,5 +307,6 @@ class ADCHead(ClassifierHead):
     def generator_losses(self, turn: Turn, objective: Objective) -> dict[str, Tensor]:
         """ "classification" of generated data as real of their class, and not as fake of it."""
         logits, y = self.fake(turn)
-        loss = self.obeyed(logits, real_of(y)) - self.obeyed(logits, fake_of(y))
+        again = turn.critic(turn.fake, turn.fake_condition).extra["class_logits"] if self.two_passes else logits
+        loss = self.obeyed(logits, real_of(y)) - self.obeyed(again, fake_of(y))
         return {"classification": self.generator_weight * loss}

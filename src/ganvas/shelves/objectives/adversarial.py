@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
+from ganvas.nn import draws
 from ganvas.parts import objective
 from ganvas.types import Objective
 
@@ -44,7 +44,7 @@ class Hinge(Objective):
         return F.relu(real_margin - real_logits).mean() + F.relu(fake_margin + fake_logits).mean()
 
     def margin(self, logits: Tensor) -> Tensor | float:
-        return 1 - self.jitter * torch.rand_like(logits) if self.jitter else 1.0
+        return 1 - self.jitter * draws.uniform("jitter", logits.shape, like=logits) if self.jitter else 1.0
 
     def generator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         return -fake_logits.mean()

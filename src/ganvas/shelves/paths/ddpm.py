@@ -11,6 +11,7 @@ from annotated_types import Gt
 from torch import Tensor
 
 from ganvas.errors import BadValue
+from ganvas.nn import draws
 from ganvas.nn.diffusion import Chain, eight_bit_log_likelihood, gaussian_kl
 from ganvas.parts import path
 from ganvas.types import Path
@@ -60,7 +61,7 @@ class DDPM(Path):
         """β of the timesteps 0 to T − 1, (T,) float64."""
 
     def draw_level(self, n: int, like: Tensor) -> Tensor:
-        return torch.randint(self.steps, (n,), device=like.device).float()
+        return draws.integers("level", 0, self.steps, (n,), like=like).float()
 
     def at(self, level: Tensor) -> tuple[Tensor, Tensor]:
         index = level.round().long().to(self.alpha.device) + 1

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ganvas.nn import draws
 from ganvas.parts import path
 from ganvas.types import Path
 
@@ -26,8 +27,8 @@ class RectifiedFlow(Path):
 
     def draw_level(self, n: int, like: Tensor) -> Tensor:
         if self.times == "uniform":
-            return torch.rand(n, device=like.device)
-        return torch.randn(n, device=like.device).sigmoid()
+            return draws.uniform("level", (n,), like=like).float()
+        return draws.normal("level", (n,), like=like).float().sigmoid()
 
     def at(self, level: Tensor) -> tuple[Tensor, Tensor]:
         return 1 - level, level

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import torch
 from annotated_types import Gt
 from torch import Tensor
 
+from ganvas.nn import draws
 from ganvas.parts import Slot, regularizer
 from ganvas.types import Augment, Latent, Regularizer, Side, Turn
 
@@ -44,7 +44,8 @@ class BalancedConsistency(Regularizer):
 
 
 def _nearby(latent: Latent, std: float) -> Latent:
-    return Latent(latent.values + std * torch.randn_like(latent.values), latent.space)
+    z = latent.values
+    return Latent(z + std * draws.normal("nearby latent", z.shape, like=z), latent.space)
 
 
 @regularizer("latent-consistency", paper="Zhao et al. 2021 (ICR-GAN), section 3.2")
@@ -82,8 +83,9 @@ class ModeSeeking(Regularizer):
     side: Side = "generator"
 
     def __call__(self, turn: Turn) -> Tensor:
-        other = Latent(torch.randn_like(turn.latent.values), turn.latent.space)
+        z = turn.latent.values
+        other = Latent(draws.normal("other latent", z.shape, like=z), turn.latent.space)
         images = (turn.fake - turn.generate(other, turn.fake_condition)).abs().flatten(1).mean(1)  # (N,)
-        latents = (turn.latent.values - other.values).abs().flatten(1).mean(1)  # (N,)
+        latents = (z - other.values).abs().flatten(1).mean(1)  # (N,)
         # The published ratio is turned upside down so that it is minimised; the shift keeps a collapsed G finite.
         return (1 / (images / latents + 1e-5)).mean()

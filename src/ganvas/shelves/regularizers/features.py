@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 from ganvas.errors import BadValue, UsageError
+from ganvas.nn import draws
 from ganvas.nn.precise import precise
 from ganvas.parts import Slot, regularizer
 from ganvas.runtime import ranks
@@ -77,13 +78,13 @@ class AdaptiveMix(Regularizer):
 
     def term(self, turn: Turn, data: Tensor, features: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         """(the distance, logits (N,) of the mixed data as they are judged)."""
-        share = torch.rand(len(data), 1, device=data.device)  # λ, Beta(1, 1) is uniform
+        share = draws.uniform("mixing share", (len(data), 1), like=data)  # λ, Beta(1, 1) is uniform
         data, features = precise(data), precise(features)  # whatever the precision of training
         partner = torch.arange(len(data), device=data.device).roll(1)
         mixed = torch.lerp(data[partner], data, share.view(-1, *[1] * (data.dim() - 1)))
         mix = torch.lerp(features[partner], features, share)  # (N, D)
         target = mix.detach()
-        target = target + self.noise * torch.randn_like(target)
+        target = target + self.noise * draws.normal("feature noise", target.shape, like=target)
         scores = turn.critic(mixed, condition)
         logits = scores.logits
         if self.objective is not None:
@@ -95,31 +96,44 @@ class AdaptiveMix(Regularizer):
 
 @regularizer("lecam", paper="Tseng et al. 2021, eq. 3-4")
 class LeCam(Regularizer):
-    """Logits kept near moving averages of the other side: E (D(x) − α_F)² + E (D(G(z)) − α_R)².
+    """Logits kept near moving averages of the other side: E [D(x) − α_F]₊² + E [α_R − D(G(z))]₊².
 
-    α_R and α_F are averages of the real and the generated logits with `decay` per update; they are saved for resume.
-    The paper's weight is 0.3. Its released code clips both differences at zero; this is the equation.
+    α_R and α_F are averages of the real and the generated logits, this update's included; they are saved for resume.
+    The paper's weight is 0.3.
+
+    Parameters
+    ----------
+    decay : of the averages, an update.
+    start : up to and in this step nothing is added; before it the averages are the last batch's means.
+    clip : as released, logits on the far side of the average cost nothing; False: the paper's equation, which pulls
+        from both sides.
     """
 
     side: Side = "discriminator"
 
-    def __init__(self, *, decay: Annotated[float, Ge(0)] = 0.99, start: Annotated[int, Ge(0)] = 0) -> None:
+    def __init__(
+        self, *, decay: Annotated[float, Ge(0)] = 0.99, start: Annotated[int, Ge(0)] = 0, clip: bool = True
+    ) -> None:
         self.decay = decay
         self.start = start
+        self.clip = clip
         self.real_average: float | None = None
         self.fake_average: float | None = None
 
     def __call__(self, turn: Turn) -> Tensor:
         real, fake = turn.real_scores.logits, turn.fake_scores.logits
-        self.real_average = self.moved(self.real_average, real)
-        self.fake_average = self.moved(self.fake_average, fake)
-        if turn.step < self.start:  # averages first need something to average
+        self.real_average = self.moved(self.real_average, real, turn.step)
+        self.fake_average = self.moved(self.fake_average, fake, turn.step)
+        if turn.step <= self.start:  # averages first need something to average
             return 0.0 * (real.sum() + fake.sum())
-        return (real - self.fake_average).square().mean() + (fake - self.real_average).square().mean()
+        above, below = real - self.fake_average, self.real_average - fake  # (N,) each
+        if self.clip:
+            above, below = above.relu(), below.relu()
+        return above.square().mean() + below.square().mean()
 
-    def moved(self, average: float | None, logits: Tensor) -> float:
+    def moved(self, average: float | None, logits: Tensor, step: int) -> float:
         now = ranks.mean_over_ranks(logits.detach().mean()).item()
-        return now if average is None else self.decay * average + (1 - self.decay) * now
+        return now if average is None or step < self.start else self.decay * average + (1 - self.decay) * now
 
     def state_dict(self) -> dict[str, float | None]:
         return {"real": self.real_average, "fake": self.fake_average}
@@ -161,12 +175,14 @@ class PathLength(Regularizer):
         condition = turn.fake_condition.rows(slice(n))
         latent, generate = self.start(turn, Latent(turn.latent.values[:n], turn.latent.space), condition)
         images = generate(latent, condition)
-        noise = torch.randn_like(images) / images[0, 0].numel() ** 0.5  # / √(H·W)
+        noise = draws.normal("path length", images.shape, like=images) / images[0, 0].numel() ** 0.5  # / √(H·W)
         (pulled,) = torch.autograd.grad((images * noise).sum(), latent.values, create_graph=True)  # Jᵀ y, (N, ..., D)
         # The square root has no gradient at zero, where a latent meets dead units alone.
         lengths = (pulled.square().sum(-1).view(n, -1).mean(1) + 1e-12).sqrt()
+        # As released, the mean of these very lengths is learnt through, too, by its share of the moving average.
         self.mean += self.decay * (ranks.mean_over_ranks(lengths.detach().mean()).item() - self.mean)
-        return (lengths - self.mean).square().mean()
+        moved = self.mean + self.decay * (lengths.mean() - lengths.detach().mean())
+        return (lengths - moved).square().mean()
 
     def start(
         self, turn: Turn, latent: Latent, condition: Condition
@@ -177,7 +193,7 @@ class PathLength(Regularizer):
         if isinstance(generator, SpacedGenerator):
             usual = "w+" if "w+" in generator.latents else latent.space
             spaced = generator
-            latent = spaced.to_space(latent, self.space or usual, condition.label)
+            latent = spaced.as_trained(latent, self.space or usual, condition.label)
             generate = lambda at, asked: spaced.from_space(at, asked.label)  # noqa: E731
         elif self.space not in (None, latent.space):
             raise UsageError(

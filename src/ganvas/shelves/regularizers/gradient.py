@@ -8,6 +8,7 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
+from ganvas.nn import draws
 from ganvas.nn.gradients import input_gradient
 from ganvas.nn.precise import precise
 from ganvas.parts import regularizer
@@ -21,6 +22,11 @@ def _squared_slope(turn: Turn, data: Tensor, condition: Condition) -> Tensor:
     """(N,): ‖∇ₓ D(x)‖₂² at each datum."""
     slope = input_gradient(lambda at: turn.critic(at, condition).logits, data)  # (N, C, H, W)
     return slope.flatten(1).square().sum(1)
+
+
+def _one_each(data: Tensor) -> tuple[int, ...]:
+    """The shape (N, 1, ...) of one number for each datum."""
+    return (len(data), *[1] * (data.dim() - 1))
 
 
 @regularizer("r1", paper="Mescheder et al. 2018, eq. 9")
@@ -62,7 +68,7 @@ class GradientPenalty(Regularizer):
 
     def __call__(self, turn: Turn) -> Tensor:
         # One ε a sample, the same for all its pixels.
-        mix = torch.rand(len(turn.real), *[1] * (turn.real.dim() - 1), device=turn.real.device)
+        mix = draws.uniform("interpolation", _one_each(turn.real), like=turn.real)
         between = torch.lerp(precise(turn.fake.detach()), precise(turn.real), mix)
         excess = (_squared_slope(turn, between, turn.condition) + _ROOT_SHIFT).sqrt() - self.target
         return (excess.relu() if self.sides == "one" else excess).square().mean()
@@ -70,7 +76,10 @@ class GradientPenalty(Regularizer):
 
 @regularizer("dragan", paper="Kodali et al. 2017, section 2.3")
 class DRAGAN(Regularizer):
-    """Unit slope around real data: E (‖∇ D(x + δ)‖₂ − 1)², δ ~ scale · std(x) · U(0, 1) in each pixel."""
+    """Unit slope around real data: E (‖∇ D(x + α δ)‖₂ − 1)², α ~ U(0, 1) a datum, δ ~ scale · std(x) · U(0, 1) a pixel.
+
+    The released code draws one number α for each datum, so that data at all distances up to δ are looked at.
+    """
 
     side: Side = "discriminator"
     per_datum = True  # the slope at one datum must not depend on the others
@@ -79,7 +88,9 @@ class DRAGAN(Regularizer):
         self.scale = scale
 
     def __call__(self, turn: Turn) -> Tensor:
-        near = turn.real + self.scale * turn.real.std() * torch.rand_like(turn.real)
+        share = draws.uniform("interpolation", _one_each(turn.real), like=turn.real)
+        noise = draws.uniform("noise", turn.real.shape, like=turn.real)
+        near = turn.real + share * self.scale * turn.real.std() * noise
         return ((_squared_slope(turn, near, turn.condition) + _ROOT_SHIFT).sqrt() - 1).square().mean()
 
 
@@ -91,6 +102,6 @@ class MaxGradientPenalty(Regularizer):
     per_datum = True  # the slope at one datum must not depend on the others
 
     def __call__(self, turn: Turn) -> Tensor:
-        mix = torch.rand(len(turn.real), *[1] * (turn.real.dim() - 1), device=turn.real.device)
+        mix = draws.uniform("interpolation", _one_each(turn.real), like=turn.real)
         between = torch.lerp(precise(turn.fake.detach()), precise(turn.real), mix)
         return _squared_slope(turn, between, turn.condition).max()

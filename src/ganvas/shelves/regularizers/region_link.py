@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from ganvas.errors import BadValue, UsageError
+from ganvas.nn import draws
 from ganvas.parts import regularizer
 from ganvas.types import Generator, Latent, Regularizer, Side, SpacedGenerator, Turn
 
@@ -93,7 +94,7 @@ class RegionLink(Regularizer):
         if self.noise is None:
             moved = self.mapped(turn, another(turn, n), label).values
         else:
-            moved = start.values + self.noise * torch.randn_like(start.values)
+            moved = start.values + self.noise * draws.normal("nearby latent", start.values.shape, like=start.values)
         generator = turn.nets["generator"]
         condition = turn.fake_condition.rows(slice(n))
 
@@ -127,10 +128,8 @@ class RegionLink(Regularizer):
 def another(turn: Turn, n: int) -> Latent:
     """n fresh latents of the space that is drawn."""
     generator = cast("Generator", turn.nets["generator"])
-    values = torch.randn_like(turn.latent.values[:n])
-    if generator.latents[turn.latent.space].prior == "uniform":
-        values = values.uniform_(-1, 1)
-    return Latent(values, turn.latent.space)
+    space = turn.latent.space
+    return draws.latents(generator.latents[space], space, n, like=turn.latent.values, name="other latent")
 
 
 def with_the_same_noise(draw: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

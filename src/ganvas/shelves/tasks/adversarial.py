@@ -8,15 +8,16 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
 from annotated_types import Gt
 from torch import Tensor, nn
 
 from ganvas.errors import BadValue
+from ganvas.nn import draws
 from ganvas.nn.precise import precise
-from ganvas.nn.statistics import untracked
+from ganvas.nn.statistics import held_still, untracked
 from ganvas.parts import Entry, Slot, Slots, task
 from ganvas.types import (
     Augment,
@@ -36,6 +37,7 @@ from ganvas.types import (
     Regularizer,
     Role,
     Scores,
+    Side,
     Task,
     Term,
     Translator,
@@ -49,7 +51,16 @@ class Adversarial(Task):
     """A generator and a critic take turns; everything else is a term.
 
     Terms with `every: 1` join the loss of their side; lazy ones are updates of their own, as in StyleGAN2, appendix B.
-    Fake data carry the labels of the real batch, so that both sides see the same label distribution.
+
+    Parameters
+    ----------
+    objective : what the two play for.
+    critic_steps : the critic's updates a step.
+    first : whose updates a step begins with; StyleGAN2 lets the generator begin.
+    fake_labels : the class labels of generated data: those of the real batch, or drawn anew from all classes alike, as
+        in BigGAN's code and PyTorch-StudioGAN.
+    regularizers : terms of either side, constraints on weights, and gauges for the log, by name.
+    augment : what real and generated data go through before the critic sees them.
     """
 
     roles: ClassVar[Mapping[str, Role]] = {
@@ -66,12 +77,18 @@ class Adversarial(Task):
         *,
         objective: Annotated[Objective, Slot("objective")] = "non-saturating",  # type: ignore[assignment]
         critic_steps: Annotated[int, Gt(0)] = 1,
+        first: Side = "discriminator",
+        fake_labels: Literal["real", "uniform"] = "real",
         regularizers: Annotated[Mapping[str, Entry], Slots("regularizer", Term)] = MappingProxyType({}),
         augment: Annotated[Augment, Slot("augment")] | None = None,
     ) -> None:
         self.nets = nets
         self.objective = objective
         self.critic_steps = critic_steps
+        self.first = first
+        self.classes = facts.spec.num_classes if fake_labels == "uniform" else 0  # to draw fake labels from
+        if fake_labels == "uniform" and not self.classes:
+            raise BadValue("the data have no classes to draw labels from", key="fake_labels", hint="fake_labels=real")
         self.augment = augment
         self.regularizers = regularizers
         self.terms = {name: entry for name, entry in regularizers.items() if isinstance(entry.part, Regularizer)}
@@ -112,15 +129,13 @@ class Adversarial(Task):
     # ------------------------------------------------------------------ the updates
 
     def updates(self) -> list[Update]:
-        plan = [
-            Update(
-                ("discriminator",), self.critic_losses, repeat=self.critic_steps, after=self.constrain("discriminator")
-            )
-        ]
-        plan += self.lazy("discriminator")
-        plan += [Update(("generator",), self.generator_losses, after=self.constrain("generator"))]
-        plan += self.lazy("generator")
-        return plan
+        constrain = {side: self.constrain(side) for side in ("discriminator", "generator")}
+        critic = Update(
+            ("discriminator",), self.critic_losses, repeat=self.critic_steps, after=constrain["discriminator"]
+        )
+        generator = Update(("generator",), self.generator_losses, after=constrain["generator"])
+        plan = [[critic, *self.lazy("discriminator")], [generator, *self.lazy("generator")]]
+        return [update for updates in (plan if self.first == "discriminator" else plan[::-1]) for update in updates]
 
     def critic_losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         turn = self.turn(batch, step, for_generator=False)
@@ -148,14 +163,20 @@ class Adversarial(Task):
         return {
             name: self.weights[name] * entry.part(turn)
             for name, entry in self.terms.items()
-            if entry.part.side == side and entry.extra.every == 1
+            if entry.part.belongs_to(side) and entry.extra.every == 1
         }
 
     def lazy(self, side: str) -> list[Update]:
         return [
-            Update((side,), partial(self.lazy_loss, name, entry), every=entry.extra.every, after=self.constrain(side))
+            Update(
+                (side,),
+                partial(self.lazy_loss, name, entry),
+                every=entry.extra.every,
+                after=self.constrain(side),
+                again=True,
+            )
             for name, entry in self.terms.items()
-            if entry.part.side == side and entry.extra.every > 1
+            if entry.part.belongs_to(side) and entry.extra.every > 1
         ]
 
     def lazy_loss(self, name: str, entry: Entry, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -204,9 +225,9 @@ class Adversarial(Task):
     # ------------------------------------------------------------------ one turn
 
     def turn(self, batch: Batch, step: int, *, for_generator: bool) -> Turn:
-        generate = self.generate if for_generator else self.generate_untaught
-        asked = batch.condition
-        latent = self.draw(len(batch), batch.data.device)
+        generate = self.generate_taught if for_generator else self.generate_untaught
+        asked = self.asked(batch)
+        latent = self.draw(len(batch), batch.data)
         with contextlib.nullcontext() if for_generator else untracked(self.generator):
             for entry in self.terms.values():
                 score = partial(self.score_latent, condition=asked)
@@ -214,24 +235,37 @@ class Adversarial(Task):
         real = self.discriminator.fade_real(batch.data)
         if not for_generator:
             for part in self.hooks().values():
-                real = part.mix_real(real, lambda: generate(self.draw(len(batch), batch.data.device), asked))
+                real = part.mix_real(real, lambda: generate(self.draw(len(batch), batch.data), asked))
         return Turn(
-            nets=self.nets, step=step, real=real, condition=asked, latent=latent, fake_condition=asked,
+            nets=self.nets, step=step, real=real, condition=batch.condition, latent=latent, fake_condition=asked,
             critic=self.critic, generate=generate,
         )  # fmt: skip
 
-    def draw(self, n: int, device: torch.device) -> Latent:
-        values = torch.randn(n, *self.latent_spec.shape, device=device)
-        if self.latent_spec.prior == "uniform":
-            values = values.uniform_(-1, 1)
-        return Latent(values, self.space)
+    def draw(self, n: int, like: Tensor) -> Latent:
+        return draws.latents(self.latent_spec, self.space, n, like=like)
+
+    def asked(self, batch: Batch) -> Condition:
+        """The conditions that generated data are asked for."""
+        if not self.classes:
+            return batch.condition
+        label = draws.integers("label", 0, self.classes, (len(batch),), like=batch.data)
+        return Condition({**batch.condition, "label": label})
 
     def generate(self, latent: Latent, condition: Condition) -> Tensor:
         return self.generator.make(latent, condition)
 
+    def generate_taught(self, latent: Latent, condition: Condition) -> Tensor:
+        """As `generate`, for the generator's updates: its running means stay where the critic's updates left them."""
+        with held_still(self.generator):
+            return self.generate(latent, condition)
+
     def generate_untaught(self, latent: Latent, condition: Condition) -> Tensor:
-        """As `generate`, for the critic's updates: without gradients, and the generator's running statistics stay."""
-        with torch.no_grad(), untracked(self.generator):
+        """As `generate`, for the critic's updates: the generator's running statistics stay.
+
+        There are no gradients, unless the latents bring some: then a term learns how they were moved.
+        """
+        moved = torch.is_grad_enabled() and latent.values.requires_grad
+        with torch.set_grad_enabled(moved), untracked(self.generator):
             return self.generate(latent, condition)
 
     def score_latent(self, latent: Latent, condition: Condition) -> Tensor:

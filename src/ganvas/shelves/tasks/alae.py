@@ -21,6 +21,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 from ganvas.errors import BadValue
+from ganvas.nn import draws
 from ganvas.nn.gradients import input_gradient
 from ganvas.nn.statistics import untracked
 from ganvas.parts import Slot, task
@@ -145,5 +146,4 @@ class ALAE(Task):
 
     def draw(self, batch: Batch) -> Tensor:
         """As many z as the batch has data, (N, *shape)."""
-        values = torch.randn(len(batch), *self.prior.shape, device=batch.data.device)
-        return values.uniform_(-1, 1) if self.prior.prior == "uniform" else values
+        return draws.latents(self.prior, "z", len(batch), like=batch.data).values

@@ -25,6 +25,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 
 from ganvas.errors import BadValue
+from ganvas.nn import draws
 from ganvas.nn.init import normal
 from ganvas.nn.precise import precise
 from ganvas.parts import Slot, network, schedule, task
@@ -360,7 +361,7 @@ class BiGAN(Task):
     def pairs(self, batch: Batch) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """(x, E(x)) of a batch and (G(z), z) of as many new latents."""
         encoded = self.encoder(batch.data, **batch.condition.of(self.encoder))  # (N, *code_shape)
-        z = self.draw(len(batch), batch.data.device)
+        z = self.draw(len(batch), batch.data)
         return (batch.data, encoded), (self.generate(z, batch.condition), z)
 
     def score(self, pair: tuple[Tensor, Tensor]) -> Tensor:
@@ -370,10 +371,9 @@ class BiGAN(Task):
     def generate(self, z: Tensor, condition: Condition) -> Tensor:
         return self.generator.make(Latent(z, self.space), condition)
 
-    def draw(self, n: int, device: torch.device) -> Tensor:
+    def draw(self, n: int, like: Tensor) -> Tensor:
         """n latents (n, *shape) of the generator's prior."""
-        values = torch.randn(n, *self.prior.shape, device=device)
-        return values.uniform_(-1, 1) if self.prior.prior == "uniform" else values
+        return draws.latents(self.prior, self.space, n, like=like).values
 
     def decay(self, *roles: str) -> dict[str, Tensor]:
         """λ/2 ‖weights‖² of these networks, under a name of its own; nothing where λ is 0."""

@@ -10,6 +10,7 @@ from annotated_types import Ge, Lt
 from torch import Tensor
 
 from ganvas.errors import BadValue
+from ganvas.nn import draws
 from ganvas.parts import Slot, task
 from ganvas.types import Batch, Condition, Denoiser, Facts, Nets, Path, Role, Task, Update
 
@@ -75,7 +76,7 @@ class Denoise(Task):
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         x = batch.data
         level = self.path.draw_level(len(x), x)
-        noise = torch.randn_like(x)
+        noise = draws.normal("noise", x.shape, like=x)
         x_t = self.path.noisy(x, noise, level)
         condition = self.dropped(batch.condition)
         prediction = self.denoiser(x_t, level, **condition.of(self.denoiser)).float()
@@ -87,7 +88,7 @@ class Denoise(Task):
             return condition
         nothing = self.denoiser.without(condition)
         some = next(iter(condition.values()))
-        lost = torch.rand(len(some), device=some.device) < self.condition_dropout
+        lost = draws.uniform("dropped condition", (len(some),), like=some) < self.condition_dropout
         return Condition(
             {
                 name: torch.where(lost.view(-1, *[1] * (value.dim() - 1)), nothing[name], value)

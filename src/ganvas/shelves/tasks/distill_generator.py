@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ganvas.errors import BadValue
+from ganvas.nn import draws
 from ganvas.nn.haar import haar
 from ganvas.parts import Entry, Slot, Slots, task
 from ganvas.shelves.tasks.adversarial import Adversarial
@@ -168,9 +169,7 @@ class DistillGenerator(Task):
         return [Update(("generator",), self.losses)]
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        values = torch.randn(len(batch), *self.latent.shape, device=batch.data.device)
-        if self.latent.prior == "uniform":
-            values = values.uniform_(-1, 1)
+        values = draws.latents(self.latent, "z", len(batch), like=batch.data).values
         answer = self.lesson.answer(values, batch.condition)
         return self.lesson.losses(self.lesson.attempt(values, batch.condition), answer)
 

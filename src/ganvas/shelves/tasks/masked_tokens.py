@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ganvas.errors import BadValue
+from ganvas.nn import draws
 from ganvas.nn.masking import ScheduleName, masked_share, masks_of_shares
 from ganvas.nn.precise import precise
 from ganvas.parts import task
@@ -106,7 +107,7 @@ class MaskedTokens(Task):
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Cross-entropy of the masked tokens, in nats."""
         tokens = self.tokens(batch.data)  # (N, L)
-        share = masked_share(self.schedule, torch.rand(len(tokens), device=tokens.device), tokens.shape[1])
+        share = masked_share(self.schedule, draws.uniform("masked share", (len(tokens),), like=tokens), tokens.shape[1])
         masked = masks_of_shares(share, tokens.shape[1])  # (N, L)
         seen = tokens.masked_fill(masked, self.transformer.outputs)
         logits = self.transformer(seen, **self.dropped(batch.condition).of(self.transformer))  # (N, L, K)
@@ -126,7 +127,7 @@ class MaskedTokens(Task):
             return condition
         nothing = self.transformer.without(condition)
         some = next(iter(condition.values()))
-        lost = torch.rand(len(some), device=some.device) < self.condition_dropout
+        lost = draws.uniform("dropped condition", (len(some),), like=some) < self.condition_dropout
         return Condition(
             {
                 name: torch.where(lost.view(-1, *[1] * (value.dim() - 1)), nothing[name], value)

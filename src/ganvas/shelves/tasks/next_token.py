@@ -11,6 +11,7 @@ from annotated_types import Ge, Le
 from torch import Tensor
 
 from ganvas.errors import BadValue
+from ganvas.nn import draws
 from ganvas.nn.next_token import surprise
 from ganvas.parts import task
 from ganvas.types import Batch, Condition, Facts, Nets, Role, Task, Tokenizer, TokenModel, Update
@@ -104,5 +105,6 @@ class NextToken(Task):
         """The conditions with some labels hidden at random."""
         if not self.condition_dropout or condition.label is None:
             return condition
-        hide = torch.rand(len(condition.label), device=condition.label.device) < self.condition_dropout
-        return Condition({**condition, "label": condition.label.masked_fill(hide, self.num_classes)})
+        label = condition.label
+        hide = draws.uniform("dropped condition", (len(label),), like=label) < self.condition_dropout
+        return Condition({**condition, "label": label.masked_fill(hide, self.num_classes)})

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganvas.errors import BadValue
+from ganvas.nn import draws
 from ganvas.parts import Entry, Slot, Slots, conditioning, task
 from ganvas.runtime import ranks
 from ganvas.shelves.tasks.adversarial import Adversarial
@@ -120,7 +121,7 @@ class SemiSupervised(Adversarial):
         self.meet(batch)
         losses = super().critic_losses(batch.with_condition(NO_CONDITION), step)
         if self.data is not None and self.label is not None:
-            chosen = torch.randint(len(self.data), (self.labelled_batch,), device=self.data.device)
+            chosen = draws.integers("labelled", 0, len(self.data), (self.labelled_batch,), like=self.data)
             class_logits = self.critic(self.data[chosen], NO_CONDITION).extra["class_logits"]
             losses["labelled"] = self.labelled_weight * F.cross_entropy(class_logits, self.label[chosen])
         return losses

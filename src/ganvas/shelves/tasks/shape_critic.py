@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 from ganvas.errors import BadValue
+from ganvas.nn import draws
 from ganvas.nn.refine import refined
 from ganvas.parts import Entry, Slot, Slots, task
 from ganvas.shelves.tasks.adversarial import Adversarial
@@ -62,7 +63,7 @@ class ShapeCritic(Adversarial):
 
     def generate(self, latent: Latent, condition: Condition) -> Tensor:
         """Samples (N, *shape) as the sampler refines them, each by its own number of steps."""
-        steps = torch.randint(self.steps, (len(latent),), device=latent.values.device)  # k of each
+        steps = draws.integers("steps", 0, self.steps, (len(latent),), like=latent.values)  # k of each
         if self.stage is not None and isinstance(self.generator, StagedGenerator):
             net, half = self.generator, self.generator.to_stage(latent.values, condition.label, stages=self.stage)
 

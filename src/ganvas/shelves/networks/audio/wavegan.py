@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganvas.errors import BadValue, UsageError
+from ganvas.nn import draws
 from ganvas.nn.init import xavier
 from ganvas.parts import Factory, network
 from ganvas.shelves.networks.heads import build_head
@@ -160,7 +161,7 @@ class WaveGANDiscriminator(Critic):
 def phase_shuffled(h: Tensor, most: int) -> Tensor:
     """Maps (N, C, L), each datum's moved by a whole number of places from U{-most, ..., most}; ends are reflected."""
     N, C, L = h.shape
-    shift = torch.randint(-most, most + 1, (N, 1), device=h.device)
+    shift = draws.integers("shift", -most, most + 1, (N, 1), like=h)
     place = (torch.arange(L, device=h.device) - shift).abs()  # (N, L), reflected at the first
     place = (L - 1) - ((L - 1) - place).abs()  # and at the last
     return h.gather(2, place[:, None].expand(N, C, L))

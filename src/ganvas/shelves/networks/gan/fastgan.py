@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganvas.errors import BadValue
+from ganvas.nn import draws
 from ganvas.nn.init import Init, layer_init, normal
 from ganvas.parts import network
 from ganvas.shelves.networks.gan.pyramid import halvings, require_images
@@ -76,7 +77,8 @@ class Noise(nn.Module):
         self.register_buffer("fixed", drawn.to(self.weight.device), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        noise = torch.randn_like(x[:, :1]) if self.training else self.fixed.to(x.dtype)  # (N or 1, 1, h, w)
+        shape = (len(x), 1, *x.shape[2:])
+        noise = draws.normal("layer noise", shape, like=x) if self.training else self.fixed.to(x.dtype)
         return x + self.weight.to(x.dtype) * noise
 
 
@@ -423,7 +425,7 @@ class FastGANDiscriminator(Critic):
         maps = self.large_maps(data)
         small = self.small_blocks(F.interpolate(data, self.small_size))
         pieces = torch.cat([self.judge_large(maps[-1]).flatten(1), self.judge_small(small).flatten(1)], 1)  # (N, P)
-        number = int(torch.randint(4, ())) if self.training else 0
+        number = int(draws.integers("part", 0, 4, (), like=data)) if self.training else 0
         extra = self.rebuild(data, maps, small, number) if self.head.decoders else {}
         return Scores(pieces.mean(1), maps[-1].mean((2, 3)), extra, pieces)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ganvas.errors import UsageError
+from ganvas.nn import draws
 from ganvas.nn.mapping import MappingNetwork, as_condition
 from ganvas.types import Latent, LatentSpec, Noise, SpacedGenerator
 
@@ -107,7 +108,7 @@ def noise_for(x: Tensor, const: Tensor, noise: LayerNoise) -> Tensor | None:
     if noise == "const":
         return const
     source = noise if isinstance(noise, torch.Generator) else None
-    return torch.randn(len(x), 1, *x.shape[2:], generator=source, device=x.device, dtype=x.dtype)
+    return draws.normal("layer noise", (len(x), 1, *x.shape[2:]), like=x, generator=source)
 
 
 class NoisyGenerator(MappedGenerator):
@@ -174,6 +175,13 @@ class MixingGenerator(NoisyGenerator):
             ws = self.mix(ws, latent, label)
         return self.draw(ws, noise)
 
+    def as_trained(self, latent: Latent, space: str, label: Tensor | None = None) -> Latent:
+        """Points of "w+" of which training mixes a share; those of other spaces as `to_space` gives them."""
+        made = self.to_space(latent, space, label)
+        if space != "w+" or latent.space != "z" or not (self.training and self.mixing > 0):
+            return made
+        return Latent(self.mix(made.values, latent.values, label), space)
+
     @property
     def usual_noise(self) -> Noise:
         return "random" if self.training else "const"
@@ -181,9 +189,9 @@ class MixingGenerator(NoisyGenerator):
     # Karras et al. 2019, section 3.1; one crossover point a batch, as released
     def mix(self, ws: Tensor, z: Tensor, label: Tensor | None) -> Tensor:
         """ws whose layers from a random one on come from another z, in a share `mixing` of all calls."""
-        crossover = torch.randint(1, ws.shape[1], (), device=ws.device)
-        mixed = torch.rand((), device=ws.device) < self.mixing
-        other = self.broadcast(self.map(torch.randn_like(z), label))
+        crossover = draws.integers("crossover", 1, ws.shape[1], (), like=ws)
+        mixed = draws.uniform("mixed", (), like=ws) < self.mixing
+        other = self.broadcast(self.map(draws.normal("other latent", z.shape, like=z), label))
         return torch.where(mixed, crossed(ws, other, crossover), ws)
 
     @property

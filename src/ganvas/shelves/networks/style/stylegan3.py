@@ -27,6 +27,7 @@ from ganvas.nn.filtered import FilteredLeaky, lowpass_taps, radial_taps
 from ganvas.nn.fir import Padding
 from ganvas.nn.mapping import MappingNetwork, MappingOptions, as_condition
 from ganvas.nn.modulated import modulated_conv2d
+from ganvas.nn.statistics import Follower
 from ganvas.parts import network
 from ganvas.shelves.networks.gan.pyramid import require_classes, require_images
 from ganvas.types import DataSpec, Latent, LatentSpec, Movable
@@ -235,7 +236,7 @@ class FourierInput(nn.Module):
         return torch.stack(rows, 1).view(-1, 2, 3) @ back
 
 
-class SynthesisLayer(nn.Module):
+class SynthesisLayer(Follower):
     """Modulated convolution on inputs of measured size, and a filtered leaky ReLU; the last one is linear."""
 
     magnitude: Tensor
@@ -270,7 +271,8 @@ class SynthesisLayer(nn.Module):
     @torch.no_grad()
     def track(self, x: Tensor) -> None:
         """Move `magnitude` towards the mean square of a training batch."""
-        self.magnitude.copy_(in_full(x.detach()).square().mean().lerp(self.magnitude, self.magnitude_decay))
+        if self.following:
+            self.magnitude.copy_(in_full(x.detach()).square().mean().lerp(self.magnitude, self.magnitude_decay))
 
 
 def filtered(step: Step, kernel: int, options: SynthesisOptions) -> FilteredLeaky:

@@ -26,6 +26,7 @@ from ganvas.files.files import model_file, read_tensors
 from ganvas.nn.equalized import EqualizedLinear
 from ganvas.nn.mapping import pixel_norm
 from ganvas.nn.projection import freeze
+from ganvas.nn.statistics import Follower
 from ganvas.parts import image_spec, network
 from ganvas.shelves.networks.style.stylegan3 import (
     USUAL_BANDS,
@@ -62,7 +63,7 @@ USUAL_MAPPING = EmbeddedMappingOptions()
 
 
 # Sauer et al. 2022, section 3.1 (z), 3.3 (embedding), and 4.1 (truncation)
-class ClassMapping(nn.Module):
+class ClassMapping(Follower):
     """From z and a projected class embedding of its length to w, with a running mean of w for every class.
 
     Parameters
@@ -100,6 +101,8 @@ class ClassMapping(nn.Module):
     @torch.no_grad()
     def track(self, w: Tensor, condition: Tensor | None) -> None:
         """Move the means of the classes that a batch w (N, w_dim) holds, datum by datum; without classes the one."""
+        if not self.following:
+            return
         w = w.detach().to(self.w_avg.dtype)
         if condition is None:
             self.w_avg.copy_(w.mean(0).lerp(self.w_avg, self.beta))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganvas.errors import BadValue
+from ganvas.nn import draws
 from ganvas.nn.dot_product import attend, merge_heads, split_heads
 from ganvas.nn.init import xavier, zero_bias
 from ganvas.nn.relative_position import RelativePositionBias
@@ -120,7 +121,7 @@ class GridAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, L, D) -> (N, L, D)."""
         if self.noise is not None and self.training:
-            x = x + self.noise * torch.randn_like(x[:, :, :1])
+            x = x + self.noise * draws.normal("layer noise", x[:, :, :1].shape, like=x)
         if self.window and self.size:
             x = split_windows(x, *self.size, self.window)  # (N * windows, window², D)
         q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=2))  # (N, h, L, D/h)

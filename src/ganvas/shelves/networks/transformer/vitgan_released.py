@@ -22,6 +22,7 @@ import torch
 from annotated_types import Gt
 from torch import Tensor, nn
 
+from ganvas.nn import draws
 from ganvas.nn.dot_product import attend, merge_heads, split_heads
 from ganvas.nn.equalized import LEAKY_GAIN, EqualizedLinear, leaky
 from ganvas.nn.fir import filter_taps
@@ -146,7 +147,7 @@ class StyledConv(nn.Module):
         weight = self.weight * self.weight[0].numel() ** -0.5
         x = modulated_conv2d(x, weight, self.style(w), up=self.up, taps=self.taps)
         if self.training:
-            x = x + self.noise * torch.randn_like(x[:, :1])
+            x = x + self.noise * draws.normal("layer noise", x[:, :1].shape, like=x)
         return leaky((x + self.bias[:, None, None]) * LEAKY_GAIN)
 
 

@@ -1,0 +1,68 @@
+"""What publications set: the numbers of papers and official code, and where a recipe of ours has others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ganvas.errors import BadValue, nearest
+from ganvas.recipe import yaml12
+from ganvas.recipe.recipe import SOURCES, flatten
+
+
+@dataclass(frozen=True)
+class Source:
+    """One published setting.
+
+    Attributes
+    ----------
+    where : the repository with commit and file, or the paper with its table or section.
+    values : path in a recipe -> the published value, as our recipes write it.
+    """
+
+    where: str
+    values: Mapping[str, Any]
+
+
+def sources(file: Path = SOURCES) -> dict[str, Source]:
+    """Every published setting by its name."""
+    entries, _ = yaml12.read(file.read_text(encoding="utf-8"), str(file))
+    return {name: Source(entry["where"], flatten(entry["values"])) for name, entry in entries.items()}
+
+
+def source_of(resolved: Mapping[str, Any]) -> Source | None:
+    """The published setting that a resolved recipe names, or None.
+
+    Raises
+    ------
+    BadValue : there is no such source; says which name is nearest.
+    """
+    name = resolved.get("source")
+    if name is None:
+        return None
+    known = sources()
+    if name not in known:
+        raise BadValue(
+            f"no source is called {name!r}.{nearest(name, known)}", where="source",
+            hint="leave source out, or add it to recipes/sources.yaml",
+        )  # fmt: skip
+    return known[name]
+
+
+def deviations(resolved: Mapping[str, Any], source: Source) -> dict[str, tuple[Any, Any]]:
+    """path -> (the recipe's value, the published one) where the two differ; None where the recipe has no such key."""
+    ours = flatten(resolved)
+    return {
+        path: (ours.get(path), published)
+        for path, published in source.values.items()
+        if path not in ours or not _equal(ours[path], published)
+    }
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two values of recipes mean the same: 1 and 1.0 do, lists are compared by their items."""
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(_equal(a, b) for a, b in zip(one, other, strict=True))
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
