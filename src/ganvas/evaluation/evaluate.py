@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, cast
 from zipfile import BadZipFile
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from ganvas import parts
 from ganvas.errors import DataError, UsageError
 from ganvas.evaluation import evidence
-from ganvas.evaluation.judge import Judge, judge_for, training_set, unflipped
+from ganvas.evaluation.judge import Judge, check_modality, judge_for, training_set, unflipped
 from ganvas.evaluation.protocol import load_protocol
 from ganvas.files.files import append_rows, read_rows
 from ganvas.files.statistics import read_statistics, write_statistics
@@ -25,6 +26,7 @@ from ganvas.recipe.check import check_node
 from ganvas.recipe.recipe import differences
 from ganvas.runtime.devices import pick_device
 from ganvas.stats.intervals import around
+from ganvas.types import Dataset, DataSpec, Modality
 
 Target = str | Path
 
@@ -75,9 +77,9 @@ def evaluate(
             raise UsageError("only a run has a best checkpoint", where=str(targets[0]))
         node = node_at(targets[0], size, "ganvas eval")  # before anything else is looked for
         given = None if protocol is None else rules_of(protocol, metrics, extractor, samples)
-        data = unflipped(node)
+        data = opened(node)
         rules = given or rules_of(data.spec.modality.protocol, metrics, extractor, samples)
-        judge = judge_of(rules, against, None, size, watch)
+        judge = judge_of(rules, against, None, size, watch, data.spec)
         return judge.score_images(data)
     if size is not None and against is None:
         raise UsageError("nothing here has a size to change", where="--size", hint="it is for folders of images")
@@ -85,8 +87,9 @@ def evaluate(
     same_but_for_seed(targets, loaded)
     usual = (loaded[0].recipe["eval"] or {}).get("protocol") or loaded[0].spec.modality.protocol
     judge = judge_of(
-        rules_of(protocol or usual, metrics, extractor, samples), against, loaded[0].recipe["data"], size, watch
-    )
+        rules_of(protocol or usual, metrics, extractor, samples), against, loaded[0].recipe["data"], size, watch,
+        loaded[0].spec,
+    )  # fmt: skip
     scored = []
     for target, model in zip(targets, loaded, strict=True):
         chosen = best_of(target)[1] if best else "last"
@@ -121,7 +124,7 @@ def save_statistics(
         n = rules["samples"] or 10_000
         source = evidence.of_model(model, n, rules["seeds"][0], model.conditions(n, seed=0), rules["sampler"])
     else:
-        data = unflipped(node_at(target, size, "ganvas eval"))
+        data = opened(node_at(target, size, "ganvas eval"))
         rules = rules_of(protocol or data.spec.modality.protocol, (), extractor, samples)
         source = evidence.of_dataset(data, rules["samples"])
     net = parts.extractor_for(parts.build("extractor", rules["extractor"]), source.modality)
@@ -161,8 +164,9 @@ def judge_of(
     trained_on: Mapping[str, Any] | None,
     size: int | None,
     watch: evidence.Watch,
+    scored: DataSpec,
 ) -> Judge:
-    """A judge of these rules, against what was asked for."""
+    """A judge of these rules, against what was asked for; files are read as the data that are scored."""
     if against is None:
         return judge_for(rules, trained_on, watch)
     training = training_set(rules, trained_on)
@@ -172,7 +176,13 @@ def judge_of(
         for net in judge.extractors.values():
             check_same_extractor(facts, net.name, net.provenance, str(against))
         return judge
-    return Judge(rules, unflipped(node_at(against, size, "--against")), training, watch=watch)
+    try:
+        reference = opened(node_at(against, size, "--against", scored))
+    except DataError as error:
+        error.problem = f"nothing to compare {scored.modality.called()} data with: {error.problem}"
+        raise
+    check_modality(scored, reference, rules["name"])
+    return Judge(rules, reference, training, watch=watch)
 
 
 def check_same_extractor(facts: Mapping[str, str], name: str, provenance: Mapping[str, str], where: str) -> None:
@@ -209,27 +219,101 @@ def is_statistics(path: Path) -> bool:
         return False  # the reader of images will say what is wrong with it
 
 
-def node_at(place: Target, size: int | None, where: str) -> dict[str, Any]:
-    """The data set that a path, a data set's name or its recipe node means."""
+def node_at(place: Target, size: int | None, where: str, like: DataSpec | None = None) -> dict[str, Any]:
+    """The data set that a path, a data set's name or its recipe node means.
+
+    Files at a path are read as such data as `like` describes; without it, as the endings of their names say.
+
+    Raises
+    ------
+    UsageError : there is nothing at the path, it is a run, or its files may be of several kinds.
+    RecipeError : a mistake in the recipe node.
+    """
     text, path = str(place), Path(place)
     known = text in {part.name for part in parts.every("dataset")}
     if is_model(place) and not known:
         raise UsageError("it is a run, not images", where=text, hint=f"draw some: ganvas sample {text} --out FOLDER")
-    name = "folder" if path.is_dir() else {".zip": "zip", ".npy": "arrays", ".npz": "arrays"}.get(path.suffix.lower())
     node: Any
     if text.startswith("{"):
         node = yaml12.read(text, where)[0]
-    elif known and (name is None or is_model(place)):  # a run is often called like its data
+    elif known and (is_model(place) or not path.is_dir()):  # a run is often called like its data
         node = {"use": text}
-    elif name is None or not path.exists():
-        raise UsageError(
-            f"there are no images at {place}", where=where, hint="give a folder, a zip, an .npy or .npz file"
-        )
     else:
-        node = {"use": name, "path": text}
+        kind = kind_at(path, where) if like is None else like.modality.called()
+        node = reader_of(path, kind)
+        if node is None:
+            files = "a folder, a zip, an .npy or .npz file" if kind == _IMAGE else "a folder of their files"
+            raise UsageError(
+                f"there are no {'images' if kind == _IMAGE else f'{kind} data'} at {place}", where=where,
+                hint=f"give {files}, or a data set: ganvas list data",
+            )  # fmt: skip
+        if like is not None:
+            node |= like.modality.reading(like.shape)
     if size is not None and isinstance(node, dict):
         node["size"] = size
     return check_node("dataset", node)
+
+
+def opened(node: Mapping[str, Any]) -> Dataset:
+    """The data set of a node, as it is scored; an error tells how to say the keys that it asks for.
+
+    Raises
+    ------
+    DataError : it cannot be read.
+    """
+    try:
+        return unflipped(node)
+    except DataError as error:
+        if "data." in error.hint and "path" in node:
+            error.hint += f", written as '{{use: {node['use']}, path: {node['path']}, KEY: VALUE}}'"
+        raise
+
+
+_IMAGE = "image"  # the modality that several data sets read, by the form of their files
+
+
+def reader_of(path: Path, kind: str) -> dict[str, Any] | None:
+    """The node of the data set that reads all of the files at a path as data of a modality; None where none does."""
+    if not path.exists():
+        return None
+    if kind == _IMAGE:
+        forms = {".zip": "zip", ".npy": "arrays", ".npz": "arrays"}
+        name = "folder" if path.is_dir() else forms.get(path.suffix.lower())
+        return {"use": name, "path": str(path)} if name else None
+    keys = {part.name: part for part in parts.every("dataset")}[kind].fields() if kind in _kinds_in_files() else {}
+    if not keys:
+        return None
+    return {"use": kind, "path": str(path), **({"split": "all"} if "split" in keys else {})}
+
+
+def _kinds_in_files() -> dict[str, tuple[str, ...]]:
+    """modality -> the endings of its files, of those that a data set of the same name reads from a path."""
+    readers = {part.name: part for part in parts.every("dataset")}
+    return {
+        part.name: cast("type[Modality]", part.load()).suffixes
+        for part in parts.every("modality")
+        if part.name in readers and "path" in readers[part.name].fields()
+    }
+
+
+def kind_at(path: Path, where: str) -> str:
+    """The modality of the files in a folder, or of one file, by the ending that most of them have; else images.
+
+    Raises
+    ------
+    UsageError : the ending is that of several modalities.
+    """
+    files = [path] if path.is_file() else [*path.glob("*"), *path.glob("*/*")] if path.is_dir() else []
+    endings = Counter(file.suffix.lower() for file in files if file.is_file() and not file.name.startswith("."))
+    known = {ending: count for ending, count in endings.items() if ending != ".json"}
+    usual = max(known, key=lambda ending: known[ending], default="")
+    fitting = [kind for kind, suffixes in _kinds_in_files().items() if usual in suffixes]
+    if len(fitting) > 1:
+        raise UsageError(
+            f"{usual} files may be {' or '.join(fitting)} data", where=where,
+            hint=f"say which they are: '{{use: {fitting[0]}, path: {path}}}'",
+        )  # fmt: skip
+    return fitting[0] if fitting else _IMAGE
 
 
 # --------------------------------------------------------------------------------------------------- several runs

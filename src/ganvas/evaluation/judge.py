@@ -40,6 +40,8 @@ class Found(NamedTuple):
 
 Sets = Mapping[str, EvidenceSet]  # one set of images in each extractor
 
+_LONGEST = 60  # letters of a setting in a message
+
 
 class Judge:
     """A protocol made ready: extractors and metrics built, the reference embedded when first needed.
@@ -136,6 +138,7 @@ class Judge:
 
     def score_model(self, model: Model) -> list[dict[str, Any]]:
         """Rows for a trained model, with an interval over sampling seeds and halves of the reference."""
+        check_modality(model.spec, self.reference, self.protocol["name"])
         n = self.protocol["samples"] or self.n_real
         if not n:
             raise DataError(
@@ -155,6 +158,7 @@ class Judge:
 
     def score_images(self, dataset: Dataset) -> list[dict[str, Any]]:
         """Rows for images that are there, with an interval over halves of both sets."""
+        check_modality(dataset.spec, self.reference, self.protocol["name"])
         source = evidence.of_dataset(dataset, self.protocol["samples"])
         fake = evidence.gather(source, self.extractors, self._needs("fake"), self.watch)
         looks = [self.look(self.real, fake, None, 0)]
@@ -283,6 +287,12 @@ class Judge:
         return rows
 
 
+def _shortened(value: Any) -> str:
+    """A setting in a message, and how many entries one has that is too long for it."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(value)} in all)"
+
+
 def _of_side(needs: frozenset[str], side: str) -> set[str]:
     """What is read of one set: plain names are read of the real and the fake one."""
     plain = {need for need in needs if ":" not in need} - {"model", "extractor", "pairs"}
@@ -338,6 +348,28 @@ def _interval(
         "interval": f"95 % t-interval: {' and '.join(how)}" if how else "none: one look at one set",
         "error_of_sampling": seeds_error, "error_of_reference": spread,
     }  # fmt: skip
+
+
+def check_modality(scored: DataSpec, reference: Dataset | Moments, protocol: str) -> None:
+    """Refuse to compare data with those of another modality; a file of statistics does not say its own.
+
+    Raises
+    ------
+    DataError : another modality, or the same with another rate, vocabulary, columns or the like.
+    """
+    if isinstance(reference, Moments):
+        return
+    modality, other = scored.modality, reference.spec.modality
+    unlike = modality.unlike(other)
+    if not unlike:
+        return
+    keys = [key for key in unlike if key != "use"]
+    ours, theirs = ("".join(f", {key} {_shortened(unlike[key][side])}" for key in keys) for side in (0, 1))
+    raise DataError(
+        f"what is scored are {modality.called()} data{ours}, and the reference holds {other.called()} data{theirs}",
+        where=f"protocol {protocol}",
+        hint=f"compare with files of the same kind ({', '.join(modality.suffixes)}): ganvas eval RUN --against FOLDER",
+    )
 
 
 def check_reference(model: Model, reference: DataSpec, protocol: str) -> None:
