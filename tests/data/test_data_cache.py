@@ -29,7 +29,7 @@ def always_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepare, "WORTH_CACHING", 0)
 
 
-def rest(count: int) -> Prepared:
+def described(count: int) -> Prepared:
     return Prepared(PIXELS[:0], np.arange(count), tuple("abcde"), ("x.png",), 3)
 
 
@@ -40,7 +40,7 @@ def chunks() -> Iterator[np.ndarray]:
 
 def test_what_is_saved_is_loaded(cache_folder: Path) -> None:
     assert cache.load("key") is None
-    cache.save("key", (3, 4, 6), chunks(), rest)
+    cache.save("key", (3, 4, 6), chunks(), described)
     found = cache.load("key")
     assert found is not None
     assert np.array_equal(found.pixels, PIXELS)
@@ -53,7 +53,7 @@ def test_what_is_saved_is_loaded(cache_folder: Path) -> None:
 
 def test_large_sets_are_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "IN_MEMORY", 10)
-    cache.save("key", (3, 4, 6), chunks(), rest)
+    cache.save("key", (3, 4, 6), chunks(), described)
     found = cache.load("key")
     assert found is not None
     assert isinstance(found.pixels, np.memmap)
@@ -62,7 +62,7 @@ def test_large_sets_are_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("damage", ["no index", "cut", "empty index", "other format", "longer"])
 def test_a_damaged_entry_does_not_exist(cache_folder: Path, damage: str) -> None:
-    cache.save("key", (3, 4, 6), chunks(), rest)
+    cache.save("key", (3, 4, 6), chunks(), described)
     images, index = (cache_folder / "data" / "key" / name for name in ("images.npy", "index.json"))
     if damage == "no index":
         index.unlink()
@@ -75,7 +75,7 @@ def test_a_damaged_entry_does_not_exist(cache_folder: Path, damage: str) -> None
     else:
         index.write_text(json.dumps({**json.loads(index.read_text()), "format": 0}))
     assert cache.load("key") is None
-    cache.save("key", (3, 4, 6), chunks(), rest)
+    cache.save("key", (3, 4, 6), chunks(), described)
     assert cache.load("key") is not None
 
 
@@ -85,14 +85,14 @@ def test_a_crash_leaves_nothing_that_is_picked_up(cache_folder: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        cache.save("key", (3, 4, 6), failing(), rest)
+        cache.save("key", (3, 4, 6), failing(), described)
     assert list((cache_folder / "data").iterdir()) == []
     assert cache.load("key") is None
 
 
 def test_many_writers_of_one_entry_do_not_disturb_each_other() -> None:
     with ThreadPoolExecutor(8) as pool:
-        for done in [pool.submit(cache.save, "key", (3, 4, 6), chunks(), rest) for _ in range(24)]:
+        for done in [pool.submit(cache.save, "key", (3, 4, 6), chunks(), described) for _ in range(24)]:
             done.result()
     found = cache.load("key")
     assert found is not None
@@ -106,7 +106,7 @@ def test_old_leftovers_are_swept_and_young_ones_kept(cache_folder: Path) -> None
     old.write_bytes(b"half")
     young.write_bytes(b"half")
     os.utime(old, (time.time() - 2 * cache.STALE,) * 2)
-    cache.save("key", (3, 4, 6), chunks(), rest)
+    cache.save("key", (3, 4, 6), chunks(), described)
     assert not old.exists()
     assert young.exists()
     assert cache.load("key") is not None

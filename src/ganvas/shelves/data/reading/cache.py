@@ -57,7 +57,7 @@ def load(key: str) -> Prepared | None:
 
 
 def save(
-    key: str, shape: tuple[int, ...], chunks: Iterator[NDArray[np.uint8]], rest: Callable[[int], Prepared]
+    key: str, shape: tuple[int, ...], chunks: Iterator[NDArray[np.uint8]], described: Callable[[int], Prepared]
 ) -> None:
     """Write an entry; complete or not at all, also beside another process that writes the same.
 
@@ -65,7 +65,7 @@ def save(
     ----------
     shape : (C, H, W) of each image.
     chunks : arrays (n, C, H, W), written as they come so that no set has to fit into memory.
-    rest : called with the number of images after the last chunk; gives everything but the pixels.
+    described : called with the number of images after the last chunk; gives everything but the pixels.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def save(
     target.mkdir(parents=True, exist_ok=True)
     _sweep(target)
     try:
-        _write(target, shape, chunks, rest)
+        _write(target, shape, chunks, described)
     except BaseException:
         with contextlib.suppress(OSError):
             target.rmdir()  # only where nothing else lies in it
@@ -83,7 +83,7 @@ def save(
 
 
 def _write(
-    target: Path, shape: tuple[int, ...], chunks: Iterator[NDArray[np.uint8]], rest: Callable[[int], Prepared]
+    target: Path, shape: tuple[int, ...], chunks: Iterator[NDArray[np.uint8]], described: Callable[[int], Prepared]
 ) -> None:
     with replacing(target / "images.npy") as file:
         count = 0
@@ -98,7 +98,7 @@ def _write(
         _header(file, (count, *shape))
         if file.tell() != start:
             raise OSError("the array header grew while it was written")
-    prepared = rest(count)
+    prepared = described(count)
     facts = {
         "format": FORMAT,
         "bytes": size,

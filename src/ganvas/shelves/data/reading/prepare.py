@@ -59,7 +59,7 @@ class _Richer(Exception):
 
 
 class _Decoding:
-    """One pass over a source. After `chunks` is exhausted, `rest` tells what came of it."""
+    """One pass over a source. After `chunks` is exhausted, `described` tells what came of it."""
 
     def __init__(self, source: Source, options: ImageOptions, corrupt: OnCorrupt) -> None:
         self._source, self._options, self._corrupt = source, options, corrupt
@@ -106,7 +106,7 @@ class _Decoding:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def rest(self, count: int) -> Prepared:
+    def described(self, count: int) -> Prepared:
         """Everything but the pixels, after the last chunk.
 
         Raises
@@ -215,7 +215,7 @@ def _decoded(key: str, decoding: _Decoding, weight: int) -> Prepared:
         try:
             if weight >= WORTH_CACHING or decoding.expected_bytes > cache.IN_MEMORY:
                 try:
-                    cache.save(key, decoding.shape, decoding.chunks(), decoding.rest)
+                    cache.save(key, decoding.shape, decoding.chunks(), decoding.described)
                 except OSError as error:
                     if decoding.expected_bytes > cache.IN_MEMORY:
                         raise DataError(
@@ -229,7 +229,7 @@ def _decoded(key: str, decoding: _Decoding, weight: int) -> Prepared:
                         return prepared
             blocks = list(decoding.chunks())
             pixels = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-            return dataclasses.replace(decoding.rest(len(pixels)), pixels=pixels)
+            return dataclasses.replace(decoding.described(len(pixels)), pixels=pixels)
         except _Richer as more:
             decoding.enrich(more.channels)
 

@@ -83,7 +83,7 @@ class Rows(Dataset):
         rows = rows_of(len(table), split, test_share)
         if len(rows) == 0:
             raise DataError(f"split {split!r} has no rows", where=str(path), hint="choose another data.test_share")
-        self.values = np.concatenate([about.encode(each) for each in tables])[rows]  # (rows, width)
+        self.values = np.concatenate([about.encode(file_table) for file_table in tables])[rows]  # (rows, width)
         self.labels: NDArray[np.int64] | None = None
         if label is not None:
             self.labels = np.array([self.class_names.index(word) for word in words], dtype=np.int64)[rows]
