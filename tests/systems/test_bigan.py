@@ -130,7 +130,7 @@ def test_gradients_are_those_of_the_hand_formula(swapped: bool) -> None:
     loss = task.maker_losses(Batch(x), 0)["adversarial"]
     found = torch.autograd.grad(loss, weights)
     torch.manual_seed(3)
-    z = torch.randn(6, 16).uniform_(-1, 1)
+    z = 2 * torch.rand(6, 16) - 1
     real, fake = critic(x, encoder(x)).logits, critic(generator(z), z).logits
     by_hand = (real.sigmoid(), -(-fake).sigmoid()) if swapped else ((-real).sigmoid(), -fake.sigmoid())
     wanted = torch.autograd.grad([real, fake], weights, [each.detach() / 6 for each in by_hand])
@@ -149,7 +149,7 @@ def test_critic_s_update_teaches_the_critic_alone_and_by_the_formula() -> None:
     assert all(each.grad is None for role in ("generator", "encoder") for each in nets[role].parameters())
     assert all(each.grad is not None for each in nets["discriminator"].parameters())
     torch.manual_seed(3)
-    z = torch.randn(6, 16).uniform_(-1, 1)
+    z = 2 * torch.rand(6, 16) - 1
     real = nets["discriminator"](x, nets["encoder"](x)).logits
     fake = nets["discriminator"](nets["generator"](z), z).logits
     torch.testing.assert_close(loss, F.softplus(-real).mean() + F.softplus(fake).mean())

@@ -49,9 +49,12 @@ def train(
             raise ResumeMismatch(f"there is no run at {out}", where="--resume", hint="give the run's folder as --out")
         source = out
     from ganvas.recipe.recipe import Recipe
+    from ganvas.recipe.remarks import remarks
 
     recipe = Recipe.load(source, overrides)
     recipe.resolve()  # every mistake in it is told before torch has to be loaded for long work
+    for sentence in remarks(Recipe.load(source), recipe):
+        say(f"note: {sentence}")
     if dry_run:
         if resume or profile:
             raise UsageError(

@@ -28,6 +28,7 @@ from ganvas.errors import BadValue
 from ganvas.nn import draws
 from ganvas.nn.init import normal
 from ganvas.nn.precise import precise
+from ganvas.nn.statistics import untracked
 from ganvas.parts import Slot, network, schedule, task
 from ganvas.types import (
     Batch,
@@ -347,7 +348,8 @@ class BiGAN(Task):
 
     def critic_losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """−V of a batch, as a loss of the critic."""
-        with torch.no_grad():
+        # Running statistics are those of the makers' own updates, as in `adversarial`.
+        with torch.no_grad(), untracked(self.generator), untracked(self.encoder):
             real, fake = self.pairs(batch)
         losses = {"adversarial": self.objective.critic(self.score(real), self.score(fake))}
         return losses | self.decay("discriminator")
