@@ -71,6 +71,25 @@ def test_the_noise_of_layers(ganvas: Ganvas, styled_run: Path) -> None:
     assert ganvas(f"sample {styled_run} --walk walk.gif --n 2 --noise none").code == 0
 
 
+def test_a_model_without_latents_says_what_to_type_instead(ganvas: Ganvas, workplace: Path) -> None:
+    assert ganvas("train tiny/digits-dit train.steps=1 train.batch=4 eval= --out run").code == 0
+    instead = "ganvas sample run --sampler '{use: ddim, steps: 5, eta: 0.0, guidance: 1.5, clip: true}'"
+    for options in ("--truncation 0.5", "--space w", "--mix 1-2", "--noise none", "--walk film.gif"):
+        said = ganvas(f"sample run --n 2 --out x.png {options}")
+        assert said.code == 2 and not Path("x.png").exists()
+        assert f"MissingCapability: {options.split()[0]}" in said.err
+        assert "this model has none: it is a denoiser, sampled by 'ddim'" in said.err
+        assert instead in said.err
+    assert ganvas(instead.removeprefix("ganvas ")).code == 0
+
+
+def test_a_generator_without_a_mapped_space_says_what_to_type_instead(ganvas: Ganvas, trained_run: Path) -> None:
+    said = ganvas(f"sample {trained_run} --space w --n 2 --out x.png")
+    assert said.code == 2
+    assert "MissingCapability: --space" in said.err and "this one has z" in said.err
+    assert f"ganvas sample {trained_run} --truncation 0.7" in said.err
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

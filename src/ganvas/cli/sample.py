@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ganvas.cli.frame import cli, device_option, json_option, parts_option, say, tell
-from ganvas.errors import UsageError
+from ganvas.errors import MissingCapability, UsageError
 
 if TYPE_CHECKING:
     from ganvas.model import Model
@@ -56,14 +56,18 @@ def sample(
     from ganvas.cli import output
     from ganvas.model import Model
     from ganvas.recipe import yaml12
+    from ganvas.report.sheets import inputs_of
     from ganvas.runtime.devices import pick_device
 
+    moved = {"--truncation": truncation, "--space": space, "--mix": mix, "--noise": noise, "--walk": walk}
+    options = [option for option, value in moved.items() if value is not None]
     if walk is not None:
         go_for_a_walk(run_path, walk, count, seed, label, space, noise, device, as_json)
         return
     target = output.Target.of(out, run_path, seed)
     style = style_node(space, mix, noise, truncation, sampler)
     model = Model.load(run_path, device=pick_device(device))
+    require_latents(model, run_path, options, mapped=style is not None)
     node = style or (yaml12.read(sampler, "--sampler")[0] if sampler else None)  # a name, or a part with its keys
     condition, names = conditions_from(model, given, text, tuple(model.wanted(node)))
     classes = model.num_classes
@@ -80,6 +84,7 @@ def sample(
     target.write(
         data, model.spec.modality, labels=None if labels is None else labels.tolist(), class_names=model.class_names,
         names=names, columns=min(classes, 20) if classes and label is None and not names else None,
+        inputs={} if condition is None else inputs_of(condition, model.spec),
     )  # fmt: skip
     if note := model.spec.modality.note(model.spec.shape) if target.form == "sheet" else "":
         say(f"note: {note}")
@@ -168,6 +173,34 @@ def files_of(place: str) -> list[Path]:
 # --------------------------------------------------------------------------------------------------- style, walks
 
 
+def require_latents(model: Model, run_path: str, options: list[str], *, mapped: bool) -> None:
+    """Refuse options that move latents where the model draws none, or none of a space w if `mapped`.
+
+    Raises
+    ------
+    MissingCapability : says what the model samples by, and gives a command that works.
+    """
+    import shlex
+
+    from ganvas.recipe import yaml12
+
+    if not options or (model.latents and (not mapped or "w+" in model.latents)):
+        return
+    command = f"ganvas sample {shlex.quote(run_path)}"
+    if model.latents:
+        raise MissingCapability(
+            f"it needs a generator that maps its latents to a space w; this one has {', '.join(model.latents)}",
+            where=", ".join(options), hint=f"{command} --truncation 0.7",
+        )  # fmt: skip
+    sampler = {key: value for key, value in model.recipe.get("sampler", {}).items() if value is not None}
+    keys = ", ".join(f"{key}: {yaml12.write(value).strip()}" for key, value in sampler.items())
+    raise MissingCapability(
+        f"it moves latents, and this model has none: it is a {', '.join(model.nets)}"
+        + (f", sampled by {sampler['use']!r}, whose keys take their place" if sampler else ""),
+        where=", ".join(options), hint=f"{command} --sampler '{{{keys}}}'" if sampler else command,
+    )  # fmt: skip
+
+
 def style_node(
     space: str | None, mix: str | None, noise: Noise | None, truncation: float | None, sampler: str | None
 ) -> dict[str, Any] | None:
@@ -199,6 +232,7 @@ def go_for_a_walk(
 
     walk.check_place(Path(file))
     model = Model.load(run_path, device=pick_device(device))
+    require_latents(model, run_path, ["--walk"], mapped=False)
     frames = walk.walk(
         model, stations=count or 6, frames=30, seed=seed, label=label, space=space, noise=noise, rows=2, columns=4
     )  # fmt: skip
