@@ -18,7 +18,8 @@ from ganvas.interop.registry import NoImporter, OfficialCase, import_network
 from ganvas.model import Model
 from ganvas.parts import data_spec, image_spec
 from ganvas.recipe.check import check_node
-from ganvas.training.session import interleaved, sample_grid
+from ganvas.report.sheets import interleaved
+from ganvas.training.session import sample_grid
 from ganvas.types import Autoencoder, Batch, DataSpec, Facts, Network, Reconstruction, Task
 
 SPEC = image_spec((1, 8, 8))
@@ -189,11 +190,11 @@ def test_a_model_of_any_data_gives_them_back() -> None:
 
 def test_a_picture_shows_originals_above_their_reconstructions() -> None:
     above, below = torch.arange(4), torch.arange(4) + 10
-    assert interleaved(above, below, 2).tolist() == [0, 1, 10, 11, 2, 3, 12, 13]
+    assert interleaved([above, below], 2).tolist() == [0, 1, 10, 11, 2, 3, 12, 13]
     model = Model({"sampler": {"use": "reconstruction"}}, SPEC, {"tokenizer": Affine()})
     batch = Batch(torch.ones(6, 1, 8, 8))
     sheet = np.asarray(sample_grid(model, seed=0, like=batch).convert("L"))
-    assert sheet[0, 0] == 255  # an original
+    assert sheet[13, 0] == 255  # an original, below the line that says so
     assert sheet[-1, -1] == round((0.5 + 1) / 2 * 255)  # what is made of it
 
 

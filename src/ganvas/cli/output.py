@@ -6,9 +6,10 @@ import io
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from ganvas.errors import UsageError
 from ganvas.files import pictures
 from ganvas.files.files import full_disk, write_bytes
+from ganvas.report.sheets import sheet
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,6 +81,7 @@ class Target:
         class_names: Sequence[str] = (),
         names: Sequence[str] | None = None,
         columns: int | None = None,
+        inputs: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> None:
         """Write data (N, ...), whole or not at all.
 
@@ -87,13 +90,14 @@ class Target:
         labels, class_names : in a folder each class has a sub-folder of its name, so that the folder trains again.
         names : of the files in a folder, without ending; numbers where there are none.
         columns : of a picture.
+        inputs : what they were made of, (N, ...) each by name, for rows above theirs in a picture.
         """
         if self.form == "sheet":
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise full_disk(error, self.path) from None
-            pictures.save(modality.show(data, columns), self.path)
+            pictures.save(sheet(data, inputs, modality, columns), self.path)
         elif self.form == "array":
             arrays = dict(modality.arrays(data))
             if labels is not None:

@@ -23,6 +23,7 @@ from ganvas.files import pictures
 from ganvas.files.files import append_rows, full_disk, read_rows, write_bytes, write_tensors
 from ganvas.model import Model, model_header
 from ganvas.recipe.recipe import Recipe
+from ganvas.report.sheets import inputs_of, sheet
 from ganvas.runtime import ranks
 from ganvas.training.folder import provenance, write_recipe
 from ganvas.training.trace import StepProfile, first_step
@@ -209,7 +210,7 @@ def first_of(dataset: Dataset | StreamedDataset, n: int) -> Batch:
 def sample_grid(model: Model, *, seed: int, like: Batch | None = None, **options: Any) -> Picture:
     """A sheet of samples; with classes, each column is one class, in order.
 
-    What is made of data, as reconstructions are, stands in rows below those of its originals.
+    What is made of data, as reconstructions and enlarged images are, stands in rows below those of what it was made of.
 
     Parameters
     ----------
@@ -224,20 +225,13 @@ def sample_grid(model: Model, *, seed: int, like: Batch | None = None, **options
     if like is None or reads.keys() <= {"label"}:
         return model.spec.modality.show(sample_together(model, n, seed=seed, label=label, **options), columns)
     n = min(n, len(like))
-    if "data" in reads:  # as many originals stand beside them
+    inputs = inputs_of(like.asked(reads), model.spec)
+    if inputs:  # as many rows of each stand above the samples
         columns = min(columns, n)
-        n = max(1, min(n // columns, model.spec.modality.rows // 2)) * columns
+        n = max(1, min(n // columns, model.spec.modality.rows // (1 + len(inputs)))) * columns
     options = {**options, "condition": like.asked(reads).rows(slice(n))}
     samples = sample_together(model, n, seed=seed, **options)
-    if "data" in reads:
-        samples = interleaved(like.data[:n].to(samples), samples, columns)
-    return model.spec.modality.show(samples, columns)
-
-
-def interleaved(above: torch.Tensor, below: torch.Tensor, columns: int) -> torch.Tensor:
-    """Data (N, ...) twice, N a multiple of `columns`: so many of the one, then their like of the other, and so on."""
-    pieces = [slice(start, start + columns) for start in range(0, len(above), columns)]
-    return torch.cat([data[piece] for piece in pieces for data in (above, below)])
+    return sheet(samples, {name: values[:n] for name, values in inputs.items()}, model.spec.modality, columns)
 
 
 def sample_together(model: Model, n: int, **options: Any) -> torch.Tensor:
