@@ -9,6 +9,7 @@ from typing import Any
 
 from ganvas.errors import BadValue, nearest
 from ganvas.recipe import yaml12
+from ganvas.recipe.layering import merge
 from ganvas.recipe.recipe import SOURCES, flatten
 
 
@@ -19,17 +20,31 @@ class Source:
     Attributes
     ----------
     where : the repository with commit and file, or the paper with its table or section.
-    values : path in a recipe -> the published value, as our recipes write it.
+    values : path in a recipe -> the published value, as our recipes write it; None says that the source has none.
+    base : the setting that it changes, whose values are in `values`, too.
     """
 
     where: str
     values: Mapping[str, Any]
+    base: str | None = None
 
 
 def sources(file: Path = SOURCES) -> dict[str, Source]:
     """Every published setting by its name."""
     entries, _ = yaml12.read(file.read_text(encoding="utf-8"), str(file))
-    return {name: Source(entry["where"], flatten(entry["values"])) for name, entry in entries.items()}
+    return {name: _read(name, entries) for name in entries}
+
+
+def _read(name: str, entries: Mapping[str, Any]) -> Source:
+    """One entry, laid over the settings that it changes as a recipe is over its base."""
+    entry = entries[name]
+    where, values, base = [entry["where"]], entry["values"], entry.get("base")
+    below = base
+    while below is not None:
+        where.append(entries[below]["where"])
+        values = merge(entries[below]["values"], values)
+        below = entries[below].get("base")
+    return Source("; ".join(where), flatten(values), base)
 
 
 def source_of(resolved: Mapping[str, Any]) -> Source | None:
