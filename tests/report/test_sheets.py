@@ -1,7 +1,9 @@
-"""Sheets of samples beside what they were made of."""
+"""What samples were made of: on their sheets, and in what the report says of them."""
 
 from __future__ import annotations
 
+import html
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,8 @@ import torch
 from PIL import Image
 
 from ganvas import cli, parts
+from ganvas.model import load
+from ganvas.report import Record, page
 from ganvas.report.sheets import captioned, inputs_of, interleaved, sheet
 from ganvas.types import Condition, ConditionSpec, DataSpec
 
@@ -75,3 +79,31 @@ def test_sheets_of_an_enlarger_show_the_small_images(enlarger: Path, tmp_path: P
         pixels = np.asarray(Image.open(file).convert("L"))
         assert blocks(pixels[LINE : LINE + 64, :64])
         assert not blocks(pixels[LINE + 68 : LINE + 132, :64])
+
+
+def test_the_report_says_what_samples_are_made_of(enlarger: Path, tmp_path: Path) -> None:
+    text = html.unescape((enlarger / "report.html").read_text(encoding="utf-8"))
+    assert "Make samples of yours; FOLDER: files for low, image of 1 × 4 × 4 (.png)" in text
+    command = f"ganvas sample {enlarger} --given low=FOLDER"
+    assert command in text and f"sample {enlarger} --n" not in text
+    assert f"ganvas.load('{enlarger}').transform({{'low': low}})  # low (N, 1, 4, 4)" in text
+    assert "each column is one class" not in text  # the digits have classes, which it does not look at
+    small = tmp_path / "small"
+    small.mkdir()
+    Image.new("L", (4, 4)).save(small / "0.png")
+    assert cli.run([*command.replace("FOLDER", str(small)).split()[1:], "--out", str(tmp_path / "one.png")]) == 0
+
+
+def test_columns_are_classes_only_where_the_model_looks_at_them(trained_run: Path) -> None:
+    assert Record.read(trained_run, load(trained_run)).columns_are_classes
+    assert "each column is one class" in (trained_run / "report.html").read_text(encoding="utf-8")
+
+
+def test_conditions_that_no_file_holds_are_given_from_python(trained_run: Path) -> None:
+    text = parts.modality_of({"use": "text", "vocabulary": ["a", " "]})
+    needed = {"caption": ConditionSpec((7,), 2, text), "caption_mask": ConditionSpec((7,), 2)}
+    record = replace(Record.read(trained_run), needed=needed)
+    assert "--text caption=TEXT" in page(record) and "TEXT: a text for caption, at most 7 long" in page(record)
+    numbers = page(replace(record, needed={"neighbour": ConditionSpec((16,))}))
+    assert "ganvas sample" not in numbers
+    assert "neighbour (N, 16)" in numbers

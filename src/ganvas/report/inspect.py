@@ -94,4 +94,4 @@ def inspect(
         "reference": min(SAMPLES, len(reference)), "training": min(TRAINING, len(training)),
     }  # fmt: skip
     panels.write(folder, sections, copy.deepcopy(facts), modality)
-    return report.write(folder), left_out
+    return report.write(folder, model), left_out

@@ -112,7 +112,7 @@ def _sheet(record: Record) -> Html | None:
     picture = embed(file, **_SHEET)
     if picture is None:
         return None
-    names = record.class_names[:_MOST_CLASSES]
+    names = record.class_names[:_MOST_CLASSES] if record.columns_are_classes else ()
     seed = record.setting("train", "seed")
     caption = f"Samples at step {step:,}, latents fixed" + (f" by seed {seed}" if seed is not None else "")
     alt = f"sheet of generated samples at step {step}"
@@ -423,11 +423,44 @@ def _commands(record: Record) -> Html:
     rows = [("Train longer" if record.finished else "Go on", going_on), ("Train anew", f"ganvas train {place}")]
     if (record.folder / "model.safetensors").is_file():
         rows = [
-            ("Draw 64 samples", f"ganvas sample {place} --n 64 --seed 1"),
+            *_sampling(record, place),
             ("Score again", f"ganvas eval {place}"),
             ("Look closer", f"ganvas inspect {place}"),
             *rows,
-            ("In Python", f"ganvas.load({str(record.folder)!r}).sample(64, seed=1)"),
+            ("In Python", _in_python(record)),
         ]
     listed = [join((tag("dt", name), tag("dd", tag("code", command)))) for name, command in rows]
     return _section("What to do with it", tag("dl", *listed, class_="commands"), id_="commands")
+
+
+def _sampling(record: Record, place: str) -> list[tuple[str, str]]:
+    """How samples are drawn: of nothing, or of what they cannot be made without, as far as files and words can hold it.
+
+    FOLDER and TEXT stand for what only a person can give.
+    """
+    if not record.needed:
+        return [("Draw 64 samples", f"ganvas sample {place} --n 64 --seed 1")]
+    said, options = [], []
+    for name, spec in record.needed.items():
+        if name.endswith("_mask") and name.removesuffix("_mask") in record.needed:
+            continue  # it comes with the text
+        if spec.modality is None:
+            return []  # numbers alone: from Python
+        shape = " × ".join(map(str, spec.shape))
+        if spec.modality.categories:
+            said.append(f"TEXT: a text for {name}, at most {shape} long")
+            options.append(f"--text {name}=TEXT")
+        else:
+            said.append(f"FOLDER: files for {name}, {spec.modality.called()} of {shape} ({spec.modality.suffixes[0]})")
+            options.append(f"--given {name}=FOLDER")
+    return [(f"Make samples of yours; {'; '.join(said)}", f"ganvas sample {place} {' '.join(options)}")]
+
+
+def _in_python(record: Record) -> str:
+    """The same from Python; a condition is a tensor of the shape that is said behind it."""
+    load = f"ganvas.load({str(record.folder)!r})"
+    if not record.needed:
+        return f"{load}.sample(64, seed=1)"
+    given = ", ".join(f"{name!r}: {name}" for name in record.needed)
+    shapes = ", ".join(f"{name} ({', '.join(map(str, ('N', *spec.shape)))})" for name, spec in record.needed.items())
+    return f"{load}.transform({{{given}}})  # {shapes}"

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ganvas.errors import CheckpointError, GanvasError
 from ganvas.evaluation.protocol import MADE_BY, columns, load_protocol
@@ -17,6 +17,10 @@ from ganvas.recipe import yaml12
 from ganvas.recipe.recipe import Recipe, flatten
 from ganvas.report import panels
 from ganvas.report.panels import Kept
+
+if TYPE_CHECKING:
+    from ganvas.model import Model
+    from ganvas.types import ConditionSpec
 
 Row = Mapping[str, Any]
 
@@ -41,9 +45,15 @@ class Record:
     panels: Sequence[Kept] = ()  # what `ganvas inspect` found
     panel_facts: Mapping[str, Any] = field(default_factory=dict)
 
+    needed: Mapping[str, ConditionSpec] = field(default_factory=dict)  # what samples cannot be made without
+    columns_are_classes: bool = True  # of the sheets of samples
+
     @classmethod
-    def read(cls, folder: Path) -> Record:
-        """Read a run folder; no weights are loaded."""
+    def read(cls, folder: Path, model: Model | None = None) -> Record:
+        """Read a run folder; no weights are loaded.
+
+        `model` is that of the run where it is at hand: it says what its samples are made of.
+        """
         provenance = _json(folder / "provenance.json")
         resolved_text = _text(folder / "resolved.yaml")
         log = _rows(folder / "log.jsonl", "step")
@@ -68,6 +78,8 @@ class Record:
             step=max([0, *(row["step"] for row in log), *(step for step, _ in [*samples, *checkpoints])]),
             panels=sections,
             panel_facts=facts,
+            needed={} if model is None else needed_by(model),
+            columns_are_classes=model is None or model.wanted().keys() == {"label"},
         )
 
     def setting(self, section: str, key: str) -> Any:
@@ -125,6 +137,12 @@ class Record:
                 if value != default:
                     rows.append((name, value, default))
         return rows
+
+
+def needed_by(model: Model) -> dict[str, ConditionSpec]:
+    """The conditions that samples must be given, by name; classes are drawn where none are."""
+    wanted = model.wanted().items()
+    return {name: model.spec.condition(name) for name, must in wanted if must and name != "label"}
 
 
 def how_made(row: Row) -> tuple[Any, ...]:

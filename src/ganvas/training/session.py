@@ -109,7 +109,7 @@ class Session:
             self.to_sinks(trainer.step, lambda sink: sink.close())
             with contextlib.suppress(CheckpointError):  # a full disk has been told already, or the report can wait
                 if self.lead:
-                    report.write(self.folder)
+                    report.write(self.folder, self.model)
 
     def profile_of(self, trainer: Trainer) -> StepProfile:
         every = max(update.every for update in trainer.task.updates())
