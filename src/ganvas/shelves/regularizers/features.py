@@ -179,10 +179,12 @@ class PathLength(Regularizer):
         (pulled,) = torch.autograd.grad((images * noise).sum(), latent.values, create_graph=True)  # Jᵀ y, (N, ..., D)
         # The square root has no gradient at zero, where a latent meets dead units alone.
         lengths = (pulled.square().sum(-1).view(n, -1).mean(1) + 1e-12).sqrt()
-        # As released, the mean of these very lengths is learnt through, too, by its share of the moving average.
-        self.mean += self.decay * (ranks.mean_over_ranks(lengths.detach().mean()).item() - self.mean)
-        moved = self.mean + self.decay * (lengths.mean() - lengths.detach().mean())
-        return (lengths - moved).square().mean()
+        now = ranks.mean_over_ranks(lengths.detach().mean()).item()
+        self.mean += self.decay * (now - self.mean)
+        # As released, a is learnt through, too: these very lengths move it by their share of the moving average. The
+        # term is 0, and its slope that of a in E (length - a)² over all ranks.
+        moving = -2 * self.decay * (now - self.mean) * (lengths.mean() - lengths.detach().mean())
+        return (lengths - self.mean).square().mean() + moving
 
     def start(
         self, turn: Turn, latent: Latent, condition: Condition
