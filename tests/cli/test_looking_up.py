@@ -40,6 +40,34 @@ def test_list_shows_every_part_on_its_shelf(ganvas: Ganvas) -> None:
     assert all(each["summary"] for each in listed)
 
 
+def test_help_names_every_kind_that_can_be_listed(ganvas: Ganvas) -> None:
+    text = ganvas("list --help").out
+    kinds = {parts.SHELVES[part.kind] for part in parts.every()}
+    assert {kind for kind in (*kinds, "recipes", "protocols", "systems") if f"`{kind}`" not in text} == set()
+    unknown = ganvas("list protcols")
+    assert unknown.code == 2 and "Did you mean 'protocols'?" in unknown.err and "ganvas list --help" in unknown.err
+
+
+def test_what_help_shows_works_as_it_stands(ganvas: Ganvas) -> None:
+    for verb in ("list", "show"):
+        lines = [line.split("  ")[0] for line in ganvas(f"{verb} --help").out.replace("\n  ", "\n").splitlines()]
+        examples = [line for line in lines if line.startswith(f"ganvas {verb} ")]
+        assert len(examples) >= 4
+        for example in examples:
+            said = ganvas(example.removeprefix("ganvas "))
+            assert said.code == 0 and said.out, example
+
+
+def test_protocols(ganvas: Ganvas) -> None:
+    listed = {entry["name"]: entry["summary"] for entry in ganvas("list protocols --json").json}
+    assert {"digits", "raw"} <= listed.keys() and all(listed.values())
+    assert ganvas("show protocol digits --json").json["extractor"] == {"use": "digit-net"}
+    assert "summary: " in ganvas("show protocol raw").out
+    for kind in ("protocol", "system", "network"):
+        said = ganvas(f"show {kind}")
+        assert said.code == 2 and f"which {kind}?" in said.err and f"ganvas list {kind}s" in said.err
+
+
 @pytest.mark.parametrize("word", ["objective", "objectives", "optimizer", "features", "extractors", "data", "datasets"])
 def test_a_shelf_goes_by_its_kind_or_its_folder(ganvas: Ganvas, word: str) -> None:
     listed = ganvas(f"list {word} --json").json

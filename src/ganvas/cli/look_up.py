@@ -19,14 +19,17 @@ from ganvas.errors import GanvasError, RecipeError, UsageError
 @parts_option
 @json_option
 def list_(kind: str | None, pattern: str | None, as_json: bool) -> None:
-    """List parts, recipes or systems.
+    """List parts, recipes, protocols or systems.
 
-    KIND is a shelf of parts, `recipes` or `systems`; PATTERN is any piece of a name, summary or paper.
+    KIND is `recipes`, `protocols`, `systems`, or a shelf of parts: `analysis`, `augment`, `conditioning`, `data`,
+    `edits`, `features`, `metrics`, `modalities`, `networks`, `objectives`, `optimizers`, `paths`, `regularizers`,
+    `samplers`, `schedules`, `sinks`, `tasks`. Without it, all parts. PATTERN is any piece of a name, summary or paper.
 
     \b
     ganvas list objectives
     ganvas list networks attention
     ganvas list recipes
+    ganvas list protocols text
     """
     from ganvas import parts
     from ganvas.recipe import catalogue
@@ -35,6 +38,8 @@ def list_(kind: str | None, pattern: str | None, as_json: bool) -> None:
         entries = catalogue.recipes()
     elif kind in ("systems", "system"):
         entries = catalogue.systems()
+    elif kind in ("protocols", "protocol"):
+        entries = catalogue.protocols()
     else:
         entries = [catalogue.describe(part) for part in parts.every(parts.kind_of(kind) if kind else None)]
     if pattern:
@@ -63,13 +68,17 @@ def list_(kind: str | None, pattern: str | None, as_json: bool) -> None:
 @parts_option
 @json_option
 def show(kind: str, name: str | None, as_json: bool) -> None:
-    """Everything about one part, recipe or system.
+    """Everything about one part, recipe, protocol or system.
+
+    KIND is as for `ganvas list`, or its singular.
 
     \b
     ganvas show regularizer r1     keys, equation, paper, source, recipes that use it
     ganvas show recipe digits      the recipe with every default filled in
     ganvas show recipe             every key that a recipe may have
     ganvas show recipe --json      the same as JSON Schema
+    ganvas show protocol digits    what is scored, how often, against what
+    ganvas show system dit         its parts and recipes, and what its tests showed
     """
     from ganvas import parts
     from ganvas.recipe import catalogue, yaml12
@@ -85,8 +94,18 @@ def show(kind: str, name: str | None, as_json: bool) -> None:
         tell(json.dumps(resolved, indent=1, ensure_ascii=False) if as_json else yaml12.write(resolved).rstrip())
         return
     if kind in ("system", "systems"):
-        system = catalogue.system(name or "")
+        if name is None:
+            raise UsageError("which system?", where="ganvas show", hint="ganvas list systems")
+        system = catalogue.system(name)
         tell(json.dumps(system, indent=1, ensure_ascii=False) if as_json else catalogue.system_text(system))
+        return
+    if kind in ("protocol", "protocols"):
+        if name is None:
+            raise UsageError("which protocol?", where="ganvas show", hint="ganvas list protocols")
+        from ganvas.evaluation.protocol import load_protocol
+
+        rules = load_protocol(name)
+        tell(json.dumps(rules, indent=1, ensure_ascii=False) if as_json else yaml12.write(rules).rstrip())
         return
     kind = parts.kind_of(kind)
     if name is None:
@@ -106,6 +125,11 @@ def check(words: tuple[str, ...], without_data: bool, as_json: bool) -> None:
 
     Walks training's road at tiny size: data, every update, samples, scores, files, resume. Nothing is left behind.
     KEY=VALUE changes all of them.
+
+    \b
+    ganvas check my.yaml
+    ganvas check digits task.objective=hinge train.batch=128
+    ganvas check biggan-cifar10 --without-data
     """
     from ganvas.recipe.recipe import DEFAULT, Recipe
 

@@ -193,8 +193,8 @@ def kind_of(word: str) -> str:
             return candidate
         if candidate in folders:
             return folders[candidate]
-    names = [*SHELVES, *folders, "recipes", "systems"]
-    raise UnknownPart(f"there is no shelf {word!r}.{nearest(word, names)}", hint="ganvas list")
+    names = [*SHELVES, *folders, "recipes", "protocols", "systems"]
+    raise UnknownPart(f"there is no shelf {word!r}.{nearest(word, names)}", hint="ganvas list --help")
 
 
 def every(kind: str | None = None) -> list[Part]:

@@ -42,6 +42,14 @@ def recipes() -> list[dict[str, Any]]:
     ]
 
 
+def protocols() -> list[dict[str, Any]]:
+    """Name, summary and file of every shipped protocol."""
+    return [
+        {"name": name, "summary": _line(text, "summary"), "where": str(file)}
+        for name, (file, text) in sorted(_texts(_protocols).items())
+    ]
+
+
 def systems() -> list[dict[str, Any]]:
     """One object per catalogue system that a part or a recipe carries: id, title, parts, recipes, test."""
     titles: Mapping[str, Mapping[str, str]] = json.loads(_TITLES.read_text(encoding="utf-8"))
