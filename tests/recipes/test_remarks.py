@@ -36,3 +36,26 @@ def test_a_start_in_images_is_told_with_the_step_that_it_was() -> None:
 )  # fmt: skip
 def test_nothing_is_said_where_nothing_changed_or_the_user_has_spoken(changes: tuple[str, ...]) -> None:
     assert said(*changes) == []
+
+
+def test_a_schedule_goes_with_what_it_moves_and_that_is_said() -> None:
+    loaded = Recipe.load("r3gan-cifar10")
+    without = loaded.override("task.augment=")
+    assert set(loaded.resolve()["schedules"]) - set(without.resolve()["schedules"]) == {"task.augment.p"}
+    assert remarks(loaded, without) == ["the schedule of task.augment.p is gone, as task.augment.p is"]
+
+
+def test_a_schedule_is_reached_by_its_dotted_path() -> None:
+    loaded = Recipe.load("r3gan-cifar10")
+    still = loaded.override("schedules.task.augment.p=~")
+    assert "task.augment.p" not in still.resolve()["schedules"] and still.resolve()["task"]["augment"]["p"] == 0.55
+    assert remarks(loaded, still) == []
+    moved = loaded.override("schedules.optim.betas.1.to=0.95", "schedules.optim.eps={use: linear, from: 1e-6, to: 1e-8}")
+    schedules = moved.resolve()["schedules"]
+    assert schedules["optim.betas.1"]["to"] == 0.95 and schedules["optim.eps"]["from"] == 1e-6
+
+
+def test_nothing_else_goes_with_a_schedule_that_is_dropped() -> None:
+    loaded = Recipe.load("r3gan-cifar10").override("task.regularizers.r2=~")
+    assert {"task.regularizers.r1.weight", "task.augment.p"} <= set(loaded.resolve()["schedules"])
+    assert "task.regularizers.r2.weight" not in loaded.resolve()["schedules"]

@@ -142,8 +142,10 @@ def check(words: tuple[str, ...], without_data: bool, as_json: bool) -> None:
         try:
             recipe = Recipe.load(name, overrides)
             recipe.resolve()
+            from ganvas.recipe.remarks import remarks
             from ganvas.training import check as checking
 
+            notes += remarks(Recipe.load(name), recipe)
             checking.check(recipe, notes.append, data=not without_data)
         except RecipeError as error:
             problems = [str(problem) for problem in error.problems]

@@ -75,6 +75,8 @@ class Recipe:
     def override(self, *assignments: str) -> Recipe:
         """A recipe with `key=value` applied in order; a name put on a part replaces it, `~` drops the key.
 
+        Schedules of what is dropped are dropped with it.
+
         Raises
         ------
         UsageError, RecipeError : not of the form key=value, a value that is no YAML, or a key that cannot be reached.
@@ -108,11 +110,17 @@ class Recipe:
         BadValue : the path leads through something that has no keys.
         """
         data = copy.deepcopy(dict(self.data))
+        path = _below_schedules(data, path)
         marks = {old: old_mark for old, old_mark in self.marks.items() if old[: len(path)] != path}
         marks[path] = mark
         for cut in range(1, len(path)):  # what it has to make on its way stands there, too
             marks.setdefault(path[:cut], mark)
         assign(data, path, value, str(mark))
+        if value is None and isinstance(schedules := data.get("schedules"), dict):
+            dropped = ".".join(path)
+            data["schedules"] = {
+                key: node for key, node in schedules.items() if not f"{key}.".startswith(f"{dropped}.")
+            }
         return Recipe(data, self.name, marks)
 
     def resolve(self) -> dict[str, Any]:
@@ -136,6 +144,19 @@ class Recipe:
     def save(self, path: Path) -> None:
         """Write as YAML that loads to the same recipe."""
         write_bytes(path, yaml12.write(values.plain(self.data)).encode())
+
+
+def _below_schedules(data: Mapping[str, Any], path: KeyPath) -> KeyPath:
+    """A path whose second key is whole where it is that of a schedule, which has dots in it."""
+    if path[0] != "schedules" or len(path) < 3:
+        return path
+    dotted = ".".join(path[1:])
+    known = data.get("schedules")
+    for key in known if isinstance(known, dict) else ():
+        if f"{dotted}.".startswith(f"{key}."):
+            rest = dotted[len(key) + 1 :]
+            return ("schedules", key, *(rest.split(".") if rest else ()))
+    return ("schedules", dotted)
 
 
 def renewed(data: Mapping[str, Any]) -> dict[str, Any]:

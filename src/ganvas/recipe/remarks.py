@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ganvas.errors import RecipeError
+from ganvas.recipe.layering import at
 from ganvas.recipe.recipe import Recipe
 
 
 def remarks(before: Recipe, after: Recipe) -> list[str]:
-    """Sentences on amounts that another batch size changes, though nobody named them.
+    """Sentences on what changes though nobody named it: amounts with the batch size, schedules of what was dropped.
 
     `before` is the recipe that was loaded, `after` has the user's changes.
     """
@@ -19,11 +20,16 @@ def remarks(before: Recipe, after: Recipe) -> list[str]:
         old, new = before.resolve(), after.resolve()
     except RecipeError:  # a recipe that only the changes make whole
         return []
+    said = [
+        f"the schedule of {path} is gone, as {path} is"
+        for path in old["schedules"]
+        if path not in new["schedules"] and at(new, tuple(path.split("."))) is None
+    ]
     batches = old["train"]["batch"], new["train"]["batch"]
     if batches[0] == batches[1]:
-        return []
-    said = [_half_life(old["ema"], new["ema"], batches), _start(old["ema"], new["ema"], batches)]
-    return [sentence for sentence in said if sentence]
+        return said
+    amounts = [_half_life(old["ema"], new["ema"], batches), _start(old["ema"], new["ema"], batches)]
+    return [*said, *(sentence for sentence in amounts if sentence)]
 
 
 def _half_life(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None, batches: tuple[int, int]) -> str | None:

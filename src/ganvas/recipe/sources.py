@@ -37,14 +37,14 @@ def sources(file: Path = SOURCES) -> dict[str, Source]:
 
 def _read(name: str, entries: Mapping[str, Any]) -> Source:
     """One entry, laid over the settings that it changes as a recipe is over its base."""
-    entry = entries[name]
-    where, values, base = [entry["where"]], entry["values"], entry.get("base")
-    below = base
-    while below is not None:
-        where.append(entries[below]["where"])
-        values = merge(entries[below]["values"], values)
-        below = entries[below].get("base")
-    return Source("; ".join(where), flatten(values), base)
+    line = [name]
+    while (base := entries[line[-1]].get("base")) is not None:
+        line.append(base)
+    values: Any = {}
+    for ancestor in reversed(line):
+        values = merge(values, entries[ancestor]["values"])
+    where = "; ".join(entries[ancestor]["where"] for ancestor in line)
+    return Source(where, flatten(values), entries[name].get("base"))
 
 
 def source_of(resolved: Mapping[str, Any]) -> Source | None:
