@@ -89,17 +89,6 @@ class Modality(Named, ABC):
         one, two = self.node(), other.node()
         return {key: (one.get(key), two.get(key)) for key in {**one, **two} if one.get(key) != two.get(key)}
 
-    def reading(self, shape: tuple[int, ...]) -> dict[str, Any]:
-        """Keys of the data set of the modality's name with which it reads files as such data (*shape)."""
-        return {}
-
-    def unlike(self, other: Modality) -> dict[str, tuple[Any, Any]]:
-        """What differs so much that data of both cannot be compared: key of the nodes -> (this one's, the other's)."""
-        if self.called() != other.called():
-            return {"use": (self.called(), other.called())}
-        one, two = self.node(), other.node()
-        return {key: (one.get(key), two.get(key)) for key in {**one, **two} if one.get(key) != two.get(key)}
-
     def from_text(self, text: str, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """(the datum (*shape) that is written as this text, a mask (*shape) of what of it is not padding).
 

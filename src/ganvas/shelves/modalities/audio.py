@@ -60,10 +60,6 @@ class Audio(Modality):
         """Rate, length and channels."""
         return {"rate": self.rate, "channels": shape[0], "samples": shape[1]}
 
-    def reading(self, shape: tuple[int, ...]) -> dict[str, Any]:
-        """Rate, length and channels."""
-        return {"rate": self.rate, "channels": shape[0], "samples": shape[1]}
-
     def rounded(self, data: Tensor) -> Tensor:
         """(N, channels, samples) int16."""
         scaled = (data.float() * files.FULL_SCALE).round()

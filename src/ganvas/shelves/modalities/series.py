@@ -78,14 +78,6 @@ class Series(Modality):
         """The kind, the columns and their bounds: files do not say the rate."""
         return {key: values for key, values in super().unlike(other).items() if key != "rate"}
 
-    def reading(self, shape: tuple[int, ...]) -> dict[str, Any]:
-        """Columns, their bounds and the length."""
-        return {"length": shape[1], **{key: value for key, value in self.node().items() if key != "use"}}
-
-    def unlike(self, other: Modality) -> dict[str, tuple[Any, Any]]:
-        """The kind, the columns and their bounds: files do not say the rate."""
-        return {key: values for key, values in super().unlike(other).items() if key != "rate"}
-
     # ------------------------------------------------------------------ units
 
     def scaled(self, values: Tensor) -> Tensor:

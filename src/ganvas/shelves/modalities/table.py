@@ -73,10 +73,6 @@ class Row(Modality):
         """Columns, their ranges and the names of categories."""
         return {key: value for key, value in self.node().items() if key != "use"}
 
-    def reading(self, shape: tuple[int, ...]) -> dict[str, Any]:
-        """Columns, their ranges and the names of categories."""
-        return {key: value for key, value in self.node().items() if key != "use"}
-
     # ------------------------------------------------------------------ what every modality does
 
     def rounded(self, data: Tensor) -> Tensor:

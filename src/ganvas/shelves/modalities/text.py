@@ -67,10 +67,6 @@ class Text(Modality):
         """Length and vocabulary."""
         return {"length": shape[0], "vocabulary": list(self.vocabulary)}
 
-    def reading(self, shape: tuple[int, ...]) -> dict[str, Any]:
-        """Length and vocabulary."""
-        return {"length": shape[0], "vocabulary": list(self.vocabulary)}
-
     # ------------------------------------------------------------------ tokens and text
 
     @cached_property

@@ -62,14 +62,6 @@ class Video(Modality):
         """The kind alone: files say rates in whole hundredths of a second, or not at all."""
         return {key: values for key, values in super().unlike(other).items() if key != "rate"}
 
-    def reading(self, shape: tuple[int, ...]) -> dict[str, Any]:
-        """Channels, frames and their size; of whatever rate the films are."""
-        return {"channels": shape[0], "frames": shape[1], "size": list(shape[2:])}
-
-    def unlike(self, other: Modality) -> dict[str, tuple[Any, Any]]:
-        """The kind alone: files say rates in whole hundredths of a second, or not at all."""
-        return {key: values for key, values in super().unlike(other).items() if key != "rate"}
-
     def rounded(self, data: Tensor) -> Tensor:
         """(N, C, T, H, W) uint8."""
         return eight_bit(data.flatten(0, 1)).view(data.shape)
