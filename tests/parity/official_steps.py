@@ -159,7 +159,7 @@ def studiogan_recipe(case: Steps) -> dict[str, Any]:
     if loss.get("apply_maxgp"):
         terms["max-gradient-penalty"] = {"weight": loss["maxgp_lambda"]}
     if loss.get("apply_wc"):
-        terms["weight-clip"] = {"bound": loss["wc_bound"]}
+        terms["weight-clipping"] = {"limit": loss["wc_bound"]}
     if loss.get("apply_lecam"):
         terms["lecam"] = {
             "weight": loss["lecam_lambda"], "decay": loss["lecam_ema_decay"], "start": loss["lecam_ema_start_iter"]

@@ -50,7 +50,9 @@ def test_a_schedule_is_reached_by_its_dotted_path() -> None:
     still = loaded.override("schedules.task.augment.p=~")
     assert "task.augment.p" not in still.resolve()["schedules"] and still.resolve()["task"]["augment"]["p"] == 0.55
     assert remarks(loaded, still) == []
-    moved = loaded.override("schedules.optim.betas.1.to=0.95", "schedules.optim.eps={use: linear, from: 1e-6, to: 1e-8}")
+    moved = loaded.override(
+        "schedules.optim.betas.1.to=0.95", "schedules.optim.eps={use: linear, from: 1e-6, to: 1e-8}"
+    )
     schedules = moved.resolve()["schedules"]
     assert schedules["optim.betas.1"]["to"] == 0.95 and schedules["optim.eps"]["from"] == 1e-6
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from typing import Any
 
 import pytest
@@ -13,23 +15,44 @@ from ganvas.recipe.sources import Source, deviations, source_of, sources
 RECIPES = sorted(name for name in shipped() if not name.startswith("tiny/"))
 
 
+@functools.cache
+def resolved(name: str) -> dict[str, Any]:
+    return Recipe.load(name).resolve()
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_differs_from_its_source_where_it_says_so_and_nowhere_else(name: str) -> None:
-    resolved = Recipe.load(name).resolve()
-    source = source_of(resolved)
+    recipe = resolved(name)
+    source = source_of(recipe)
     if source is None:
-        assert not resolved["differs"], "reasons without a source"
+        assert not recipe["differs"], "reasons without a source"
         return
-    found = deviations(resolved, source)
-    assert found.keys() == resolved["differs"].keys(), {path: found[path] for path in found.keys() - resolved["differs"]}
-    assert all(reason.strip() for reason in resolved["differs"].values())
+    found, reasons = deviations(recipe, source), recipe["differs"]
+    assert found.keys() == reasons.keys(), {path: found.get(path) for path in found.keys() ^ reasons.keys()}
+    assert all(reason.strip() for reason in reasons.values())
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_without_a_source_says_in_a_line_why_it_has_none(name: str) -> None:
+    said = re.search(r"^# No published setting: \S.+\.$", shipped()[name].read_text(encoding="utf-8"), re.MULTILINE)
+    assert (said is None) == (resolved(name)["source"] is not None)
 
 
 def test_every_source_is_named_by_a_recipe_and_says_where_it_is() -> None:
-    named = {Recipe.load(name).data.get("source") for name in RECIPES}
+    named = {resolved(name)["source"] for name in RECIPES}
     bases = {source.base for source in sources().values()}
     assert sources().keys() <= named | bases
     assert all(source.where and source.values for source in sources().values())
+
+
+def test_a_source_is_laid_over_its_base_as_recipes_are() -> None:
+    base, over = sources()["studiogan/CIFAR10/BigGAN"], sources()["studiogan/CIFAR10/ReACGAN"]
+    assert over.base == "studiogan/CIFAR10/BigGAN" and base.where in over.where
+    assert over.values["ema.decay"] == base.values["ema.decay"] == 0.9999
+    assert (base.values["train.batch"], over.values["train.batch"]) == (64, 128)
+    # another part brings its own keys and none of the replaced one
+    deep = sources()["studiogan/CIFAR10/BigGAN-Deep"].values
+    assert "networks.generator.norm_eps" in base.values and "networks.generator.norm_eps" not in deep
 
 
 def test_an_unknown_source_is_refused_with_the_nearest_name() -> None:
