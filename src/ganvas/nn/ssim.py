@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -34,9 +35,10 @@ def ssim(x: Tensor, y: Tensor, *, data_range: float, window: int = 11, sigma: fl
 
     Raises
     ------
-    UsageError : different shapes, an even window, or one that is larger than the images.
+    UsageError : different shapes or types, an even window, or one that is larger than the images, or a sigma or range
+        that is not above 0.
     """
-    _check(x, y, window)
+    _check(x, y, window, sigma, data_range)
     similarity, _ = _similarity(x, y, data_range, _gaussian(window, sigma, x))
     return similarity.mean(1)
 
@@ -64,7 +66,7 @@ def ms_ssim(
     ------
     UsageError : as `ssim`, or images too small for so many scales.
     """
-    _check(x, y, window)
+    _check(x, y, window, sigma, data_range)
     fit = scales_that_fit(min(x.shape[2:]), window)
     if not 1 <= len(weights) <= fit:
         raise UsageError(
@@ -93,7 +95,7 @@ def scales_that_fit(side: int, window: int) -> int:
     return scales
 
 
-def _check(x: Tensor, y: Tensor, window: int) -> None:
+def _check(x: Tensor, y: Tensor, window: int, sigma: float, data_range: float) -> None:
     if x.shape != y.shape or x.ndim != 4:
         raise UsageError(f"images of shape {tuple(x.shape)} cannot be compared with ones of shape {tuple(y.shape)}")
     if window < 1 or window % 2 == 0 or window > min(x.shape[2:]):
@@ -101,6 +103,11 @@ def _check(x: Tensor, y: Tensor, window: int) -> None:
             f"a window of {window} pixels for images of {x.shape[2]}x{x.shape[3]}",
             hint="it is odd and at most the shorter side",
         )
+    for name, value in (("sigma", sigma), ("data_range", data_range)):
+        if not (math.isfinite(value) and value > 0):
+            raise UsageError(f"{name} is {value}", hint="it is a number above 0")
+    if not x.is_floating_point() or x.dtype != y.dtype:
+        raise UsageError(f"images of {x.dtype} and {y.dtype}", hint="give floats of one type: x.float()")
 
 
 def _gaussian(window: int, sigma: float, like: Tensor) -> Tensor:

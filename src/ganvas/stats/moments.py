@@ -21,16 +21,17 @@ _BLOCK_ROWS = 4096  # made float64 at once
 
 
 def rows(features: Features, name: str, *, at_least: int = 1) -> Rows:
-    """Features as a NumPy array (N, D), float32 or float64, checked.
+    """Features as a NumPy array (N, D), float32 or float64 and contiguous by rows, checked.
+
+    Tensors may lie on any device, ask for gradients and be of half precision. How an array lies in memory changes
+    nothing, because rounding, and with it which of two equal distances is smaller, would follow the layout.
 
     Raises
     ------
-    UsageError : not two axes, no columns, or fewer than `at_least` rows.
+    UsageError : not two axes, no columns, something else than real numbers, or fewer than `at_least` rows.
     DataError : NaN or infinite values.
     """
-    array = np.asarray(features)
-    if array.dtype not in (np.float32, np.float64):
-        array = array.astype(np.float64)
+    array = np.ascontiguousarray(_real_numbers(features, name))
     if array.ndim != 2 or array.shape[1] == 0:
         raise UsageError(f"{name} must be (N, D) with D > 0, not {array.shape}")
     if len(array) < at_least:
@@ -47,6 +48,34 @@ def rows(features: Features, name: str, *, at_least: int = 1) -> Rows:
             hint="the samples themselves are probably not finite: the model may have diverged",
         )
     return array
+
+
+def _real_numbers(features: Features, name: str) -> Rows:
+    """Features of any origin as float32 or float64, of any shape.
+
+    Raises
+    ------
+    UsageError : rows of unlike lengths, text, complex numbers, masked values, or objects that are no numbers.
+    """
+    import torch
+
+    if isinstance(features, torch.Tensor):
+        whole = features.detach().cpu().resolve_conj().resolve_neg()
+        features = whole.float().numpy() if whole.dtype in (torch.bfloat16, torch.float16) else whole.numpy()
+    elif isinstance(features, (list, tuple)) and any(isinstance(row, torch.Tensor) for row in features):
+        features = [_real_numbers(row, name) for row in features]
+    if isinstance(features, np.ma.MaskedArray):
+        raise UsageError(f"{name} are a masked array, whose masked values would count", hint="leave those rows out")
+    try:
+        array = np.asarray(features)
+    except ValueError:
+        raise UsageError(
+            f"{name} have rows of unlike lengths", hint="give (N, D): the same number of features of each sample"
+        ) from None
+    if array.dtype.kind not in "fiub":
+        what = {"c": "complex", "U": "text", "S": "text", "O": "object"}.get(array.dtype.kind, str(array.dtype))
+        raise UsageError(f"{name} hold {what} values, not real numbers", hint="give floats (N, D)")
+    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
 
 
 class RunningMoments:

@@ -14,7 +14,7 @@ from ganvas.types import Evidence
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Distances", "Double", "Features", "Rows", "blocks", "features_of", "rows", "same_width"]
+__all__ = ["Distances", "Double", "Features", "Rows", "blocks", "features_of", "rows", "same_width", "slack_of"]
 
 BLOCK_BYTES = 2**25  # of one block of distances or kernel values
 BLOCK_ROWS = 2048
@@ -50,6 +50,11 @@ def blocks(count: int, width: int, itemsize: int = 8) -> Iterator[slice]:
         yield slice(start, min(start + step, count))
 
 
+def slack_of(longest: int) -> float:
+    """Relative rounding error of squared distances between sets of which the longer has so many rows."""
+    return 1e-9 if longest**2 <= FLOAT32_ABOVE else 1e-5
+
+
 class Distances:
     """Squared Euclidean distances between two sets of features, a block of rows at a time.
 
@@ -65,10 +70,9 @@ class Distances:
 
     def __init__(self, real: Rows, fake: Rows) -> None:
         same_width(real, fake)
-        self.dtype: type[np.floating[Any]] = (
-            np.float64 if max(len(real), len(fake)) ** 2 <= FLOAT32_ABOVE else np.float32
-        )
-        self.slack = 1e-9 if self.dtype is np.float64 else 1e-5
+        longest = max(len(real), len(fake))
+        self.dtype: type[np.floating[Any]] = np.float64 if longest**2 <= FLOAT32_ABOVE else np.float32
+        self.slack = slack_of(longest)
         centre = real.mean(axis=0, dtype=np.float64)
         self.real = (real - centre).astype(self.dtype)
         self.fake = (fake - centre).astype(self.dtype)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ganvas.parts import metric
-from ganvas.shelves.metrics.arrays import Features
+from ganvas.shelves.metrics.arrays import Features, slack_of
 from ganvas.shelves.metrics.nearest_neighbours import distances_to_nearest, features_of_three, nearest_neighbours
 from ganvas.types import Evidence, Metric
 
@@ -45,6 +45,8 @@ class Authenticity(Metric):
 def authpct(training: Features, fake: Features) -> float:
     """Percentage of features `fake` (M, D) that are authentic against `training` (N, D), N >= 2; in [0, 100].
 
+    A sample that is as far from its training sample as that one's neighbour, within rounding, is not authentic.
+
     Raises
     ------
     UsageError : fewer than two training samples, no generated ones, or different dimensions.
@@ -52,4 +54,5 @@ def authpct(training: Features, fake: Features) -> float:
     """
     nearest, distance = nearest_neighbours(fake, training)
     apart = distances_to_nearest(training, training, among_themselves=True)  # (N,)
-    return float(100 * np.mean(distance[:, 0] > apart[nearest[:, 0]]))
+    slack = slack_of(max(len(distance), len(apart)))
+    return float(100 * np.mean(distance[:, 0] > apart[nearest[:, 0]] * (1 + slack)))

@@ -19,7 +19,8 @@ def nearest_neighbours(
 ) -> tuple[Indices, Double]:
     """(indices (N, k) into `references`, Euclidean distances (N, k)), nearest first, of features `queries` (N, D).
 
-    The first of references at equal distance comes first; a copy is at distance 0 exactly. Memory does not grow with
+    The first of references at equal distance comes first, and of a single neighbour those count as equal whose distances
+    differ by rounding alone; a copy is at distance 0 exactly. Memory does not grow with
     N x M.
 
     Parameters
@@ -45,14 +46,15 @@ def nearest_neighbours(
     for part, block in distances.between(near, distances.real):
         if among_themselves:
             block[np.arange(part.stop - part.start), np.arange(part.start, part.stop)] = np.inf
-        indices[part], squared[part] = _smallest(block, k)
+        indices[part], squared[part] = _smallest(block, k, distances.slack)
     return indices, np.sqrt(squared)
 
 
-def _smallest(block: Rows, k: int) -> tuple[Indices, Rows]:
+def _smallest(block: Rows, k: int, slack: float) -> tuple[Indices, Rows]:
     """Places and values (n, k) of the k smallest of each row, ascending; the first of equals first."""
     if k == 1:
-        places = block.argmin(axis=1)[:, None]
+        # The first of those that are equal within rounding, or the layout of memory would choose between them.
+        places = (block <= block.min(axis=1, keepdims=True) * (1 + slack)).argmax(axis=1)[:, None]
         return places, np.take_along_axis(block, places, axis=1)
     places = np.sort(np.argpartition(block, k - 1, axis=1)[:, :k], axis=1)
     values = np.take_along_axis(block, places, axis=1)

@@ -88,7 +88,8 @@ def vendi_score(features: Features, *, bandwidth: float | None = None, order: fl
 
     Of another order q it is (Σ λ^q)^(1 / (1 - q)), and 1 / max λ where q is infinite. K is the cosine of features, by
     way of the smaller of an N x N and a D x D matrix, or with a `bandwidth` the Gaussian kernel
-    exp(-d^2 / (2 bandwidth^2)), N x N.
+    exp(-d^2 / (2 bandwidth^2)), N x N. Eigenvalues that rounding alone can have made count as 0, or an order below 1
+    would take each of them for a rare sample.
 
     Raises
     ------
@@ -98,11 +99,26 @@ def vendi_score(features: Features, *, bandwidth: float | None = None, order: fl
     x = rows(features, "features")
     n = len(x)
     matrix = _cosine(x) if bandwidth is None else _gaussian(x, bandwidth)
-    eigenvalues = np.clip(scipy.linalg.eigvalsh(matrix, overwrite_a=True, check_finite=False) / n, 0, None)
+    eigenvalues = scipy.linalg.eigvalsh(matrix, overwrite_a=True, check_finite=False)
+    eigenvalues = np.where(eigenvalues > _noise(x, eigenvalues.max(), gaussian=bandwidth is not None), eigenvalues, 0)
     score = _effective_number(eigenvalues / eigenvalues.sum(), order)
     if score > n / 2 > 1:
         warnings.warn(f"{n} samples are few for a Vendi score of {score:.1f}, which cannot exceed their number")
     return min(max(score, 1.0), float(n))
+
+
+def _noise(x: Rows, largest: float, *, gaussian: bool) -> float:
+    """The largest eigenvalue that rounding can make where there is none, for features (N, D) in their own precision.
+
+    Rounded features have singular values of up to max(N, D) eps of the largest one (as in NumPy's `matrix_rank`), whose
+    squares are eigenvalues; the sums are float64. Entries of a Gaussian kernel that are off by some eps, at random, add
+    a matrix whose spectrum reaches to 2 eps sqrt(N).
+    """
+    own, double = float(np.finfo(x.dtype).eps), float(np.finfo(np.float64).eps)
+    if gaussian:
+        return 8 * own * math.sqrt(len(x)) + len(x) * double * largest
+    size = max(x.shape)
+    return largest * max((size * own) ** 2, size * double)
 
 
 def _effective_number(shares: Double, order: float) -> float:
