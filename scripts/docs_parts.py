@@ -11,12 +11,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))  # mkdocs loads this file by its path
 
-from make_reference import parts_page, protocols_page, systems_page
+from make_reference import parts_page, protocols_page, recipes_page, systems_page
 from mkdocs.structure.files import File, Files
 
 PAGES = {
     "reference/parts.md": parts_page,
     "reference/protocols.md": protocols_page,
+    "reference/recipes.md": recipes_page,
     "reference/systems.md": systems_page,
 }
 

@@ -20,7 +20,8 @@ import ganvas
 from ganvas import cli, errors, parts, types
 from ganvas.evaluation.protocol import Measure, Protocol
 from ganvas.parts import values
-from ganvas.recipe import catalogue
+from ganvas.recipe import catalogue, sources
+from ganvas.recipe.recipe import Recipe
 from ganvas.recipe.schema import Ema, Eval, OptimOptions, Schema, Span, Train
 from ganvas.recipe.trained import Weights
 
@@ -346,6 +347,37 @@ def systems_page() -> str:
         if noted := catalogue.claims(found["id"]):
             out.append("\n".join(f"- {catalogue.claim_text(each)}" for each in noted) + "\n")
     return "\n".join(out)
+
+
+def recipes_page() -> str:
+    """Every shipped recipe outside `tiny/`, whose numbers it has, and which not."""
+    out = [
+        "# Recipes\n",
+        "The shipped recipes and the publications whose numbers they have. A table says what a recipe has other than "
+        "its source, and why; a dash stands where one of the two has no such key. `ganvas show recipe NAME` prints the "
+        "same below the recipe.\n",
+    ]
+    for entry in catalogue.recipes():
+        if entry["name"].startswith("tiny/"):
+            continue
+        resolved = Recipe.load(entry["name"]).resolve()
+        source = sources.source_of(resolved)
+        out.append(f"## {entry['name']}\n")
+        out.append(f"{entry['summary']}.\n")
+        if source is None:
+            continue
+        out.append(f"Source: {source.where}.\n")
+        rows = [
+            (f"`{found.path}`", _value(found.ours), _value(found.published), found.reason)
+            for found in sources.explained(resolved, source)
+        ]
+        if rows:
+            out.append(table(("key", "here", "source", "why"), rows) + "\n")
+    return "\n".join(out)
+
+
+def _value(value: Any) -> str:
+    return "—" if value is None else f"`{json.dumps(value, ensure_ascii=False)}`"
 
 
 # --------------------------------------------------------------------------------------------------- the house

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ganvas.errors import BadValue
+from ganvas.recipe.catalogue import source_text
 from ganvas.recipe.recipe import Recipe, shipped
 from ganvas.recipe.sources import Source, deviations, source_of, sources
 
@@ -53,6 +54,17 @@ def test_a_source_is_laid_over_its_base_as_recipes_are() -> None:
     # another part brings its own keys and none of the replaced one
     deep = sources()["studiogan/CIFAR10/BigGAN-Deep"].values
     assert "networks.generator.norm_eps" in base.values and "networks.generator.norm_eps" not in deep
+
+
+def test_what_a_recipe_shows_of_its_source() -> None:
+    text = source_text(resolved("wgan-gp-cifar10"))
+    assert text.splitlines()[0].startswith("# source studiogan/CIFAR10/WGAN-GP: POSTECH-CVLab/PyTorch-StudioGAN@")
+    (line,) = text.splitlines()[1:]
+    assert line.startswith('# networks.discriminator.norm is "none" here and "batch" there: the penalty is on')
+    assert source_text(resolved("digits")) == ""
+    # a change of the user's is told, too, without a reason
+    changed = Recipe.load("wgan-gp-cifar10", ["train.batch=32"]).resolve()
+    assert "# train.batch is 32 here and 64 there" in source_text(changed).splitlines()
 
 
 def test_an_unknown_source_is_refused_with_the_nearest_name() -> None:

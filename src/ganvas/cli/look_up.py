@@ -74,7 +74,7 @@ def show(kind: str, name: str | None, as_json: bool) -> None:
 
     \b
     ganvas show regularizer r1     keys, equation, paper, source, recipes that use it
-    ganvas show recipe digits      the recipe with every default filled in
+    ganvas show recipe digits      the recipe with every default filled in, its source, and what it has other than that
     ganvas show recipe             every key that a recipe may have
     ganvas show recipe --json      the same as JSON Schema
     ganvas show protocol digits    what is scored, how often, against what
@@ -91,7 +91,10 @@ def show(kind: str, name: str | None, as_json: bool) -> None:
             tell(json.dumps(json_schema(), indent=1, ensure_ascii=False) if as_json else catalogue.recipe_keys())
             return
         resolved = Recipe.load(name).resolve()
-        tell(json.dumps(resolved, indent=1, ensure_ascii=False) if as_json else yaml12.write(resolved).rstrip())
+        if as_json:
+            tell(json.dumps(resolved, indent=1, ensure_ascii=False))
+            return
+        tell("\n".join(filter(None, (yaml12.write(resolved).rstrip(), catalogue.source_text(resolved)))))
         return
     if kind in ("system", "systems"):
         if name is None:

@@ -16,6 +16,7 @@ from ganvas.parts.values import plain, words
 from ganvas.recipe.check import PROTOCOLS
 from ganvas.recipe.recipe import STUDIES, Recipe, named_parts, shipped
 from ganvas.recipe.schema import Schema
+from ganvas.recipe.sources import explained, source_of
 
 _TITLES = Path(__file__).with_name("catalogue.json")
 _TESTS = Path(__file__).parents[3] / "tests" / "systems"  # there in a checkout, not in a wheel
@@ -122,6 +123,22 @@ def system(name: str) -> dict[str, Any]:
     if name not in known:
         raise UnknownPart(f"no system is called {name!r}.{nearest(name, known)}", hint="ganvas list systems")
     return {**known[name], "claims": claims(name)}
+
+
+def source_text(resolved: Mapping[str, Any]) -> str:
+    """The published setting of a resolved recipe and what differs, as YAML's comments; "" where it names none."""
+    source = source_of(resolved)
+    if source is None:
+        return ""
+    lines = [f"source {resolved['source']}: {source.where}"]
+    for deviation in explained(resolved, source):
+        ours, published = (
+            "nothing" if value is None else json.dumps(value, ensure_ascii=False)
+            for value in (deviation.ours, deviation.published)
+        )
+        reason = f": {deviation.reason}" if deviation.reason else ""
+        lines.append(f"{deviation.path} is {ours} here and {published} there{reason}")
+    return "\n".join(f"# {line}" for line in lines)
 
 
 def matches(entry: Mapping[str, Any], pattern: str) -> bool:

@@ -76,6 +76,25 @@ def deviations(resolved: Mapping[str, Any], source: Source) -> dict[str, tuple[A
     }
 
 
+@dataclass(frozen=True)
+class Deviation:
+    """A number of a recipe that is not its source's: where, both values (None: there is none), and why."""
+
+    path: str
+    ours: Any
+    published: Any
+    reason: str
+
+
+def explained(resolved: Mapping[str, Any], source: Source) -> list[Deviation]:
+    """What a resolved recipe has other than its source, each with the reason that it gives; "" where it gives none."""
+    reasons = resolved["differs"]
+    return [
+        Deviation(path, ours, published, reasons.get(path, ""))
+        for path, (ours, published) in deviations(resolved, source).items()
+    ]
+
+
 def _equal(one: Any, other: Any) -> bool:
     """Whether two values of recipes mean the same: 1 and 1.0 do, lists are compared by their items."""
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
