@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ class Source:
     base: str | None = None
 
 
+@functools.cache
 def sources(file: Path = SOURCES) -> dict[str, Source]:
     """Every published setting by its name."""
     entries, _ = yaml12.read(file.read_text(encoding="utf-8"), str(file))
