@@ -18,6 +18,7 @@ from ganvas.errors import BadValue, RecipeError, UsageError, nearest
 from ganvas.files.files import write_bytes
 from ganvas.parts import values
 from ganvas.recipe import yaml12
+from ganvas.recipe.as_written import takes_text
 from ganvas.recipe.check import Checker, nested_parts, shortened
 from ganvas.recipe.layering import assign, merge, merge_marks, without_nulls
 from ganvas.recipe.schema import RENAMED, Schema
@@ -75,6 +76,7 @@ class Recipe:
     def override(self, *assignments: str) -> Recipe:
         """A recipe with `key=value` applied in order; a name put on a part replaces it, `~` drops the key.
 
+        A value is YAML, but a key that holds a path or text takes it as written: `data.path=my photos #2`.
         Schedules of what is dropped are dropped with it.
 
         Raises
@@ -93,8 +95,12 @@ class Recipe:
                 )
             place = f"command line: {shortened(assignment)}"
             try:
-                # Shells turn the unquoted ~ of `key=~` into the home folder; nobody means that folder itself.
-                value = None if text == str(Path.home()) else yaml12.read(text, place)[0]
+                if text == str(Path.home()):
+                    value = None  # shells turn the unquoted ~ of `key=~` into the home folder; nobody means that one
+                elif takes_text(recipe.data, path, text):
+                    value = text
+                else:
+                    value = yaml12.read(text, place)[0]
             except RecipeError as error:
                 error.where = place
                 error.hint = f"to mean the text itself, quote it twice: '{key}=\"…\"'"
@@ -216,13 +222,15 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, t
 
 
 def made_tiny(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """A resolved recipe with every network at the size that its part declares for checks, one step of four data."""
+    """A resolved recipe with networks and sampler at the sizes that their parts declare for checks, one step of four data."""
     small = copy.deepcopy(dict(resolved))
     sizes = {
         role: values.plain(dict(parts.find("network", node["use"]).tiny)) for role, node in small["networks"].items()
     }
     for role, node in small["networks"].items():
         node |= _laid_over(node, {**sizes[role], **_shared_sizes(role, resolved["networks"], sizes)})
+    if node := small["sampler"]:
+        node |= _laid_over(node, values.plain(dict(parts.find("sampler", node["use"]).tiny)))
     return made_short(small)
 
 
