@@ -23,6 +23,7 @@ from ganvas.engine.distributed import agreed
 from ganvas.engine.layout import local
 from ganvas.errors import CheckpointError
 from ganvas.files.files import full_disk, read_tensors, sweep, write_bytes, write_tensors
+from ganvas.files.reading import mapping_of
 from ganvas.runtime import ranks
 
 STATE = "state.safetensors"
@@ -135,10 +136,10 @@ class Checkpoints:
     def best(self, until: int) -> tuple[int, float] | None:
         """(step, score) of the best checkpoint, where there is one that was marked at step `until` or before."""
         try:
-            noted = json.loads((self.folder / BEST).read_text(encoding="utf-8"))
+            noted = mapping_of(self.folder / BEST)
             step, value = int(noted["step"]), float(noted["value"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        except (CheckpointError, ValueError, KeyError, TypeError):
+            return None  # none was marked, or the mark is damaged, and the next best score marks anew
         return (step, value) if step <= until else None
 
     def load(self, step: int) -> dict[str, Any]:
@@ -156,7 +157,7 @@ class Checkpoints:
             if (self.path(step) / SHARDS).is_dir():
                 tensors |= _read_shards(self.path(step) / SHARDS)
             return dict(unpack(tensors, json.loads(metadata["tree"])))
-        except (KeyError, ValueError, TypeError):
+        except (KeyError, ValueError, TypeError, RecursionError):
             raise CheckpointError(
                 "it is not a checkpoint", where=str(file), hint=f"delete {file.parent} and resume"
             ) from None

@@ -327,7 +327,8 @@ def best_of(run: Target) -> tuple[Path, str]:
     UsageError : the run was not scored while it trained.
     """
     file = Path(run) / "model-best.safetensors"
-    rows = [row for row in read_rows(Path(run) / "scores.jsonl") if row.get("selection") is None]
+    scores = read_rows(Path(run) / "scores.jsonl", "step", "metric", "protocol")
+    rows = [row for row in scores if row.get("selection") is None]
     if not file.is_file() or not rows:
         raise UsageError("it has no best checkpoint", where=str(run), hint="train with eval.every set")
     steps = {row["step"] for row in rows}

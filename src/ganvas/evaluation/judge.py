@@ -17,6 +17,7 @@ from ganvas import parts
 from ganvas.errors import BadValue, DataError, GanvasError
 from ganvas.evaluation import evidence
 from ganvas.evaluation.protocol import Measure, renamed
+from ganvas.files.reading import check_data_places
 from ganvas.model import Model, Rows
 from ganvas.stats.intervals import around, halves
 from ganvas.types import Condition, Dataset, DataSpec, Evidence, EvidenceSet, Extractor, Metric, Moments
@@ -415,6 +416,7 @@ def judge_for(
 
 def unflipped(node: Mapping[str, Any]) -> Dataset:
     """A data set as it is scored: without random flips, also in the sets that it is made of."""
+    check_data_places(node)
     dataset: Dataset = parts.build("dataset", _without_flips(node))
     return dataset
 

@@ -188,7 +188,7 @@ def as_data(axes: Sequence[str], lines: Sequence[Line], columns: Mapping[str, Co
 
 def newest(folder: Path) -> dict[str, dict[str, Any]]:
     """The rows of a run's last scoring, by metric; a best checkpoint's count only where there are no others."""
-    rows = read_rows(folder / "scores.jsonl")
+    rows = read_rows(folder / "scores.jsonl", "metric")
     rows = [row for row in rows if row.get("selection") in (None, "last")] or rows
     if not rows:
         return {}

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ganvas.errors import DataError, MissingExtra
 from ganvas.files.files import write_bytes
+from ganvas.files.reading import content_of
 
 SUFFIXES = (".wav", ".flac", ".ogg")
 FULL_SCALE = 32768
@@ -50,9 +51,7 @@ def read(file: Path) -> Sound:
     MissingExtra : it is FLAC or OGG and soundfile is not installed.
     """
     try:
-        return decode(file.read_bytes(), str(file))
-    except OSError as error:
-        raise DataError(f"it cannot be read: {error.strerror or error}", where=str(file)) from None
+        return decode(content_of(file, error=DataError), str(file))
     except Unreadable as reason:
         raise DataError(
             f"it is no sound that can be read: {reason}", where=str(file), hint="give a whole WAV, FLAC or OGG file"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganvas.errors import CheckpointError, InUse
+from ganvas.files.reading import content_of, rows_of
 
 try:
     import fcntl
@@ -133,6 +134,8 @@ def append_rows(file: Path, rows: list[dict[str, Any]]) -> None:
     try:
         with file.open("ab", buffering=0) as stream:  # a buffer would write the failed rows again when it is closed
             end = stream.tell()
+            if end and (half := unfinished(file)):
+                os.truncate(file, end := end - half)
             try:
                 unwritten = memoryview(text)
                 while unwritten:
@@ -144,15 +147,19 @@ def append_rows(file: Path, rows: list[dict[str, Any]]) -> None:
         raise full_disk(error, file) from None
 
 
-def read_rows(file: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file; a last one that a kill cut short is left out."""
-    rows = []
-    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+def unfinished(file: Path) -> int:
+    """How many bytes a kill left after the last whole row."""
+    with file.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        if stream.read() == b"\n":
+            return 0
+    content = content_of(file)
+    return len(content) - (content.rfind(b"\n") + 1)
+
+
+def read_rows(file: Path, *keys: str) -> list[dict[str, Any]]:
+    """The rows of a JSON-lines file; a last one that a kill cut short is left out. See `rows_of`."""
+    return rows_of(file, *keys)
 
 
 def cut_after(file: Path, step: int) -> None:
@@ -195,6 +202,23 @@ def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise CheckpointError(
             f"cannot be read: {error}", where=str(file), hint="copy it again, or train again"
         ) from None
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, each of them finite.
+
+    Raises
+    ------
+    CheckpointError : missing, cut short or something else, or a weight is NaN or infinite.
+    """
+    tensors, _ = read_tensors(file)
+    unusable = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+    if unusable:
+        raise CheckpointError(
+            f"{len(unusable)} of its {len(tensors)} weights hold NaN or infinite values, first {unusable[0]}",
+            where=str(file), hint="its training diverged, or the file is damaged: take an earlier one, or train again",
+        )  # fmt: skip
+    return tensors
 
 
 # --------------------------------------------------------------------------------------------------- model files

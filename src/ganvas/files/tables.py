@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ganvas.errors import DataError, MissingExtra
 from ganvas.files.files import write_bytes
+from ganvas.files.reading import content_of
 
 SUFFIXES = (".csv", ".parquet")
 
@@ -143,8 +144,8 @@ def _plain(value: Any) -> str:
 
 def _read_csv(file: Path) -> Table:
     try:
-        content = file.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        content = content_of(file, error=DataError).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
         raise DataError(f"it cannot be read: {error}", where=str(file), hint="save it as UTF-8 CSV") from None
     reader = csv.reader(io.StringIO(content, newline=""), strict=True)
     header: list[str] = []

@@ -6,6 +6,7 @@ import unicodedata
 from pathlib import Path
 
 from ganvas.errors import DataError
+from ganvas.files.reading import content_of
 
 
 def read_text(file: Path, where: str = "") -> str:
@@ -18,10 +19,7 @@ def read_text(file: Path, where: str = "") -> str:
     DataError : it cannot be read, or is not UTF-8; the line is named.
     """
     place = where or str(file)
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise DataError(f"it cannot be read: {error.strerror}", where=place, hint="check the path") from None
+    content = content_of(file, error=DataError)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -22,6 +22,7 @@ from PIL import GifImagePlugin, Image
 
 from ganvas.errors import DataError, MissingExtra
 from ganvas.files.files import full_disk, write_bytes
+from ganvas.files.reading import content_of
 
 SUFFIXES = (".gif", ".mp4")
 CHANNELS = (1, 3)  # grey, RGB
@@ -59,9 +60,7 @@ def read(file: Path) -> Film:
     MissingExtra : it is no GIF and av is not installed.
     """
     try:
-        return decode(file.read_bytes(), str(file))
-    except OSError as error:
-        raise DataError(f"it cannot be read: {error.strerror or error}", where=str(file)) from None
+        return decode(content_of(file, error=DataError), str(file))
     except Unreadable as reason:
         raise DataError(
             f"it is no film that can be read: {reason}", where=str(file), hint="give a whole GIF or MP4 file"

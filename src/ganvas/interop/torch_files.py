@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ganvas.errors import CheckpointError
+from ganvas.files.reading import content_of
 from ganvas.interop.inert import HINT, LARGEST_SIZE, STORAGES, Budget, Name, Refused, Storage, TensorView
 from ganvas.interop.unpickle import INERT, Interpreter
 
@@ -27,6 +28,9 @@ LEAST_BUDGET = 1 << 20
 MOST_NESTED = 4  # payloads within payloads
 MAGIC = 0x1950A86A20F9469CFC6C  # with which the predecessor of PyTorch's zip files begins
 PROTOCOL = 1001  # of that format
+
+
+_LARGEST_FILE = 64 << 30  # bytes: more than any published generator
 
 
 def read_checkpoint(file: Path, *, also_inert: Sequence[str] = ()) -> Any:
@@ -40,10 +44,7 @@ def read_checkpoint(file: Path, *, also_inert: Sequence[str] = ()) -> Any:
     ------
     CheckpointError : there is no such file, it is no checkpoint, it is cut short, or it asks for anything else.
     """
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"cannot be read: {error.strerror}", where=str(file), hint="check the path") from None
+    data = content_of(file, limit=_LARGEST_FILE)
     try:
         budget = Budget(COPIES * len(data) + LEAST_BUDGET)
         return _Reader((*INERT, *also_inert), budget).read(memoryview(data))

@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from ganvas.errors import CheckpointError
 from ganvas.files import pictures
 from ganvas.files.files import write_bytes
+from ganvas.files.reading import mapping_of
 from ganvas.types import Chart, Modality, Panel
 
 FOLDER = "inspection"
@@ -72,7 +74,7 @@ def write(folder: Path, panels: Mapping[str, Panel], facts: Mapping[str, Any], m
 def read(folder: Path) -> tuple[Sequence[Kept], Mapping[str, Any]]:
     """The sections that are there, and what they were made of; nothing where there are none or they are damaged."""
     try:
-        content = json.loads((folder / FOLDER / "panels.json").read_text(encoding="utf-8"))
+        content = mapping_of(folder / FOLDER / "panels.json")
         sections = [
             Kept(
                 title=str(row["title"]),
@@ -97,7 +99,7 @@ def read(folder: Path) -> tuple[Sequence[Kept], Mapping[str, Any]]:
             for row in content["panels"]
         ]  # fmt: skip
         return sections, dict(content["facts"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (CheckpointError, ValueError, KeyError, TypeError, AttributeError):
         return (), {}
 
 

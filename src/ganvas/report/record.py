@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ganvas.errors import CheckpointError, GanvasError
 from ganvas.evaluation.protocol import MADE_BY, columns, load_protocol
 from ganvas.files.files import model_metadata, read_rows
+from ganvas.files.reading import mapping_of, text_of
 from ganvas.recipe import yaml12
 from ganvas.recipe.recipe import Recipe, flatten
 from ganvas.report import panels
@@ -160,18 +161,20 @@ def _by_step(files: Any) -> list[tuple[int, Path]]:
 
 
 def _text(file: Path) -> str:
-    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    with contextlib.suppress(CheckpointError):
+        return text_of(file)
+    return ""
 
 
 def _rows(file: Path, *keys: str) -> list[dict[str, Any]]:
     """The rows that have these keys."""
-    with contextlib.suppress(ValueError):
-        return [row for row in read_rows(file) if isinstance(row, dict) and all(key in row for key in keys)]
+    with contextlib.suppress(CheckpointError):
+        return [row for row in read_rows(file) if all(key in row for key in keys)]
     return []
 
 
 def _json(file: Path) -> dict[str, Any]:
-    return _mapping(lambda: json.loads(_text(file)))
+    return _mapping(lambda: mapping_of(file))
 
 
 def _yaml(text: str) -> dict[str, Any]:
@@ -179,7 +182,7 @@ def _yaml(text: str) -> dict[str, Any]:
 
 
 def _mapping(read: Callable[[], Any]) -> dict[str, Any]:
-    with contextlib.suppress(ValueError, GanvasError):
+    with contextlib.suppress(ValueError, RecursionError, GanvasError):
         content = read()
         return content if isinstance(content, dict) else {}
     return {}

@@ -18,6 +18,7 @@ from ganvas import parts
 from ganvas.engine.build import Plan
 from ganvas.errors import BadValue, DataError, RecipeError, ResumeMismatch
 from ganvas.files.files import claimed, write_bytes
+from ganvas.files.reading import check_data_places, damaged, mapping_of, text_of
 from ganvas.recipe import yaml12
 from ganvas.recipe.layering import without_nulls
 from ganvas.recipe.recipe import Recipe, differences, renewed
@@ -53,15 +54,33 @@ def run_folder(name: str, out: str | Path | None, *, resume: bool) -> Path:
         if place.exists() and not place.is_dir():
             raise ResumeMismatch(f"{place} is a file", where="--out", hint="give a folder")
     if not resume and folder.is_dir() and any(folder.iterdir()):
-        raise ResumeMismatch(
-            f"{folder} is not empty", where="--out",
-            hint=f"go on with it: ganvas train --resume --out {folder}; or give another folder",
-        )  # fmt: skip
+        raise not_empty(folder)
     return folder
 
 
+def check_unused(folder: Path, first_file: str) -> None:
+    """Look again, once the folder is held, whether another process has begun a run there since `run_folder` looked.
+
+    `first_file` is what a run writes first.
+
+    Raises
+    ------
+    ResumeMismatch : it has.
+    """
+    if (folder / first_file).exists():
+        raise not_empty(folder)
+
+
+def not_empty(folder: Path) -> ResumeMismatch:
+    """What to tell a user whose new run would be written over another one."""
+    return ResumeMismatch(
+        f"{folder} is not empty", where="--out",
+        hint=f"go on with it: ganvas train --resume --out {folder}; or give another folder",
+    )  # fmt: skip
+
+
 def check_same_recipe(folder: Path, resolved: Mapping[str, Any], *, allow_changes: bool) -> None:
-    before, _ = yaml12.read((folder / "resolved.yaml").read_text(encoding="utf-8"), str(folder / "resolved.yaml"))
+    before, _ = yaml12.read(text_of(folder / "resolved.yaml"), str(folder / "resolved.yaml"))
     with contextlib.suppress(RecipeError):  # keys that are newer than the run have their defaults
         before = Recipe(renewed(before)).resolve()
     changed = differences(before, json.loads(json.dumps(resolved)))
@@ -74,7 +93,10 @@ def check_same_recipe(folder: Path, resolved: Mapping[str, Any], *, allow_change
 
 
 def check_same_data(folder: Path, dataset: Dataset, *, allow_changes: bool) -> None:
-    before = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["data"]
+    file = folder / "provenance.json"
+    before = mapping_of(file).get("data")
+    if not isinstance(before, str):
+        raise damaged(file, "it does not say which data the run began with")
     if before != dataset.fingerprint and not allow_changes:
         raise ResumeMismatch(
             f"the data have changed since this run began (fingerprint {before[:12]} -> {dataset.fingerprint[:12]})",
@@ -117,6 +139,7 @@ def open_data(resolved: Mapping[str, Any]) -> Dataset:
     BadValue : keys of it that cannot be together; says which.
     DataError : they are not at hand, or there are less than two.
     """
+    check_data_places(resolved["data"])
     try:
         dataset: Dataset = parts.build("dataset", resolved["data"])
     except BadValue as error:

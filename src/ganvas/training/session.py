@@ -21,6 +21,7 @@ from ganvas.evaluation.judge import Judge, judge_for
 from ganvas.evaluation.protocol import load_protocol
 from ganvas.files import pictures
 from ganvas.files.files import append_rows, full_disk, read_rows, write_bytes, write_tensors
+from ganvas.files.reading import mapping_of
 from ganvas.model import Model, model_header
 from ganvas.recipe.recipe import Recipe
 from ganvas.report.sheets import inputs_of, sheet
@@ -89,9 +90,10 @@ class Session:
         """Where the run began, and every later session that was not like the first."""
         file, now = self.folder / "provenance.json", {"recipe": name, **provenance(self.plan)}
         now |= {} if origin is None else {"stage_before": origin}
-        noted = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {**now, "resumed": []}
+        noted = mapping_of(file) if file.exists() else {**now, "resumed": []}
         if any(noted.get(key) != value for key, value in now.items()):
-            noted.setdefault("resumed", []).append(now)
+            earlier = noted.get("resumed")
+            noted["resumed"] = [*(earlier if isinstance(earlier, list) else ()), now]
         write_bytes(file, json.dumps(noted, indent=2).encode())
 
     def go(self, trainer: Trainer, *, profile: bool) -> None:
@@ -166,8 +168,8 @@ class Session:
 
     def scored(self, step: int) -> float | None:
         """What `score` gave for a step, read from the rows that it wrote."""
-        rows = [row for row in read_rows(self.folder / "scores.jsonl") if row.get("step") == step]
-        rows = [row for row in rows if row.get("selection") is None]
+        rows = read_rows(self.folder / "scores.jsonl", "value", "lower_is_better")
+        rows = [row for row in rows if row.get("step") == step and row.get("selection") is None]
         return kept_by(rows[0]) if rows else None
 
     def score(self, step: int, state: State) -> float | None:

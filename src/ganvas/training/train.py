@@ -15,7 +15,15 @@ from ganvas.recipe.stages import Stage, stages_of
 from ganvas.runtime import ranks
 from ganvas.runtime.devices import pick_device
 from ganvas.training.check import check, of_stage, placed
-from ganvas.training.folder import check_same_data, check_same_recipe, held, open_data, run_folder, write_recipe
+from ganvas.training.folder import (
+    check_same_data,
+    check_same_recipe,
+    check_unused,
+    held,
+    open_data,
+    run_folder,
+    write_recipe,
+)
 from ganvas.training.session import Session, Watcher
 
 
@@ -59,6 +67,8 @@ def train(
         if earlier:
             with held(folder):
                 if ranks.rank() == 0:
+                    if not resume:
+                        check_unused(folder, "recipe.yaml")
                     write_recipe(folder, recipe, last.resolved)  # so that a growth that ends early can be resumed
         for stage in (*earlier, last):
             if stage.name and resume and agreed(stage.finished):
@@ -91,6 +101,8 @@ def train_stage(
         trainer = build_trainer(begun, folder, session.hooks(), fresh=not (resume and session.has_checkpoint()))
     # From here on the folder is written to; all that a user can get wrong has been looked at.
     with held(folder):
+        if not resume and session.lead:
+            check_unused(folder, "provenance.json")
         if resume:
             step = trainer.resume()
             watcher.say(f"going on from step {step} of {plan.settings.steps}")

@@ -18,6 +18,7 @@ from ganvas.engine.checkpoint import Checkpoints
 from ganvas.engine.trainer import Interrupted
 from ganvas.errors import CheckpointError, DivergenceError, InUse, UsageError
 from ganvas.files.files import is_claimed, model_metadata, read_rows, write_bytes
+from ganvas.files.reading import text_of
 from ganvas.recipe import yaml12
 from ganvas.recipe.recipe import Recipe, differences
 from ganvas.training.session import Watcher
@@ -125,12 +126,12 @@ def divergence(work: Work) -> str | None:
     note = work.folder / DIVERGED
     if not note.is_file() or not same_recipe(work.folder, work.recipe.resolve()):
         return None
-    return note.read_text(encoding="utf-8").strip()
+    return text_of(note).strip()
 
 
 def last_scored(folder: Path) -> int:
     """The step of the newest scores; -1 where there are none."""
-    rows = read_rows(folder / "scores.jsonl")
+    rows = read_rows(folder / "scores.jsonl", "step")
     return int(rows[-1]["step"]) if rows else -1
 
 
@@ -144,5 +145,5 @@ def same_recipe(folder: Path, resolved: Mapping[str, Any]) -> bool:
     file = folder / "resolved.yaml"
     if not file.is_file():
         return False
-    before, _ = yaml12.read(file.read_text(encoding="utf-8"), str(file))
+    before, _ = yaml12.read(text_of(file), str(file))
     return not differences(before, json.loads(json.dumps(resolved)))

@@ -19,8 +19,8 @@ def nearest_neighbours(
 ) -> tuple[Indices, Double]:
     """(indices (N, k) into `references`, Euclidean distances (N, k)), nearest first, of features `queries` (N, D).
 
-    The first of references at equal distance comes first, and of a single neighbour those count as equal whose distances
-    differ by rounding alone; a copy is at distance 0 exactly. Memory does not grow with
+    The first of references at equal distance comes first, and of a single neighbour those count as equal whose
+    distances differ by rounding alone; a copy is at distance 0 exactly. Memory does not grow with
     N x M.
 
     Parameters

@@ -118,7 +118,7 @@ def _noise(x: Rows, largest: float, *, gaussian: bool) -> float:
     if gaussian:
         return 8 * own * math.sqrt(len(x)) + len(x) * double * largest
     size = max(x.shape)
-    return largest * max((size * own) ** 2, size * double)
+    return float(largest * max((size * own) ** 2, size * double))
 
 
 def _effective_number(shares: Double, order: float) -> float:
