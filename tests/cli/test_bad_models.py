@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import random
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+
+from ganvas.errors import DataError
+from ganvas.files.files import read_tensors, write_tensors
+from ganvas.model import Model
 
 
 class Harm:
@@ -63,6 +68,30 @@ def lost_tensor(head: dict[str, Any], own: dict[str, Any]) -> None:
     del head[next(name for name in head if name.startswith("generator."))]
 
 
+def old_form(**changes: Any) -> Callable[..., None]:
+    def change(head: dict[str, Any], own: dict[str, Any]) -> None:
+        shape = own["spec"]["shape"]
+        own["spec"] = {"shape": shape, "modality": "image", "num_classes": 10, **changes}
+
+    return change
+
+
+def step_of_minus_one(head: dict[str, Any], own: dict[str, Any]) -> None:
+    own["step"] = -1
+
+
+def minus_three_categories(head: dict[str, Any], own: dict[str, Any]) -> None:
+    own["spec"]["conditions"]["label"]["categories"] = -3
+
+
+def no_pixels(head: dict[str, Any], own: dict[str, Any]) -> None:
+    own["spec"]["shape"] = [1, 0, 8]
+
+
+def nine_names(head: dict[str, Any], own: dict[str, Any]) -> None:
+    own["class_names"] = own["class_names"][:9]
+
+
 EDITS = [
     (unknown_part, "UnknownPart", "Did you mean 'sngan-generator'?"),
     (unknown_key, "CheckpointError", "hidden"),
@@ -72,6 +101,10 @@ EDITS = [
     (no_networks, "CheckpointError", "networks"),
     (shape_of_text, "CheckpointError", "its header is not one of ours"),
     (lost_tensor, "CheckpointError", "copy it again"),
+    (step_of_minus_one, "CheckpointError", "step -1"),
+    (minus_three_categories, "CheckpointError", "-3 categories"),
+    (no_pixels, "CheckpointError", "shape (1, 0, 8)"),
+    (nine_names, "CheckpointError", "9 names of 10 classes"),
 ]
 
 
@@ -81,6 +114,37 @@ def test_edited_header(
 ) -> None:
     Path("m.safetensors").write_bytes(edited((trained_run / "model.safetensors").read_bytes(), change))
     refused("sample m.safetensors --out a.png", kind, "m.safetensors", snippet)
+
+
+@pytest.mark.parametrize("num_classes", [-3, 1.5, "ten", None, True, [10]])
+def test_header_of_version_0_1_that_makes_no_sense(
+    refused: Callable[..., None], trained_run: Path, num_classes: Any
+) -> None:
+    change = old_form(num_classes=num_classes)
+    Path("m.safetensors").write_bytes(edited((trained_run / "model.safetensors").read_bytes(), change))
+    for line in ("sample m.safetensors --out a.png", "eval m.safetensors"):
+        refused(line, "CheckpointError", "its header is not one of ours")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite(refused: Callable[..., None], trained_run: Path, value: float) -> None:
+    """One such number is enough, and it is found before anything of it becomes a picture."""
+    tensors, metadata = read_tensors(trained_run / "model.safetensors")
+    name = next(name for name in tensors if name.startswith("generator."))
+    tensors[name].view(-1)[-1] = value
+    shutil.copytree(trained_run, "run")
+    write_tensors(Path("run", "model.safetensors"), tensors, metadata)
+    for line in ("sample run --out a.png", "eval run", "inspect run", "sample run --walk a.gif", "export run --out e"):
+        refused(line, "CheckpointError", "NaN or infinite", name)
+    refused("train tiny/digits networks.generator.from=run --out new", "CheckpointError", "NaN or infinite")
+
+
+def test_samples_that_are_not_finite_are_no_black_pictures(trained_run: Path) -> None:
+    model = Model.load(trained_run)
+    with torch.no_grad():
+        next(model.nets["generator"].parameters()).fill_(3e38)  # finite, and what it makes is not
+    with pytest.raises(DataError, match="samples from number 0 on hold NaN or infinite"):
+        model.sample(2)
 
 
 def test_files_that_are_no_model(refused: Callable[..., None], trained_run: Path) -> None:

@@ -20,7 +20,7 @@ from ganvas.engine.precision import make_deterministic, seed_from
 from ganvas.engine.schedules import Schedules, knobs_of
 from ganvas.engine.trainer import Hooks, Trainer
 from ganvas.errors import BadValue, CheckpointError, GanvasError
-from ganvas.files.files import model_file, read_tensors
+from ganvas.files.files import model_file, read_weights
 from ganvas.recipe.check import roles_of
 from ganvas.recipe.schema import Ema, Span, Train
 from ganvas.recipe.trained import Weights
@@ -130,7 +130,7 @@ def load_weights(net: Network, source: Path, net_name: str, role: str) -> None:
     """
     place = f"networks.{role}.from"
     try:
-        tensors, _ = read_tensors(model_file(source))
+        tensors = read_weights(model_file(source))
     except CheckpointError as error:
         raise BadValue(f"{source}: {error.problem}", where=place, hint=error.hint) from None
     weights: dict[str, Tensor] = {

@@ -411,7 +411,14 @@ class Model:
             generator = torch.Generator(self.device).manual_seed(derive_seed(seed, at, "sampler"))
             with torch.no_grad():  # not inference mode: a sampler may turn gradients on for its own steps
                 data = draw(self, Latent(values[at:stop], space), condition, generator)
-            yield self.spec.modality.limited(data.detach().cpu())[: n - at]
+            data = data.detach().cpu()
+            if not bool(data.isfinite().all()):  # before anything cuts or rounds them to what a file can hold
+                raise DataError(
+                    f"samples from number {at} on hold NaN or infinite values", where=f"sampler {type(draw).__name__}",
+                    hint="the model has diverged, or the sampler leads it too far: take an earlier checkpoint, "
+                    "or another --sampler",
+                )  # fmt: skip
+            yield self.spec.modality.limited(data)[: n - at]
 
     def sampler(self, wish: str | Mapping[str, Any] | None = None) -> Sampler:
         """The sampler part that is wished for, else the recipe's; keys are checked as in a recipe."""

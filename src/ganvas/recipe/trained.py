@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ganvas import parts
 from ganvas.errors import CheckpointError, GanvasError
-from ganvas.files.files import model_file, model_metadata, read_tensors
+from ganvas.files.files import model_file, model_metadata, read_weights
 
 if TYPE_CHECKING:
     from ganvas.types import DataSpec, Network
@@ -79,6 +79,26 @@ def spec_from_plain(plain: Mapping[str, Any]) -> DataSpec:
     return parts.data_spec(plain["modality"], shape, conditions)
 
 
+def check_sense(spec: DataSpec, class_names: Sequence[str], step: int) -> None:
+    """Refuse what no data set can be, before anything is built for it.
+
+    Raises
+    ------
+    ValueError : sizes or numbers of classes that are no counts, other names than classes, a step before the first.
+    """
+    sizes = {"its data": (spec.shape, spec.modality.categories)}
+    sizes |= {f"condition {name!r}": (entry.shape, entry.categories) for name, entry in spec.conditions.items()}
+    for what, (shape, categories) in sizes.items():
+        if not all(type(size) is int and size > 0 for size in shape):
+            raise ValueError(f"{what} are of shape {shape}")
+        if type(categories) is not int or categories < 0:
+            raise ValueError(f"{what} have {categories!r} categories")
+    if not all(isinstance(name, str) for name in class_names) or len(class_names) not in (0, spec.num_classes):
+        raise ValueError(f"{len(class_names)} names of {spec.num_classes} classes")
+    if step < 0:
+        raise ValueError(f"step {step}")
+
+
 def read_trained(path: Path) -> Trained:
     """The content of a run folder's `model.safetensors`, or of that file; no code in it can run.
 
@@ -91,15 +111,16 @@ def read_trained(path: Path) -> Trained:
     metadata = model_metadata(file)
     try:
         spec = spec_from_plain(metadata["spec"])
+        class_names, step = tuple(metadata["class_names"]), int(metadata["step"])
+        check_sense(spec, class_names, step)
         nodes = metadata["recipe"]["networks"]
         nets = {role: entry.part for role, entry in parts.build_set("network", nodes, Weights, spec).items()}
-        class_names, step = tuple(metadata["class_names"]), int(metadata["step"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"its header is not one of ours ({error})", where=str(file), hint="train again") from None
     except GanvasError as error:
         error.where = f"{file}  {error.where}".rstrip()
         raise
-    tensors, _ = read_tensors(file)
+    tensors = read_weights(file)
     for role, net in nets.items():
         weights = {name.removeprefix(f"{role}."): t for name, t in tensors.items() if name.startswith(f"{role}.")}
         try:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganvas.errors import BadValue, CheckpointError, UsageError
-from ganvas.files.files import model_file, read_tensors
+from ganvas.files.files import model_file, read_weights
 from ganvas.files.published import load_extra, read_state
 from ganvas.nn.init import Init, layer_init
 from ganvas.nn.projection import FeatureMixer, Frozen, LevelCritic, LevelCritics
@@ -259,7 +259,7 @@ def state_of(weights: Path, net: nn.Module) -> dict[str, Tensor]:
     CheckpointError : the file cannot be read, or no network in it fits.
     """
     run = weights.is_dir() or weights.name == "model.safetensors"
-    state = read_tensors(model_file(weights))[0] if run else read_state(weights)
+    state = read_weights(model_file(weights)) if run else read_state(weights)
     names = set(net.state_dict())
     for role in ("", *sorted({f"{name.split('.')[0]}." for name in state})):
         tensors = {name.removeprefix(role): value for name, value in state.items() if name.startswith(role)}

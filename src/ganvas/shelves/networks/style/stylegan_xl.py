@@ -22,7 +22,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 
 from ganvas.errors import BadValue, CheckpointError
-from ganvas.files.files import model_file, read_tensors
+from ganvas.files.files import model_file, read_weights
 from ganvas.nn.equalized import EqualizedLinear
 from ganvas.nn.mapping import pixel_norm
 from ganvas.nn.projection import freeze
@@ -268,7 +268,7 @@ class StyleGANXLGenerator(AliasFreeGenerator):
         ------
         CheckpointError : it cannot be read, or has other names or shapes.
         """
-        tensors, _ = read_tensors(model_file(stem))
+        tensors = read_weights(model_file(stem))
         frozen = {name: tensor for name, tensor in self.state_dict().items() if self.is_frozen(name)}
         taken = {name: tensors[f"{ROLE}.{name}"] for name in frozen if f"{ROLE}.{name}" in tensors}
         differing = sorted(name for name in frozen if name not in taken or taken[name].shape != frozen[name].shape)
