@@ -15,6 +15,7 @@ from annotated_types import Ge
 
 from ganvas import parts
 from ganvas.errors import BadValue, RecipeError, nearest
+from ganvas.files.reading import check_place, content_of
 from ganvas.parts import Slot, Slots
 from ganvas.recipe import yaml12
 from ganvas.recipe.check import PROTOCOLS, check_section
@@ -65,15 +66,23 @@ def load_protocol(source: str | Path) -> dict[str, Any]:
     """
     text = str(source)
     file = Path(text) if text.endswith((".yaml", ".yml")) else PROTOCOLS / f"{text}.yaml"
+    check_place(file, RecipeError)
     if not file.is_file():
         known = sorted(shipped.stem for shipped in PROTOCOLS.glob("*.yaml"))
         raise BadValue(f"there is no protocol {text!r}.{nearest(text, known)}", hint=f"there are {', '.join(known)}")
     try:
-        content = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"cannot be read: {error}", where=text) from None
+        content = content_of(file, error=RecipeError).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"cannot be read: {error}", where=text, hint="a protocol is UTF-8 text") from None
     data, marks = yaml12.read(content, text)
-    return check_section(Protocol, {"name": file.stem, **data} if isinstance(data, dict) else data, marks, "a protocol")
+    filled = check_section(
+        Protocol, {"name": file.stem, **data} if isinstance(data, dict) else data, marks, "a protocol"
+    )
+    if not filled["metrics"]:
+        raise BadValue(
+            "it has no metrics, and would score nothing", where=f"{text}  metrics", hint="ganvas list metrics"
+        )
+    return filled
 
 
 class Column(NamedTuple):
