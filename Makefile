@@ -10,7 +10,7 @@ demo: $(VENV)/.installed
 	$(BIN)/ganvas train
 
 test: $(VENV)/.installed-dev lint docs
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 15
 
 slow: $(VENV)/.installed-dev  # toy claims over several seeds, 30 kills: half an hour
 	$(BIN)/python -m pytest -m slow

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import hypothesis
 import pytest
@@ -19,6 +22,44 @@ hypothesis.settings.register_profile("ganvas", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("ganvas")
 
 KILL_SCRIPT = Path(__file__).parents[1] / "benchmarks" / "kill_resume.py"
+
+
+DEAREST = 15  # files whose cost is told at the end of a run
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Note what a test costs: processor time, its children's included, which other work on the machine hardly moves."""
+    before = os.times()
+    result = yield
+    after = os.times()
+    spent = sum(after[:4]) - sum(before[:4])
+    _COSTS[item.nodeid.split("::")[0]] += spent
+    return result
+
+
+_COSTS: Counter[str] = Counter()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of xdist hands its costs to the process that prints the summary."""
+    if worker_output := vars(session.config).get("workeroutput"):
+        worker_output["costs"] = dict(_COSTS)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    _COSTS.update((vars(node).get("workeroutput") or {}).get("costs", {}))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What the run cost in all, and the files that cost most."""
+    if not _COSTS:
+        return
+    total = sum(_COSTS.values())
+    terminalreporter.section(f"{total / 60:.1f} minutes of one processor")
+    for file, seconds in _COSTS.most_common(DEAREST):
+        terminalreporter.write_line(f"{seconds:7.1f} s  {seconds / total:4.0%}  {file}")
 
 
 @pytest.fixture(scope="session", autouse=True)

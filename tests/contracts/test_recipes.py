@@ -50,7 +50,15 @@ def test_recipe_validates_and_resolves_to_itself(name: str) -> None:
     assert 10 <= len(resolved["summary"]) < 140
 
 
-@pytest.mark.parametrize("name", [name for name in shipped() if name not in TINY])
+def large(name: str) -> bool:
+    """Whether a recipe's images are so large that a step takes long at any width."""
+    return int(Recipe.load(name).resolve()["data"].get("size") or 0) > 256
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if large(name) else ()) for name in shipped() if name not in TINY],
+)
 def test_recipe_builds_and_takes_a_step_at_tiny_size(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,11 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from ganvas import cli, parts, report
+from ganvas.evaluation.protocol import load_protocol
 from ganvas.model import Model
 from ganvas.nn.eight_bit import eight_bit
 from ganvas.parts import image_spec
+from ganvas.recipe import yaml12
 from ganvas.report import panels
 from ganvas.report.figures import figure
+from ganvas.training.train import train
 from ganvas.types import Chart, Evidence, EvidenceSet, Generator, LatentSpec, Panel, Sheet
 
 
@@ -143,13 +146,11 @@ def test_panels_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert panels.read(tmp_path) == ((), {})
 
 
-def test_the_command_adds_sections_to_the_report(
-    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import shutil
-
-    folder = tmp_path / "run"
-    shutil.copytree(trained_run, folder)
+def test_the_command_adds_sections_to_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, quick = tmp_path / "run", tmp_path / "quick.yaml"
+    quick.write_text(yaml12.write({**load_protocol("digits"), "samples": 64, "seeds": [0]}), encoding="utf-8")
+    train("tiny/digits", "train.steps=2", f"eval.protocol={quick}", out=folder, device="cpu")
+    (folder / "scores.jsonl").unlink()
     assert cli.run(["inspect", str(folder), "--json", "--with", "neighbours", "--with", "spectrum"]) == 0
     said = json.loads(capsys.readouterr().out)
     page = Path(said["report"]).read_text(encoding="utf-8")

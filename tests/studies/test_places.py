@@ -38,7 +38,7 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-@pytest.fixture(params=["local", "slurm"])
+@pytest.fixture(params=["local", pytest.param("slurm", marks=pytest.mark.slow)])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     settings = ["cluster=local"] if request.param == "slurm" else []
     with contextlib.closing(place_named(request.param, settings, Call(tmp_path / "study", 2, 1, 2))) as one:
@@ -69,6 +69,7 @@ def test_a_killed_worker_goes_on_from_its_checkpoint_to_the_same_bits(
     assert said[3:] == ["1/1 already there"]  # nothing is done twice
 
 
+@pytest.mark.slow  # several processes that each load torch, one after the other
 def test_retries_are_bounded_others_are_not_taken_along_and_the_same_call_goes_on(
     local: Local, recipe: Recipe, undisturbed: dict[str, Any], killing: ModuleType, in_mid_run: InMidRun, tmp_path: Path
 ) -> None:
@@ -148,6 +149,7 @@ def test_ctrl_c_saves_what_runs_starts_nothing_more_and_is_gone_on_from(
     assert killing.differences(undisturbed, killing.contents(first.folder)) == []
 
 
+@pytest.mark.slow  # several processes that each load torch, one after the other
 def test_a_job_whose_time_is_over_saves_and_queues_itself_again(
     recipe: Recipe, undisturbed: dict[str, Any], killing: ModuleType, in_mid_run: InMidRun, tmp_path: Path
 ) -> None:
@@ -241,6 +243,7 @@ def test_a_worker_leaves_a_folder_in_use_alone_also_where_it_holds_another_recip
     assert {file: file.stat().st_mtime_ns for file in run.rglob("*")} == before
 
 
+@pytest.mark.slow  # several processes that each load torch, one after the other
 def test_a_killed_head_leaves_its_jobs_and_the_next_one_waits_for_them(tmp_path: Path, in_mid_run: InMidRun) -> None:
     out, plan = tmp_path / "out", write_study(tmp_path, "train.steps=60, train.checkpoint_every=5")
     folder = out / "hinge" / "seed-0"

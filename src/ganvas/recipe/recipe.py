@@ -222,7 +222,7 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, t
 
 
 def made_tiny(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """A resolved recipe with networks and sampler at the sizes that their parts declare for checks, one step of four data."""
+    """A resolved recipe with networks and sampler as small as their parts declare for checks, one step of four data."""
     small = copy.deepcopy(dict(resolved))
     sizes = {
         role: values.plain(dict(parts.find("network", node["use"]).tiny)) for role, node in small["networks"].items()

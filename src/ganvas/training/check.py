@@ -39,6 +39,7 @@ from ganvas.training.session import Session, Watcher, first_of
 from ganvas.types import Batch, Dataset, DataSpec, Network, StreamedDataset
 
 _FEW = 8  # data that stand for a set
+_SHOWN = 2  # samples in the picture of a check
 
 
 @contextlib.contextmanager
@@ -174,7 +175,7 @@ def walk(recipe: Recipe, small: dict[str, Any], dataset: Dataset, train: Mapping
     with tempfile.TemporaryDirectory(prefix="ganvas-check-") as place:
         folder, cpu = Path(place), torch.device("cpu")
         plan = Plan({**small, "eval": None, "sinks": {}}, dataset, cpu)
-        session = Session(plan, folder, Watcher())
+        session = Session(plan, folder, Watcher(), most=_SHOWN)
         failures: list[Exception] = []
         hooks = replace(session.hooks(), failed=lambda step, what, error: failures.append(error))
         trainer = build_trainer(plan, folder, hooks, fresh=False)

@@ -56,9 +56,16 @@ class Watcher:
 
 
 class Session:
-    """Keeps a run's folder while a trainer works: pictures, scores, the model file, the report."""
+    """Keeps a run's folder while a trainer works: pictures, scores, the model file, the report.
 
-    def __init__(self, plan: Plan, folder: Path, watcher: Watcher) -> None:
+    Parameters
+    ----------
+    plan, folder, watcher : what is trained, where, and who looks on.
+    most : at most so many samples in a picture; None: a sheet as `sample_grid` lays it out.
+    """
+
+    def __init__(self, plan: Plan, folder: Path, watcher: Watcher, *, most: int | None = None) -> None:
+        self.most = most
         self.plan = plan
         self.folder = folder
         self.watcher = watcher
@@ -156,7 +163,7 @@ class Session:
     def picture(self, step: int, state: State) -> None:
         self.load(step, state)
         file = self.picture_file(step)
-        sheet = sample_grid(self.model, seed=self.plan.settings.seed, like=self.shown)
+        sheet = sample_grid(self.model, seed=self.plan.settings.seed, like=self.shown, most=self.most)
         if self.lead:
             pictures.save(sheet, file)
             self.to_sinks(step, lambda sink: sink.images(step, str(file)))
@@ -209,7 +216,9 @@ def first_of(dataset: Dataset | StreamedDataset, n: int) -> Batch:
     return dataset.batch(np.arange(n), np.random.default_rng(0))
 
 
-def sample_grid(model: Model, *, seed: int, like: Batch | None = None, **options: Any) -> Picture:
+def sample_grid(
+    model: Model, *, seed: int, like: Batch | None = None, most: int | None = None, **options: Any
+) -> Picture:
     """A sheet of samples; with classes, each column is one class, in order.
 
     What is made of data, as reconstructions and enlarged images are, stands in rows below those of what it was made of.
@@ -217,11 +226,14 @@ def sample_grid(model: Model, *, seed: int, like: Batch | None = None, **options
     Parameters
     ----------
     like : data whose other conditions the samples are made for; needed where the model makes its data of them.
+    most : at most so many samples, in one row; None: columns of as many as the modality shows.
     options : see `Model.stream`.
     """
     classes = model.num_classes
     columns = min(classes, 20) or _GRID_COLUMNS
     n = columns * model.spec.modality.rows
+    if most is not None:
+        n = columns = min(columns, most)
     label = [i % columns for i in range(n)] if classes else None
     reads = model.wanted(options.get("sampler"))
     if like is None or reads.keys() <= {"label"}:

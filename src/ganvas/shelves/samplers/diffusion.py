@@ -136,7 +136,7 @@ def fresh(like: Tensor, rng: torch.Generator) -> Tensor:
     return torch.randn(like.shape, generator=rng, device=like.device, dtype=like.dtype)
 
 
-@sampler("ddpm", paper="Ho et al. 2020, algorithm 2; Nichol & Dhariwal 2021, section 3.1")
+@sampler("ddpm", paper="Ho et al. 2020, algorithm 2; Nichol & Dhariwal 2021, section 3.1", tiny={"steps": 2})
 class AncestralSampler(AlongPath):
     """Ancestral sampling: each step draws from the posterior of the level below, given the clean data in sight.
 
@@ -177,7 +177,7 @@ class AncestralSampler(AlongPath):
         return chain.log_variance(k, torch.full_like(like, float(large)))
 
 
-@sampler("ddim", paper="Song et al. 2021 (DDIM), eq. 12")
+@sampler("ddim", paper="Song et al. 2021 (DDIM), eq. 12", tiny={"steps": 2})
 class ImplicitSampler(AlongPath):
     """Each step keeps the noise that is in sight and changes how much of it there is; eta draws some of it anew.
 
@@ -213,7 +213,7 @@ class ImplicitSampler(AlongPath):
         return descent.chain.implicit(k, x, x_t, self.eta, fresh(x_t, rng) if self.eta else None)
 
 
-@sampler("euler", paper="Song et al. 2021 (score SDE), section 4.3")
+@sampler("euler", paper="Song et al. 2021 (score SDE), section 4.3", tiny={"steps": 2})
 class Euler(AlongPath):
     """Euler's method on the path's ordinary differential equation, with the path's own steps as differentials.
 
@@ -229,7 +229,7 @@ class Euler(AlongPath):
         return descent.chain.between(k, x_t, x, descent.chain.noise(k, x, x_t))
 
 
-@sampler("heun", paper="Karras et al. 2022 (EDM), algorithm 1")
+@sampler("heun", paper="Karras et al. 2022 (EDM), algorithm 1", tiny={"steps": 2})
 class Heun(AlongPath):
     """Heun's method on the path's ordinary differential equation: the slopes at both ends of a step are averaged.
 

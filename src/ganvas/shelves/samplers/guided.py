@@ -37,7 +37,7 @@ def _normal(shape: torch.Size, like: Tensor, generator: torch.Generator) -> Tens
     return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
 
 
-@sampler("langevin", paper="Che et al. 2020 (DDLS), algorithm 1")
+@sampler("langevin", paper="Che et al. 2020 (DDLS), algorithm 1", tiny={"steps": 2})
 class Langevin(Sampler):
     """Langevin dynamics in latent space towards what the critic takes for real.
 
@@ -81,7 +81,7 @@ class LatentOptimisation(Sampler):
         return model.synthesize(Latent(z, start.space), condition)
 
 
-@sampler("collaborative", paper="Liu et al. 2020, eq. 4", system="collaborative-sampling")
+@sampler("collaborative", paper="Liu et al. 2020, eq. 4", system="collaborative-sampling", tiny={"steps": 2})
 class Collaborative(Sampler):
     """Gradient steps on what the generator makes: x ← x − rate · ∇ softplus(−D(x)), starting from x = G(z).
 
@@ -196,7 +196,7 @@ class Rejection(Sampler):
         return (gap - torch.log1p(-torch.exp(gap - 1e-8))).to(logits)
 
 
-@sampler("metropolis-hastings", paper="Turner et al. 2019 (MH-GAN), eq. 4")
+@sampler("metropolis-hastings", paper="Turner et al. 2019 (MH-GAN), eq. 4", tiny={"steps": 2})
 class MetropolisHastings(Sampler):
     """A chain over proposals of the generator, accepted with min(1, (D(x)⁻¹ − 1) / (D(x′)⁻¹ − 1)), D = σ(d).
 

@@ -17,7 +17,7 @@ from ganvas.types import Condition, Latent, LatentSpec, Sampler, Synthesizer, To
 Share = Annotated[float, Ge(0), Le(1)]
 
 
-@sampler("masked-decoding", paper="Chang et al. 2022 (MaskGIT), section 3.3")
+@sampler("masked-decoding", paper="Chang et al. 2022 (MaskGIT), section 3.3", tiny={"steps": 2})
 class MaskedDecoding(Sampler):
     """Draws every masked token in each step and keeps the surest, until after `steps` steps none is masked.
 
@@ -109,7 +109,7 @@ class MaskedDecoding(Sampler):
         return unknown + strength * (known - unknown)
 
 
-@sampler("masked-inpainting", paper="Chang et al. 2022 (MaskGIT), section 4.3")
+@sampler("masked-inpainting", paper="Chang et al. 2022 (MaskGIT), section 4.3", tiny={"steps": 2})
 class MaskedInpainting(MaskedDecoding):
     """Data of which a part is drawn anew, perhaps as another class; everything else keeps its tokens.
 

@@ -31,7 +31,7 @@ def _with_norms(model: Synthesizer) -> tuple[nn.Module, list[_BatchNorm]]:
     return net, norms
 
 
-@sampler("standing-statistics", paper="Brock et al. 2019, section 4.1 and appendix C")
+@sampler("standing-statistics", paper="Brock et al. 2019, section 4.1 and appendix C", tiny={"batches": 2})
 class StandingStatistics(Sampler):
     """Batch norm with statistics gathered anew: the mean over many batches of generated data, classes uniform."""
 
