@@ -120,7 +120,7 @@ def test_a_second_start_does_not_decode(tmp_path: Path, write_images: Write, mon
     def never(data: bytes) -> Any:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(folder_module, "decode", never)
+    monkeypatch.setattr(folder_module, "decoded", never)
     again = Folder(path=tmp_path / "set", images=options)
     mirrored = Folder(path=tmp_path / "set", images=ImageOptions(size=4, flip=True))  # flips do not shape the entry
     assert again.fingerprint == first.fingerprint != mirrored.fingerprint

@@ -4,6 +4,7 @@ A part says what it is by its base class; what it can do beside the least, it ov
 float32 in [-1, 1]; any number of channels, H and W may differ.
 """
 
+from ganvas.types.census import Census
 from ganvas.types.critics import Critic, CriticHead, OwnHead, Scores
 from ganvas.types.data import (
     NO_CONDITION,
@@ -81,6 +82,7 @@ __all__ = [
     "Augment",
     "Autoencoder",
     "Batch",
+    "Census",
     "Chart",
     "CodeShape",
     "Condition",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ganvas.errors import BadValue, UsageError
+from ganvas.types.census import Census
 from ganvas.types.named import Named
 
 if TYPE_CHECKING:
@@ -351,12 +352,14 @@ class Dataset(ABC):
     fingerprint : changes when any datum, condition or preparation changes.
     class_names : as many as spec.num_classes; empty without labels.
     flips : whether data are mirrored at random when they are read.
+    census : what was found where they lie and what of it is used; None where they are made, not found.
     """
 
     spec: DataSpec
     fingerprint: str
     class_names: tuple[str, ...] = ()
     flips: bool = False
+    census: Census | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -408,6 +411,7 @@ class StreamedDataset(ABC):
     spec: DataSpec
     fingerprint: str
     class_names: tuple[str, ...] = ()
+    census: Census | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ganvas.errors import DataError
 from ganvas.shelves.data.reading.listing import LABEL_FILE, refuse_escape
+from ganvas.shelves.data.reading.names import spelled
 from ganvas.shelves.data.reading.pixels import Corrupt
 
 MAX_MEMBER = 256 << 20
@@ -80,22 +81,23 @@ def open_members(file: Path, where: str, folder: str, stack: contextlib.ExitStac
         raise DataError(
             f"it is not a zip archive, or it is cut off: {error}", where=where, hint="copy or download it again"
         ) from None
-    prefix = folder + "/" if folder else ""
+    prefix = spelled(folder) + "/" if folder else ""
     members: dict[str, zipfile.ZipInfo] = {}
     folders: list[str] = []
     for info in infos:
         refuse_escape(info.filename, where)
-        if not info.filename.startswith(prefix) or info.filename == prefix:
+        whole = _name_of(info)
+        if not whole.startswith(prefix) or whole == prefix:
             continue
-        name = info.filename[len(prefix) :]
-        if info.is_dir():
+        name = whole[len(prefix) :]
+        if name.endswith("/"):
             folders.append(name.rstrip("/"))
         elif name in members:
-            raise DataError(f"{info.filename} is in it twice", where=where, hint="pack the archive again")
+            raise DataError(f"{whole} is in it twice", where=where, hint="pack the archive again")
         else:
             members[name] = info
     if prefix and not members:
-        top = sorted({info.filename.split("/")[0] for info in infos if "/" in info.filename})
+        top = sorted({_name_of(info).split("/")[0] for info in infos if "/" in _name_of(info)})
         raise DataError(
             f"it has no folder {folder!r}", where=where, hint=f"its folders: {', '.join(top[:8]) or 'none'}"
         )
@@ -104,6 +106,18 @@ def open_members(file: Path, where: str, folder: str, stack: contextlib.ExitStac
         return _read(archive, members[name], where)
 
     return Members(f"{where}/{folder}" if folder else where, members, folders, read)
+
+
+def _name_of(info: zipfile.ZipInfo) -> str:
+    """A member's path as it is `spelled`; those of Windows tools have `\\` in them.
+
+    Many tools write UTF-8 without the flag that says so, and what is no UTF-8 is in the code page of old DOS.
+    """
+    name = info.filename
+    if not info.flag_bits & 0x800:
+        with contextlib.suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return spelled(name)
 
 
 def refuse_bomb(info: zipfile.ZipInfo, where: str) -> None:

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from ganvas.parts import image_spec
 from ganvas.shelves.data.reading.encoded import Decoder, Encoded, spread
+from ganvas.shelves.data.reading.listing import OnCorrupt
+from ganvas.shelves.data.reading.names import counted
 from ganvas.shelves.data.reading.options import ImageOptions
-from ganvas.shelves.data.reading.prepare import OnCorrupt
 from ganvas.shelves.data.reading.store import digest_of, require_two, subset
-from ganvas.types import Batch, Dataset, DataSpec
+from ganvas.types import Batch, Census, Dataset, DataSpec
 
 
 class EncodedImages(Dataset):
@@ -64,6 +65,13 @@ class EncodedImages(Dataset):
         looked_at = self._encoded(self._rows[spread(len(self._rows))])
         self._decoder = Decoder(looked_at, options, where=where, corrupt=corrupt)
         self.spec = image_spec(self._decoder.shape, num_classes=len(class_names))
+        beyond = count - len(self._rows)
+        self.census = Census(
+            found=count, used=len(self._rows), left_out={"beyond data.limit": beyond} if beyond else {},
+            sizes=self._decoder.sizes, modes=self._decoder.modes,
+            classes=counted(None if labels is None else labels[self._rows], class_names),
+            notes=self._decoder.notes,
+        )  # fmt: skip
         self.fingerprint = digest_of({**facts, **dataclasses.asdict(options), "corrupt": corrupt, "decoded": "late"})
 
     @abstractmethod

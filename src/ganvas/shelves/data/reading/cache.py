@@ -8,6 +8,7 @@ is written last and states the size of the array file: an entry without it, or w
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import secrets
@@ -21,8 +22,9 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from ganvas.shelves.data.reading.store import Prepared
+from ganvas.types import Census
 
-FORMAT = 1  # raised whenever decoding or preparation changes what comes out
+FORMAT = 2  # raised whenever decoding or preparation changes what comes out
 
 IN_MEMORY = 256 << 20
 """Up to so many bytes are held in memory. CIFAR-10 (154 MB) fits; what is larger is mapped, so that a data set never
@@ -51,7 +53,8 @@ def load(key: str) -> Prepared | None:
         labels = None if facts["labels"] is None else np.array(facts["labels"], dtype=np.int64)
         names = None if facts["names"] is None else tuple(facts["names"])
         class_names, skipped = tuple(facts["class_names"]), tuple(facts["skipped"])
-        return Prepared(pixels, labels, class_names, skipped, int(facts["ignored"]), names)
+        census = Census(**facts["census"]) if facts["census"] else None
+        return Prepared(pixels, labels, class_names, skipped, int(facts["ignored"]), names, census)
     except (OSError, ValueError, KeyError, TypeError):
         return None  # never written, half-written or damaged: it is made anew
 
@@ -107,6 +110,7 @@ def _write(
         "class_names": prepared.class_names,
         "skipped": prepared.skipped,
         "ignored": prepared.ignored,
+        "census": dataclasses.asdict(prepared.census) if prepared.census else None,
         "names": prepared.names,
     }
     with replacing(target / "index.json") as file:

@@ -15,9 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganvas.errors import DataError
+from ganvas.shelves.data.reading.listing import OnCorrupt
+from ganvas.shelves.data.reading.names import some
 from ganvas.shelves.data.reading.options import PixelOptions
-from ganvas.shelves.data.reading.pixels import Corrupt, Picture, decode, quantise, recolour, refit
-from ganvas.shelves.data.reading.prepare import SMALL_PIXELS, OnCorrupt, cores
+from ganvas.shelves.data.reading.pixels import Corrupt, Decoded, decoded, quantise, recolour, refit
+from ganvas.shelves.data.reading.prepare import SMALL_PIXELS, as_asked, cores
+from ganvas.shelves.data.reading.tally import Tally
 from ganvas.types import Batch
 
 LOOKED_AT = 64
@@ -56,11 +59,27 @@ class Decoder:
         self._warned_of: set[str] = set()
         self._reference = ""
         seen: list[tuple[str, tuple[int, ...]]] = []  # name, (H, W, C)
+        corrupt_ones: list[tuple[Encoded, Corrupt]] = []
+        tally = Tally(options)
         for image in looked_at:
             try:
-                seen.append((image.name, _decoded(image).shape))
+                entry = _decoded(image)
             except Corrupt as reason:
-                self._met(image, reason)
+                corrupt_ones.append((image, reason))
+                continue
+            tally.add(image.name, entry, quantise(entry.picture))
+            seen.append((image.name, as_asked(entry.picture, options).shape))
+        if len(corrupt_ones) > 1 and corrupt == "stop":
+            said = [f"{image.name} ({reason})" for image, reason in corrupt_ones]
+            raise DataError(
+                f"{len(said)} of {len(looked_at)} images that were looked at are corrupt: {some(said)}", where=where,
+                hint="mend or remove them, or set data.corrupt=skip to take others in their place",
+            )  # fmt: skip
+        for image, reason in corrupt_ones:
+            self._met(image, reason)
+        self.sizes, self.modes, self.notes = tally.sizes, tally.modes, tally.notes("scale the images to 0..255")
+        for note in self.notes:
+            warnings.warn(note, stacklevel=4)
         if not seen:
             raise DataError(
                 f"none of the {len(looked_at)} images that were looked at can be read", where=where,
@@ -130,7 +149,7 @@ class Decoder:
         ------
         Corrupt, DataError
         """
-        picture = _decoded(image)
+        picture = as_asked(_decoded(image).picture, self._options)
         self._check(image.name, picture.shape)
         picture = recolour(picture, self._channels)
         if picture.shape[:2] != self._size:
@@ -163,12 +182,10 @@ class Decoder:
             warnings.warn(f"another image stands in for the corrupt {image.name}: {reason}", stacklevel=3)
 
 
-def _decoded(image: Encoded) -> Picture:
+def _decoded(image: Encoded) -> Decoded:
     if image.data is None:
         raise Corrupt(image.reason)
-    picture = decode(image.data)
-    # Alpha-weighted resizing is done on bytes.
-    return quantise(picture) if picture.shape[2] == 4 else picture
+    return decoded(image.data)
 
 
 def spread(count: int) -> NDArray[np.int64]:

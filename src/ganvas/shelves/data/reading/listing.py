@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
+import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ganvas.errors import DataError
-from ganvas.shelves.data.reading.store import checked_labels, numbered, require_two
+from ganvas.shelves.data.reading.names import by_spelling, classes_in, json_of, one_label_each, some, spelled
+from ganvas.shelves.data.reading.store import checked_labels, require_two
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ SPLIT_NAMES = frozenset({"train", "training", "test", "testing", "val", "valid",
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 
+OnCorrupt = Literal["stop", "skip"]
+
 LabelMode = Literal["auto", "none", "folders", "json"]
 """auto: `dataset.json` where there is one, else class folders where all images lie in two or more, else none."""
 
@@ -44,10 +47,21 @@ LabelMode = Literal["auto", "none", "folders", "json"]
 class Listing:
     """The data of a folder or archive in sorted order, with their labels."""
 
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # as they lie in their place
     labels: NDArray[np.int64] | None
     class_names: tuple[str, ...]
-    ignored: int
+    ignored: int  # files that are no such data
+    others: Mapping[str, int] = field(default_factory=dict)  # ending -> so many of those files
+    absent: tuple[str, ...] = ()  # that the label file names and that are not there
+
+    def left_out(self, chosen: int) -> dict[str, int]:
+        """Reason -> how many files are not read, of which `chosen` data are."""
+        hidden_ones = self.ignored - sum(self.others.values())
+        counts = {
+            **self.others, "hidden": hidden_ones, "named and missing": len(self.absent),
+            "beyond data.limit": len(self.names) - chosen,
+        }  # fmt: skip
+        return {reason: count for reason, count in counts.items() if count}
 
 
 def hidden(name: str) -> bool:
@@ -80,6 +94,7 @@ def list_images(
     where: str,
     splits_key: str,
     kind: Kind = IMAGES,
+    corrupt: OnCorrupt = "stop",
 ) -> Listing:
     """Sort out what was found.
 
@@ -89,13 +104,16 @@ def list_images(
     read : the bytes of one of `files`; asked only for `dataset.json`.
     splits_key : the recipe key that chooses a sub-folder, for the hint where folders are splits.
     kind : what is looked for.
+    corrupt : whether data that `dataset.json` names and that are not there stop, or are left out with a warning.
 
     Raises
     ------
     DataError : none or only one of them, or labels that do not fit them.
     """
-    files, folders = list(files), {folder for folder in folders if not hidden(folder)}
-    visible = [name for name in files if not hidden(name)]
+    files = list(files)
+    folders = {spelled(folder) for folder in folders if not hidden(folder)}
+    actual = by_spelling((name for name in files if not hidden(name)), where, "file")
+    visible = list(actual)
     names = sorted(name for name in visible if PurePosixPath(name).suffix.lower() in kind.suffixes)
     if not names:
         seen = Counter(PurePosixPath(name).suffix.lower() or "no extension" for name in visible)
@@ -111,25 +129,38 @@ def list_images(
     for name in names:
         folders.update(str(parent) for parent in PurePosixPath(name).parents if str(parent) != ".")
     base = _base(names, folders)
-    label_files = [name for name in dict.fromkeys((LABEL_FILE, base + LABEL_FILE)) if name in set(visible)]
-    ignored = len(files) - len(names) - len(label_files)
+    label_files = [name for name in dict.fromkeys((LABEL_FILE, base + LABEL_FILE)) if name in actual]
+    others = Counter(
+        PurePosixPath(name).suffix.lower() or "no extension" for name in {*visible} - {*names} - {*label_files}
+    )
+
+    def listing(values: NDArray[np.int64] | None, classes: tuple[str, ...] = (), absent: Sequence[str] = ()) -> Listing:
+        ignored = len(files) - len(names) - len(label_files)
+        return Listing(tuple(actual[name] for name in names), values, classes, ignored, others, tuple(absent))
+
     if labels in ("auto", "json"):
         for name in label_files:
-            if (values := _from_json(name, read(name), names, where, kind.word)) is not None:
-                return Listing(tuple(names), values, numbered(values), ignored)
+            place = f"{where}/{name}"
+            by_name = _from_json(read(actual[name]), place)
+            if by_name is None:
+                continue
+            values, absent = _looked_up(by_name, names, name.removesuffix(LABEL_FILE), place, kind.word, corrupt)
+            return listing(*classes_in(values), absent)
         if labels == "json":
             problem = f"{label_files[0]} holds no labels" if label_files else f"there is no {LABEL_FILE}"
             raise DataError(problem, where=where, hint="set data.labels=none to train without labels")
         if label_files:
             labels = "none"  # the file says that there are none
     if labels == "none":
-        return Listing(tuple(names), None, (), ignored)
+        return listing(None)
+    if labels == "folders" and base and not any("/" in name[len(base) :] for name in names):
+        base = base[: base.rstrip("/").rfind("/") + 1]  # not a wrapping: the only class
     classes = _class_folders(names, folders, base, labels, where, splits_key, kind.word)
     if not classes:
-        return Listing(tuple(names), None, (), ignored)
+        return listing(None)
     number = {name: label for label, name in enumerate(classes)}
     values = np.array([number[name[len(base) :].split("/", 1)[0]] for name in names], dtype=np.int64)
-    return Listing(tuple(names), values, classes, ignored)
+    return listing(values, classes)
 
 
 def _base(names: Sequence[str], folders: set[str]) -> str:
@@ -181,28 +212,46 @@ def _class_folders(
     return tuple(sorted(filled))
 
 
-def _from_json(name: str, data: bytes, names: Sequence[str], where: str, word: str) -> NDArray[np.int64] | None:
-    """Labels from StyleGAN's `{"labels": [["00000/img0.png", 3], ...]}`, or None for `{"labels": null}`."""
-    place = f"{where}/{name}"
+def _from_json(content: bytes, place: str) -> dict[str, object] | None:
+    """Labels by name from StyleGAN's `{"labels": [["00000/img0.png", 3], ...]}`; None for `{"labels": null}`.
+
+    Raises
+    ------
+    DataError : it has another form, or two labels for one name.
+    """
     form = 'it must be {"labels": [["folder/image.png", 3], ...]} or {"labels": null}'
-    try:
-        content: Any = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"it is not valid JSON: {error}", where=place, hint=form) from None
-    if not isinstance(content, dict) or "labels" not in content:
+    whole = json_of(content, place, form)
+    if not isinstance(whole, dict) or "labels" not in whole:
         raise DataError("it has no entry 'labels'", where=place, hint=form)
-    pairs = content["labels"]
+    pairs = whole["labels"]
     if pairs is None:
         return None
     try:
-        by_name = {str(file).replace("\\", "/"): label for file, label in pairs}
+        return one_label_each(((str(file), label) for file, label in pairs), place)
     except (TypeError, ValueError):
         raise DataError("its labels are not pairs of a file and a number", where=place, hint=form) from None
-    prefix = name.removesuffix(LABEL_FILE)
-    if missing := [image for image in names if image.removeprefix(prefix) not in by_name]:
+
+
+def _looked_up(
+    by_name: Mapping[str, object], names: Sequence[str], prefix: str, place: str, word: str, corrupt: OnCorrupt
+) -> tuple[NDArray[np.int64], list[str]]:
+    """(the labels of these names, the names that have a label and are not there).
+
+    Raises
+    ------
+    DataError : a datum without a label, or a label without its datum unless `corrupt` is skip.
+    """
+    if missing := [name for name in names if name.removeprefix(prefix) not in by_name]:
         raise DataError(
             f"{len(missing)} {word}s have no label, such as {missing[0]}",
             where=place,
             hint="add them, or set data.labels=none",
         )
-    return checked_labels([by_name[image.removeprefix(prefix)] for image in names], len(names), where=place)
+    there = {name.removeprefix(prefix) for name in names}
+    absent = sorted(name for name in by_name if name not in there)
+    if absent:
+        problem = f"it names {len(absent)} {word}{'s' * (len(absent) > 1)} that are missing: {some(absent)}"
+        if corrupt == "stop":
+            raise DataError(problem, where=place, hint="restore them, or set data.corrupt=skip to leave them out")
+        warnings.warn(f"{place}: {problem}; left out", stacklevel=3)
+    return checked_labels([by_name[name.removeprefix(prefix)] for name in names], len(names), where=place), absent

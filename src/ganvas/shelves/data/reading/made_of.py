@@ -44,6 +44,7 @@ class WithConditions(Dataset):
         self.data = by_index(data, "data")
         self.spec = with_more(data.spec, more)
         self.class_names = data.class_names
+        self.census = data.census
         self.flips = data.flips
         self.fingerprint = digest_of({"data": data.fingerprint, "conditions": sorted(more), **facts})
 

@@ -19,8 +19,9 @@ class PixelOptions:
     size : pixels of a side, or (height, width); None: as the data are, which must then have one size.
     fit : how another aspect ratio is met: "crop" the centre after the short side fits, "pad" by repeating the border
         pixels after the long side fits, or "stretch".
-    channels : 1 grey, 3 RGB, 4 RGBA; None: the richest form among the images. Transparency becomes white paper where
-        the alpha channel is dropped.
+    channels : 1 grey, 3 RGB, 4 RGBA; None: RGB where any image has colour, else grey. Transparency becomes white paper
+        where the alpha channel is dropped, as it is unless 4 is asked for. Of a file with several pages or frames the
+        first is read, and a warning tells how many there are.
     flip : mirror each image left to right with probability 1/2 whenever it is read.
     """
 

@@ -7,7 +7,7 @@ and rounding waits until after the resize.
 from __future__ import annotations
 
 import io
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-__all__ = ["Corrupt", "decode", "quantise", "recolour", "refit"]
+__all__ = ["Corrupt", "Decoded", "decode", "decoded", "quantise", "recolour", "refit"]
 
 FORMATS = tuple(
     plugin.format
@@ -48,6 +48,8 @@ FILTER = Image.Resampling.LANCZOS
 
 _OPAQUE_COLOUR = {"RGB", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"}
 
+_WITH_FRAMES = (PngImagePlugin.PngImageFile, TiffImagePlugin.TiffImageFile, WebPImagePlugin.WebPImageFile)
+
 Picture = NDArray[Any]
 
 
@@ -55,12 +57,25 @@ class Corrupt(Exception):
     """Bytes that are not a usable image; the text is the reason. Whoever knows the file's name makes it a DataError."""
 
 
+class Decoded(NamedTuple):
+    """A picture, and what its file says of it."""
+
+    picture: Picture
+    mode: str = ""  # Pillow's name of the colour mode; empty where there is no file
+    frames: int = 1  # pages or frames in the file, of which the picture is the first
+
+
 def decode(data: bytes) -> Picture:
-    """The image in a PNG, JPEG, WebP, BMP or TIFF file, upright.
+    """The picture alone; see `decoded`."""
+    return decoded(data).picture
+
+
+def decoded(data: bytes) -> Decoded:
+    """The image in a PNG, JPEG, WebP, BMP or TIFF file, upright: the first of its pages or frames.
 
     Returns
     -------
-    (H, W, C): uint8 with C in {1, 3, 4}, or float32 in 0..255 with C = 1 for 16-bit and float grey.
+    its picture (H, W, C): uint8 with C in {1, 3, 4}, or float32 in 0..255 with C = 1 for 16-bit and float grey.
 
     Notes
     -----
@@ -75,7 +90,8 @@ def decode(data: bytes) -> Picture:
             if image.width * image.height > MAX_PIXELS:
                 raise Corrupt(f"{image.width}x{image.height} pixels are more than the limit of {MAX_PIXELS}")
             upright = ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
-            return _as_array(upright)
+            many = image.n_frames if isinstance(image, _WITH_FRAMES) else 1
+            return Decoded(_as_array(upright), image.mode, many)
     except Corrupt:
         raise
     except Image.DecompressionBombError:

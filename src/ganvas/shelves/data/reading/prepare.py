@@ -8,8 +8,8 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import PIL
@@ -17,37 +17,44 @@ from numpy.typing import NDArray
 
 from ganvas.errors import DataError
 from ganvas.shelves.data.reading import cache
-from ganvas.shelves.data.reading.options import ImageOptions
-from ganvas.shelves.data.reading.pixels import Corrupt, Picture, quantise, recolour, refit
+from ganvas.shelves.data.reading.listing import OnCorrupt
+from ganvas.shelves.data.reading.names import counted
+from ganvas.shelves.data.reading.options import ImageOptions, PixelOptions
+from ganvas.shelves.data.reading.pixels import Corrupt, Decoded, Picture, quantise, recolour, refit
 from ganvas.shelves.data.reading.store import Prepared, StoredImages, digest_array, digest_of, require_two, subset
+from ganvas.shelves.data.reading.tally import Tally, dark, extremes, mode_of, unread
+from ganvas.types import Census
 
 WORTH_CACHING = 4 << 20
 """Sources with fewer bytes are decoded every time: 4 MiB of JPEG take a few tenths of a second."""
 
 CHUNK_BYTES = 32 << 20  # what is decoded before it is handed on: bounds memory, keeps every thread busy
+MOST_NAMED = 20  # corrupt images, in an error
+
 TASK_IMAGES = 64  # per task of the pool: small pictures take less time than starting a task
 
 SMALL_PIXELS = 64 * 64
 """Pictures up to this size are decoded by one thread: so much of their time is Python's that two threads, which take
 turns at the interpreter, are slower (32x32 JPEG: 45 µs alone, 66 µs with two; 256x256: twice as fast with two)."""
 
-OnCorrupt = Literal["stop", "skip"]
-
 
 @dataclass(frozen=True)
 class Source:
     """Pictures by number, before they are brought to one form.
 
-    `read(i)` gives (H, W, C), uint8 or float32 in 0..255, from any thread; it raises `Corrupt`.
+    `read(i)` gives a picture (H, W, C), uint8 or float32 in 0..255, from any thread; it raises `Corrupt`. `left_out`
+    says what lies beside them and is not read, by reason; `darkness` what to do where they use little of the range.
     """
 
     where: str
     names: Sequence[str]
-    read: Callable[[int], Picture]
+    read: Callable[[int], Decoded]
     labels: NDArray[np.int64] | None = None
     class_names: tuple[str, ...] = ()
     ignored: int = 0
     files: bool = True  # whether the names are those of files
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    darkness: str = "scale the files to 0..255"
 
 
 class _Richer(Exception):
@@ -63,12 +70,16 @@ class _Decoding:
 
     def __init__(self, source: Source, options: ImageOptions, corrupt: OnCorrupt) -> None:
         self._source, self._options, self._corrupt = source, options, corrupt
+        self._first_reasons: dict[int, str] = {}
         self._reference, first = self._first_readable()
+        first = as_asked(first, options)
         height, width, channels = first.shape
         self._threads = 1 if height * width <= SMALL_PIXELS else cores()
         self._channels = options.channels or channels
         self._size = options.height_width or (height, width)
         self._good = np.ones(len(source.names), dtype=bool)
+        self._reasons: dict[int, str] = {}
+        self._tally = Tally(options)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -93,6 +104,8 @@ class _Decoding:
         """
         count = len(self._source.names)
         self._good[:] = True
+        self._reasons.clear()
+        self._tally = Tally(self._options)
         rows = max(TASK_IMAGES, CHUNK_BYTES // int(np.prod(self.shape)))
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="ganvas-decode")
         try:
@@ -103,6 +116,8 @@ class _Decoding:
                 list(pool.map(lambda task: self._fill(*task), tasks))
                 good = self._good[start:stop]
                 yield block if good.all() else block[good]
+            if self._reasons and self._corrupt == "stop":
+                raise self._stopped()
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -122,6 +137,20 @@ class _Decoding:
             tuple(names[int(index)] for index in np.flatnonzero(~self._good)),
             self._source.ignored,
             tuple(names[int(index)] for index in np.flatnonzero(self._good)) if self._source.files else None,
+            self._census(count),
+        )
+
+    def _census(self, count: int) -> Census:
+        source, labels = self._source, self._source.labels
+        left_out = {**source.left_out, "corrupt": int((~self._good).sum())}
+        return Census(
+            found=count + sum(left_out.values()),
+            used=count,
+            left_out={reason: number for reason, number in left_out.items() if number},
+            sizes=self._tally.sizes,
+            modes=self._tally.modes,
+            classes=counted(None if labels is None else labels[self._good], source.class_names),
+            notes=[*unread(left_out), *self._tally.notes(source.darkness)],
         )
 
     def _fill(self, block: NDArray[np.uint8], start: int) -> None:
@@ -129,14 +158,12 @@ class _Decoding:
             try:
                 block[row] = self._one(start + row)
             except Corrupt as reason:
-                if self._corrupt == "stop":
-                    raise self._stopped(start + row, reason) from None
+                self._reasons[start + row] = str(reason)
                 self._good[start + row] = False
 
     def _one(self, number: int) -> NDArray[np.uint8]:
-        image = self._source.read(number)
-        if image.shape[2] == 4:
-            image = quantise(image)  # alpha-weighted resizing is done on bytes
+        entry = self._source.read(number)
+        image = as_asked(entry.picture, self._options)
         if image.shape[2] != self._channels:
             if self._options.channels is None and image.shape[2] > self._channels:
                 raise _Richer(image.shape[2])
@@ -145,27 +172,41 @@ class _Decoding:
             if self._options.size is None:
                 raise self._mixed(number, image)
             image = refit(image, self._size, self._options.fit)
-        return quantise(image).transpose(2, 0, 1)
+        pixels = quantise(image).transpose(2, 0, 1)
+        self._tally.add(self._source.names[number], entry, pixels)
+        return pixels
 
     def _first_readable(self) -> tuple[int, Picture]:
         for number in range(len(self._source.names)):
             try:
-                return number, self._source.read(number)
+                return number, self._source.read(number).picture
             except Corrupt as reason:
-                if self._corrupt == "stop":
-                    raise self._stopped(number, reason) from None
+                self._first_reasons[number] = str(reason)
+        if self._corrupt == "stop":
+            self._reasons = self._first_reasons
+            raise self._stopped()
         raise DataError(
             f"none of the {len(self._source.names)} images can be read",
             where=self._source.where,
             hint="are these image files whole? data.corrupt=stop names the first and its fault",
         )
 
-    def _stopped(self, number: int, reason: Corrupt) -> DataError:
+    def _stopped(self) -> DataError:
+        """All that cannot be read, at once."""
+        said = [f"{self._source.names[number]} ({reason})" for number, reason in sorted(self._reasons.items())]
+        if len(said) == 1:
+            (number, reason), *_ = self._reasons.items()
+            return DataError(
+                f"this image is corrupt: {reason}",
+                where=f"{self._source.where}/{self._source.names[number]}",
+                hint="mend or remove it, or set data.corrupt=skip to leave such images out",
+            )
         return DataError(
-            f"this image is corrupt: {reason}",
-            where=f"{self._source.where}/{self._source.names[number]}",
-            hint="mend or remove it, or set data.corrupt=skip to leave such images out",
-        )
+            f"{len(said)} of {len(self._source.names)} images are corrupt: " + "; ".join(said[:MOST_NAMED])
+            + (f" and {len(said) - MOST_NAMED} more" if len(said) > MOST_NAMED else ""),
+            where=self._source.where,
+            hint="mend or remove them, or set data.corrupt=skip to leave such images out",
+        )  # fmt: skip
 
     def _mixed(self, number: int, image: Picture) -> DataError:
         height, width = self._size
@@ -204,6 +245,8 @@ def prepare(
     prepared = cache.load(key)
     if prepared is None:
         prepared = _decoded(key, _Decoding(opened(), options, corrupt), weight)
+    for note in prepared.census.notes if prepared.census else ():
+        warnings.warn(note, stacklevel=3)
     if prepared.skipped:
         names = ", ".join(prepared.skipped[:3]) + (", ..." if len(prepared.skipped) > 3 else "")
         warnings.warn(f"{len(prepared.skipped)} corrupt images are left out: {names}", stacklevel=3)
@@ -244,6 +287,7 @@ def store_array(
     where: str,
     scale: Callable[[NDArray[Any]], Picture] | None = None,
     scaling: str = "",
+    darkness: str = "scale the values to 0..255",
 ) -> None:
     """Initialise a data set whose pictures are one array (N, H, W, C) already.
 
@@ -251,6 +295,7 @@ def store_array(
     ----------
     scale : brings a picture (H, W, C) of `images` to uint8 or to float32 in 0..255; None where it is uint8.
     scaling : names what `scale` does, for the fingerprint.
+    darkness : what to do where the images use little of the range.
 
     Raises
     ------
@@ -263,6 +308,7 @@ def store_array(
             f"{channels} channels cannot become {options.channels}", where=where, hint="leave data.channels out"
         )
     chosen = subset(len(images), labels, options.limit)
+    beyond = len(images) - len(chosen)
     if len(chosen) < len(images):
         images, labels = images[chosen], None if labels is None else labels[chosen]
     facts = {
@@ -272,12 +318,22 @@ def store_array(
         "scaling": scaling,
     }
     if scale is None and options.promised(channels, height, width) == (channels, height, width):
-        prepared = Prepared(images.transpose(0, 3, 1, 2), labels, class_names)  # a view: a mapped file stays mapped
+        census = Census(
+            found=len(images) + beyond, used=len(images), left_out={"beyond data.limit": beyond} if beyond else {},
+            sizes={f"{width}x{height}": len(images)}, modes={mode_of(channels): len(images)},
+            classes=counted(labels, class_names), notes=dark(*extremes(images), darkness),
+        )  # fmt: skip
+        for note in census.notes:
+            warnings.warn(note, stacklevel=3)
+        # A view: a mapped file stays mapped.
+        prepared = Prepared(images.transpose(0, 3, 1, 2), labels, class_names, census=census)
     else:
         source = Source(
             where=where,
             names=_Numbers(len(images)),
-            read=lambda number: images[number] if scale is None else scale(images[number]),
+            read=lambda number: Decoded(images[number] if scale is None else scale(images[number])),
+            left_out={"beyond data.limit": beyond},
+            darkness=darkness,
             labels=labels,
             class_names=class_names,
             files=False,
@@ -297,6 +353,13 @@ class _Numbers(Sequence[str]):
 
     def __getitem__(self, number: Any) -> Any:
         return str(number)
+
+
+def as_asked(picture: Picture, options: PixelOptions) -> Picture:
+    """A picture without its alpha channel, unless that was asked for; alpha-weighted resizing is done on bytes."""
+    if picture.shape[2] != 4:
+        return picture
+    return quantise(picture) if options.channels == 4 else recolour(quantise(picture), 3)
 
 
 def cores() -> int:

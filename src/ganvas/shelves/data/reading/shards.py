@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import lzma
 import re
 import tarfile
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from ganvas.errors import DataError
 from ganvas.shelves.data.reading import cache
 from ganvas.shelves.data.reading.listing import IMAGES, hidden, refuse_escape
+from ganvas.shelves.data.reading.names import json_of, some, spelled, text_of
 from ganvas.shelves.data.reading.remote import basename, is_url
 from ganvas.shelves.data.reading.store import checked_labels, digest_of
 
@@ -50,24 +50,26 @@ _BRACES = re.compile(r"\{([^{}]*)\}")
 def expand(place: str) -> list[str]:
     """The shards that a folder, a pattern or an address means, in order.
 
-    `{000..099}` counts, `{train,test}` lists, `*` matches what is there; of a folder all `.tar` files.
+    `{000..099}` counts, `{train,test}` lists, `*` matches what is there; of a folder all `.tar` files. What is there
+    under the very name is meant, whatever its letters.
 
     Raises
     ------
     DataError : there are none, one is there twice, or addresses of a kind that is not read.
     """
     shards: list[str] = []
-    for address in _braces(place):
+    there = not is_url(place) and Path(place).expanduser().exists()
+    for address in [place] if there else _braces(place):
         if is_url(address):
             shards.append(address)
             continue
         path = Path(address).expanduser()
         if path.is_dir():
             shards += sorted(str(file) for file in path.iterdir() if file.name.endswith((".tar", ".tar.gz", ".tgz")))
-        elif "*" in path.name or "?" in path.name:
-            shards += sorted(str(file) for file in path.parent.glob(path.name))
         elif path.is_file():
             shards.append(str(path))
+        elif "*" in path.name or "?" in path.name:
+            shards += sorted(str(file) for file in path.parent.glob(path.name))
         else:
             raise DataError("there is no such file", where=address, hint="check data.path")
     if not shards:
@@ -145,6 +147,7 @@ def samples(
     key, count = "", 0
     sample: Sample | None = None
     beside: dict[str, bytes] = {}
+    dotted: list[str] = []
     for tar, info in _members(file, where, access):
         if (parted := _parted(info.name)) is None:
             continue
@@ -153,7 +156,9 @@ def samples(
                 if count >= start:
                     yield sample
                 count += 1
-            key, sample, beside = parted[0], None, {}
+            else:
+                _refuse_dotted(dotted, where)
+            key, sample, beside, dotted = parted[0], None, {}, []
         extension = parted[1]
         if extension in LABELS:
             beside[extension] = _content(tar, info, where, MAX_LABEL)
@@ -165,8 +170,28 @@ def samples(
                 )  # fmt: skip
             data = _content(tar, info, where, MAX_IMAGE) if read and count >= start else None
             sample = Sample(info.name, info.offset_data, info.size, info.mtime, data, beside)
-    if sample is not None and count >= start:
+        elif image is None and extension.rpartition(".")[2] in ENDINGS:
+            dotted.append(info.name)
+    if sample is None:
+        _refuse_dotted(dotted, where)
+    elif count >= start:
         yield sample
+
+
+def _refuse_dotted(names: Sequence[str], where: str) -> None:
+    """A datum whose only images have a further dot in their names would vanish.
+
+    Raises
+    ------
+    DataError : there are such.
+    """
+    if names:
+        last = names[0].rpartition("/")[2]
+        raise DataError(
+            f"{some(names)}: a datum's name ends at its first dot, so {last!r} has the ending "
+            f"{last.partition('.')[2]!r} and would be left out",
+            where=where, hint=f"rename them, or say that they are the images: data.image={last.partition('.')[2]}",
+        )  # fmt: skip
 
 
 def _members(file: IO[bytes], where: str, access: Access) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
@@ -202,7 +227,7 @@ def _first_bytes(file: IO[bytes], count: int) -> bytes:
 
 def _parted(name: str) -> tuple[str, str] | None:
     """(what its datum is called, the extension in lower case) of a member; None where it belongs to no datum."""
-    name = name.removeprefix("./")
+    name = spelled(name)
     if hidden(name):
         return None
     folder, slash, last = name.rpartition("/")
@@ -260,8 +285,8 @@ def label_of(sample: Sample, mode: str, where: str) -> int | None:
         content = _json(sample, where)
         value = content.get("label") if isinstance(content, dict) else None
     else:
-        text = sample.beside["cls"].strip()
-        value = int(text) if text.isdigit() and len(text) < 10 else text.decode(errors="replace")
+        text = text_of(sample.beside["cls"], f"{where}/{sample.name}").strip()
+        value = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise DataError(
             f"the label of {sample.name} is {value!r}, not a class number", where=where,
@@ -271,12 +296,7 @@ def label_of(sample: Sample, mode: str, where: str) -> int | None:
 
 
 def _json(sample: Sample, where: str) -> Any:
-    try:
-        return json.loads(sample.beside["json"])
-    except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"the .json of {sample.name} is not valid JSON: {error}", where=where, hint="mend it, or data.labels=none"
-        ) from None
+    return json_of(sample.beside["json"], f"{where}, the .json of {sample.name}", "mend it, or data.labels=none")
 
 
 # --------------------------------------------------------------------------------------------------- an index

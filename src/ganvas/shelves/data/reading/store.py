@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ganvas.errors import DataError
 from ganvas.parts import image_spec
-from ganvas.types import Batch, Dataset, DataSpec
+from ganvas.types import Batch, Census, Dataset, DataSpec
 
 MAX_CLASSES = 100_000  # far beyond any labelled image set; a label like 10^9 is a wrong column, not a class
 
@@ -29,6 +29,7 @@ class Prepared:
     skipped: tuple[str, ...] = ()  # corrupt images, by name
     ignored: int = 0  # files that are no images
     names: tuple[str, ...] | None = None  # the images' files; None where they are not in files
+    census: Census | None = None
 
 
 class StoredImages(Dataset):
@@ -52,6 +53,7 @@ class StoredImages(Dataset):
         self.class_names = prepared.class_names
         self.skipped = prepared.skipped
         self.ignored = prepared.ignored
+        self.census = prepared.census
         self._pixels = prepared.pixels
         self._labels = prepared.labels
         self._names = prepared.names

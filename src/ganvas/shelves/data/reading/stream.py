@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from ganvas.errors import DataError
 from ganvas.parts import image_spec
 from ganvas.shelves.data.reading.encoded import LOOKED_AT, Decoder, Encoded
+from ganvas.shelves.data.reading.listing import OnCorrupt
 from ganvas.shelves.data.reading.options import PixelOptions
-from ganvas.shelves.data.reading.prepare import OnCorrupt
 from ganvas.shelves.data.reading.store import require_two
-from ganvas.types import Batch, DataSpec, Stream, StreamedDataset
+from ganvas.types import Batch, Census, DataSpec, Stream, StreamedDataset
 
 Block = list[Encoded]
 
@@ -78,6 +78,10 @@ class StreamedImages(StreamedDataset):
         self.fingerprint = fingerprint
         first = list(islice(self._read(range(len(self._counts)), 0), LOOKED_AT))
         self._decoder = Decoder(first, options, where=where, corrupt=corrupt)
+        self.census = Census(
+            found=len(self), used=len(self), sizes=self._decoder.sizes, modes=self._decoder.modes,
+            notes=self._decoder.notes,
+        )  # fmt: skip
         self.spec = image_spec(self._decoder.shape, num_classes=len(class_names))
 
     def __len__(self) -> int:

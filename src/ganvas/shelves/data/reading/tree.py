@@ -11,6 +11,9 @@ from ganvas.errors import DataError
 def files_below(root: Path, where: str) -> tuple[list[str], list[str]]:
     """Files and folders below `root`, as relative paths with `/`. Links are followed, circles are not.
 
+    A link to nowhere counts as a file: whoever reads it is told that it cannot be. Pipes, sockets and devices are left
+    out, for reading one may never end.
+
     Raises
     ------
     DataError : one of them cannot be listed.
@@ -28,7 +31,7 @@ def files_below(root: Path, where: str) -> tuple[list[str], list[str]]:
                         continue
                     folders.append(name)
                     visit(Path(entry.path), name + "/", (*above, (status.st_dev, status.st_ino)))
-                elif entry.is_file():
+                elif entry.is_file() or is_dangling(Path(entry.path)):
                     files.append(name)
 
     try:
@@ -39,6 +42,11 @@ def files_below(root: Path, where: str) -> tuple[list[str], list[str]]:
             f"it cannot be listed: {error.strerror}", where=error.filename or where, hint="check its permissions"
         ) from None
     return files, folders
+
+
+def is_dangling(path: Path) -> bool:
+    """Whether a path is a link to something that is not there."""
+    return path.is_symlink() and not path.exists()
 
 
 def read_file(root: Path, name: str, where: str) -> bytes:

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganvas.errors import DataError
+from ganvas.shelves.data.reading.names import some, spelled
+from ganvas.shelves.data.reading.tree import is_dangling
 
 Split = Literal["train", "test", "all"]
 
@@ -28,7 +30,13 @@ def files_at(path: Path, suffixes: Sequence[str]) -> list[Path]:
     if not place.exists():
         raise DataError("there is no such file or folder", where=str(path), hint="check the path")
     candidates = (*place.glob("*"), *place.glob("*/*"))
-    files = sorted(file for file in candidates if file.suffix.lower() in suffixes and file.is_file())
+    named = sorted(file for file in candidates if file.suffix.lower() in suffixes)
+    if missing := [file.name for file in named if is_dangling(file)]:
+        raise DataError(
+            f"{len(missing)} of {len(named)} files are missing, links to nowhere: {some(missing)}", where=str(path),
+            hint="restore what they point to, or remove them",
+        )  # fmt: skip
+    files = [file for file in named if file.is_file()]
     if not files:
         endings = " or ".join(suffixes)
         raise DataError(f"no file in this folder ends in {endings}", where=str(path), hint=f"give a {endings} file")
@@ -39,7 +47,11 @@ def classes_of(path: Path, files: Sequence[Path]) -> tuple[str, ...]:
     """The names of the folders in a folder where all files lie in such; else none."""
     place = path.expanduser()
     folders = {file.parent for file in files}
-    return () if place in folders or place.parent in folders else tuple(sorted({folder.name for folder in folders}))
+    return (
+        ()
+        if place in folders or place.parent in folders
+        else tuple(sorted({spelled(folder.name) for folder in folders}))
+    )
 
 
 def part_of(length: int, split: Split, test_share: float) -> slice:
@@ -59,7 +71,7 @@ class Windows:
         """The classes (n,) by the names of the files' folders; None without classes."""
         if not class_names:
             return None
-        return np.array([class_names.index(file.parent.name) for file in files], dtype=np.int64)[self.files]
+        return np.array([class_names.index(spelled(file.parent.name)) for file in files], dtype=np.int64)[self.files]
 
     def rows(self, indices: NDArray[np.int64], length: int) -> NDArray[np.int64]:
         """The places (n, length) of the windows at `indices`."""

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from ganvas.errors import BadValue, DataError
 from ganvas.parts import Flat, dataset, image_spec
 from ganvas.shelves.data.reading.cache import IN_MEMORY
+from ganvas.shelves.data.reading.names import classes_in, native
 from ganvas.shelves.data.reading.options import AS_THEY_ARE, ImageOptions
 from ganvas.shelves.data.reading.pixels import Picture
 from ganvas.shelves.data.reading.prepare import store_array
-from ganvas.shelves.data.reading.store import StoredImages, checked_labels, numbered
+from ganvas.shelves.data.reading.store import StoredImages, checked_labels
 from ganvas.types import DataSpec
 
 IMAGE_KEYS, LABEL_KEYS = ("images", "x", "arr_0"), ("labels", "y")
@@ -26,18 +27,19 @@ IMAGE_KEYS, LABEL_KEYS = ("images", "x", "arr_0"), ("labels", "y")
 MAX_UNPACKED = 4 << 30
 """Bytes that compressed members may unpack to; a larger set belongs into a .npy, which is mapped instead of read."""
 
-RANGES = {"0..1": (0.0, 1.0), "-1..1": (-1.0, 1.0), "0..255": (0.0, 255.0)}
+RANGES = {"0..1": (0.0, 1.0), "-1..1": (-1.0, 1.0), "0..255": (0.0, 255.0), "0..4095": (0.0, 4095.0)}
 SLACK = 1e-3  # of the range: what resizing or float16 may overshoot
 
 Layout = Literal["auto", "nhwc", "nchw"]
-Range = Literal["auto", "0..1", "-1..1", "0..255"]
+Range = Literal["auto", "0..1", "-1..1", "0..255", "0..4095"]
 
 
 @dataset("arrays")
 class Arrays(StoredImages):
     """Images in a NumPy file: .npy, or .npz with images and labels.
 
-    Images are (N, H, W), (N, H, W, C) or (N, C, H, W): uint8, uint16 (0..65535) or floats, which are rounded to 8 bits.
+    Images are (N, H, W), (N, H, W, C) or (N, C, H, W): uint8, uint16, bool or floats, which are rounded to 8 bits, in
+    either order of bytes.
     In a .npz they are called images, x or arr_0, and labels (N,) are called labels or y. Pickled objects are refused.
 
     Parameters
@@ -45,7 +47,8 @@ class Arrays(StoredImages):
     path : the file.
     labels : a .npy file with one whole number per image; None: those in the .npz, or none.
     layout : where the channels are. auto: the axis with 1, 3 or 4 entries.
-    range : what black and white are in floats. auto: -1..1 where a value is negative, else 0..1.
+    range : what black and white are. auto: of whole numbers all that their type holds; of floats -1..1 where a value is
+        negative, else 0..1. Masks of 0 and 1 are 0..1, 12-bit values 0..4095.
     images : see `ImageOptions`.
 
     Raises
@@ -76,10 +79,12 @@ class Arrays(StoredImages):
         def scale(picture: NDArray[Any]) -> Picture:
             return ((picture.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))).clip(0, 255)
 
-        exact = pixels.dtype == np.uint8
+        exact = pixels.dtype == np.uint8 and high == 255
+        usual = {"u1": "data.range=0..1 is for masks of 0 and 1", "u2": "data.range=0..4095 is for 12-bit values"}
         store_array(
-            self, pixels, classes, numbered(classes), images,
+            self, pixels, *classes_in(classes), images,
             where=where, scale=None if exact else scale, scaling="" if exact else f"{low}..{high}",
+            darkness=f"set data.range: {usual.get(pixels.dtype.str[1:], 'or scale the array')}",
         )  # fmt: skip
 
     @classmethod
@@ -107,7 +112,7 @@ def read_arrays(file: Path, where: str) -> dict[str, NDArray[Any]]:
         if magic == b"\x93NUMPY":
             # Mapping checks the size that the header states against the file before anything is allocated.
             mapped = np.load(file, mmap_mode="r", allow_pickle=False)
-            return {"arr_0": np.array(mapped) if mapped.nbytes <= IN_MEMORY else mapped}
+            return {"arr_0": native(np.array(mapped)) if mapped.nbytes <= IN_MEMORY else mapped}
         if magic[:2] != b"PK":
             raise DataError("this is no NumPy file", where=where, hint="save it with numpy.save or numpy.savez")
         with zipfile.ZipFile(file) as archive:
@@ -120,7 +125,7 @@ def read_arrays(file: Path, where: str) -> dict[str, NDArray[Any]]:
             arrays = {key: members[key] for key in members.files if key in (*IMAGE_KEYS, *LABEL_KEYS)}
         if foreign := [key for key, array in arrays.items() if not isinstance(array, np.ndarray)]:
             raise ValueError(f"{foreign[0]} is not an array")  # NumPy hands out the bytes of what it does not know
-        return arrays
+        return {key: native(array) for key, array in arrays.items()}
     except (OSError, ValueError, EOFError, KeyError, MemoryError, OverflowError, SyntaxError) as error:
         raise _damaged(error, where) from None
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
@@ -176,13 +181,19 @@ def _channels_last(array: NDArray[Any], layout: Layout, where: str) -> NDArray[A
 def _range(array: NDArray[Any], range_: Range, where: str) -> tuple[float, float]:
     """The values of black and white."""
     if array.dtype.kind != "f":
-        if array.dtype not in (np.dtype(np.uint8), np.dtype(np.uint16)):
+        if array.dtype.kind == "b":
+            return 0.0, 1.0
+        if array.dtype.newbyteorder("=") not in (np.dtype(np.uint8), np.dtype(np.uint16)):
             raise DataError(f"images of type {array.dtype}", where=where, hint="save them as uint8, uint16 or float32")
-        if range_ != "auto":
+        if range_ == "auto":
+            return 0.0, float(np.iinfo(array.dtype).max)
+        low, high = RANGES[range_]
+        most = max((int(array[start : start + 1024].max()) for start in range(0, len(array), 1024)), default=0)
+        if low < 0 or most > high:
             raise BadValue(
-                f"a range is only for floats; these images are {array.dtype}", key="range", hint="leave data.range out"
+                f"values run up to {most}, outside of {range_}", key="range", hint="leave data.range out, or widen it"
             )
-        return 0.0, float(np.iinfo(array.dtype).max)
+        return low, high
     least, most = math.inf, -math.inf
     rows = max(1, (16 << 20) // max(1, array[:1].nbytes))
     for start in range(0, len(array), rows):

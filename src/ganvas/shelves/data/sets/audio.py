@@ -18,13 +18,13 @@ from ganvas.errors import DataError
 from ganvas.files import audio as files
 from ganvas.parts import dataset
 from ganvas.shelves.data.reading.archive import digest_of_file, open_members
-from ganvas.shelves.data.reading.listing import LABEL_FILE, Kind, LabelMode, Listing, hidden, list_images
+from ganvas.shelves.data.reading.listing import LABEL_FILE, Kind, LabelMode, Listing, OnCorrupt, hidden, list_images
+from ganvas.shelves.data.reading.names import counted
 from ganvas.shelves.data.reading.pixels import Corrupt
-from ganvas.shelves.data.reading.prepare import OnCorrupt
 from ganvas.shelves.data.reading.sounds import StoredSounds, at_peak, fitted, resampled, sixteen_bit, sound_spec
 from ganvas.shelves.data.reading.store import require_two, subset
 from ganvas.shelves.data.reading.tree import files_below, read_file
-from ganvas.types import DataSpec
+from ganvas.types import Census, DataSpec
 
 _KIND = Kind("sound", files.SUFFIXES)
 _NAMED = 5  # files that an error or a warning lists
@@ -83,7 +83,7 @@ class Recordings(StoredSounds):
         limit: Annotated[int, Ge(2)] | None = None,
     ) -> None:
         with contextlib.ExitStack() as stack:
-            place = _look(Path(path), folder, labels, stack)
+            place = _look(Path(path), folder, labels, stack, corrupt)
             listing = _by_prefix(place) if labels == "prefix" else place.listing
             chosen = subset(len(listing.names), listing.labels, limit)
             names = [listing.names[number] for number in chosen]
@@ -108,6 +108,11 @@ class Recordings(StoredSounds):
             sound_labels = listing.labels[chosen][[name in sounds for name in names]]
         self.skipped = tuple(damaged)
         self.ignored = place.ignored
+        left_out = {**listing.left_out(len(names)), "corrupt": len(damaged)}
+        self.census = Census(
+            found=len(usable) + sum(left_out.values()), used=len(usable), left_out=left_out,
+            classes=counted(sound_labels, listing.class_names), word=_KIND.word,
+        )  # fmt: skip
         super().__init__(stored, common, sound_labels, listing.class_names, usable)
 
     @classmethod
@@ -129,22 +134,22 @@ class Recordings(StoredSounds):
 # --------------------------------------------------------------------------------------------------- finding
 
 
-def _look(path: Path, folder: str | None, labels: Labels, stack: contextlib.ExitStack) -> _Place:
+def _look(path: Path, folder: str | None, labels: Labels, stack: contextlib.ExitStack, corrupt: OnCorrupt) -> _Place:
     """The recordings of a folder or archive; an archive stays open until the stack unwinds."""
     inner = (folder or "").strip("/")
     mode: LabelMode = "none" if labels == "prefix" else labels
     if path.expanduser().is_dir():
-        return _look_below(path, inner, mode)
+        return _look_below(path, inner, mode, corrupt)
     digest_of_file(path.expanduser(), str(path))  # says what is wrong where it is no file that can be read
     members = open_members(path.expanduser(), str(path), inner, stack)
     listing = list_images(
         members.files, members.folders, members.read_labels, mode, where=members.where,
-        splits_key=f"data.folder={inner}/" if inner else "data.folder=", kind=_KIND,
+        splits_key=f"data.folder={inner}/" if inner else "data.folder=", kind=_KIND, corrupt=corrupt,
     )  # fmt: skip
     return _Place(members.where, listing, _others(members.files, listing), members.read)
 
 
-def _look_below(path: Path, inner: str, mode: LabelMode) -> _Place:
+def _look_below(path: Path, inner: str, mode: LabelMode, corrupt: OnCorrupt) -> _Place:
     root, where = path.expanduser() / inner, str(path / inner)
     if not root.is_dir():
         raise DataError("there is no such folder", where=where, hint="check data.folder")
@@ -158,7 +163,7 @@ def _look_below(path: Path, inner: str, mode: LabelMode) -> _Place:
     names, folders = files_below(root, where)
     listing = list_images(
         names, folders, lambda name: read_file(root, name, where), mode, where=where,
-        splits_key=f"data.path={path}/", kind=_KIND,
+        splits_key=f"data.path={path}/", kind=_KIND, corrupt=corrupt,
     )  # fmt: skip
     return _Place(where, listing, _others(names, listing), read)
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ganvas.errors import BadValue, DataError
 from ganvas.parts import Slot, dataset, modality_of
 from ganvas.shelves.data.reading.made_of import WithConditions, by_index, drawn, joined, with_more
+from ganvas.shelves.data.reading.names import spelled, text_of
 from ganvas.shelves.data.reading.store import digest_of
 from ganvas.types import Batch, ConditionSpec, Dataset, DataSpec
 
@@ -190,12 +191,13 @@ def from_file(data: Dataset, captions: Path | None) -> tuple[list[str], list[lis
     by_file: dict[str, list[str]] = {}
     for file, text in rows_of(content, name):
         by_file.setdefault(file, []).append(tidy(text))
-    names = data.names(np.arange(len(data)))
-    if names is None:
+    listed = data.names(np.arange(len(data)))
+    if listed is None:
         raise DataError(
             "the data have no file names that captions could be looked up by", where=name,
             hint='make the texts from class names: data.template="a photo of {name}"',
         )  # fmt: skip
+    names = [spelled(file) for file in listed]
     if lacking := [file for file in names if file not in by_file]:
         raise DataError(
             f"{len(lacking)} of {len(names)} data have no caption, such as {lacking[0]}", where=name,
@@ -234,10 +236,7 @@ def rows_of(content: bytes, where: str) -> Iterator[tuple[str, str]]:
     ------
     DataError : it is neither, or a row lacks one of the two.
     """
-    try:
-        lines = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"it is no UTF-8 text: {error.reason}", where=where, hint="save it as UTF-8") from None
+    lines = text_of(content, where)
     read = _csv if where.lower().endswith(".csv") else _json
     for number, row in read(lines, where):
         file, text = row.get("file_name"), row.get("text")
@@ -246,7 +245,7 @@ def rows_of(content: bytes, where: str) -> Iterator[tuple[str, str]]:
                 "a row has no file_name and text", where=f"{where}:{number}",
                 hint='rows are {"file_name": "folder/image.png", "text": "what it shows"}',
             )  # fmt: skip
-        yield file.replace("\\", "/").removeprefix("./"), text
+        yield spelled(file), text
 
 
 def _json(lines: str, where: str) -> Iterator[tuple[int, Mapping[str, Any]]]:

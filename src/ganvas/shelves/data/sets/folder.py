@@ -10,12 +10,13 @@ from typing import Annotated
 
 from ganvas.errors import DataError
 from ganvas.parts import Flat, dataset, image_spec
-from ganvas.shelves.data.reading.listing import LabelMode, list_images
+from ganvas.shelves.data.reading.listing import LabelMode, OnCorrupt, list_images
+from ganvas.shelves.data.reading.names import spelled
 from ganvas.shelves.data.reading.options import AS_THEY_ARE, ImageOptions
-from ganvas.shelves.data.reading.pixels import Corrupt, Picture, decode
-from ganvas.shelves.data.reading.prepare import OnCorrupt, Source, cores, prepare
+from ganvas.shelves.data.reading.pixels import Corrupt, Decoded, decoded
+from ganvas.shelves.data.reading.prepare import Source, cores, prepare
 from ganvas.shelves.data.reading.store import StoredImages, digest_of, subset
-from ganvas.shelves.data.reading.tree import files_below, read_file
+from ganvas.shelves.data.reading.tree import files_below, is_dangling, read_file
 from ganvas.types import DataSpec
 
 
@@ -65,32 +66,45 @@ class Folder(StoredImages):
             labels,
             where=where,
             splits_key=f"data.path={path}/",
+            corrupt=corrupt,
         )
         chosen = subset(len(listing.names), listing.labels, images.limit)
         names = [listing.names[number] for number in chosen]
         chosen_labels = None if listing.labels is None else listing.labels[chosen]
 
         def digest(name: str) -> tuple[str, int]:
-            data = read_file(root, name, where)
+            try:
+                data = (root / name).read_bytes()
+            except OSError:
+                return "", 0  # it is told with all others that cannot be read
             return hashlib.sha256(data).hexdigest(), len(data)
 
         with ThreadPoolExecutor(cores()) as pool:
             digests = list(pool.map(digest, names, chunksize=64))
         facts = {
-            "content": digest_of({"files": [[name, digest] for name, (digest, _) in zip(names, digests, strict=True)]}),
+            "content": digest_of(
+                {"files": [[spelled(name), digest] for name, (digest, _) in zip(names, digests, strict=True)]}
+            ),
             "labels": None if chosen_labels is None else chosen_labels.tolist(),
             "class_names": listing.class_names,
+            "left_out": listing.left_out(len(names)),
         }
 
-        def picture(number: int) -> Picture:
+        def picture(number: int) -> Decoded:
+            file = root / names[number]
             try:
-                data = (root / names[number]).read_bytes()
+                data = file.read_bytes()
             except OSError as error:
-                raise Corrupt(error.strerror or str(error)) from None
-            return decode(data)
+                reason = "it is missing: a link to nowhere" if is_dangling(file) else error.strerror or str(error)
+                raise Corrupt(reason) from None
+            return decoded(data)
 
-        source = Source(where, names, picture, chosen_labels, listing.class_names, listing.ignored)
+        source = Source(
+            where, names, picture, chosen_labels, listing.class_names, listing.ignored,
+            left_out=listing.left_out(len(names)),
+        )  # fmt: skip
         prepared = prepare(facts, images, lambda: source, weight=sum(size for _, size in digests), corrupt=corrupt)
+        del facts["left_out"]  # it decides what is told of the data, not what they are
         fingerprint = digest_of({**facts, **dataclasses.asdict(images), "corrupt": corrupt})
         self._root, self._where = root, where
         super().__init__(prepared, fingerprint, flip=images.flip)

@@ -24,10 +24,11 @@ from ganvas.parts import Flat, dataset, image_spec
 from ganvas.shelves.data.reading import remote
 from ganvas.shelves.data.reading.by_index import EncodedImages
 from ganvas.shelves.data.reading.encoded import Encoded, spread
+from ganvas.shelves.data.reading.listing import OnCorrupt
+from ganvas.shelves.data.reading.names import classes_in
 from ganvas.shelves.data.reading.options import AS_THEY_ARE, PIXELS_AS_THEY_ARE, ImageOptions, PixelOptions
-from ganvas.shelves.data.reading.prepare import OnCorrupt
 from ganvas.shelves.data.reading.shards import expand
-from ganvas.shelves.data.reading.store import checked_labels, digest_of, numbered
+from ganvas.shelves.data.reading.store import checked_labels, digest_of
 from ganvas.shelves.data.reading.stream import StreamedImages
 from ganvas.types import DataSpec
 
@@ -85,13 +86,15 @@ class HuggingFace(EncodedImages):
         if columns.label is not None:
             column = table.select_columns([columns.label]).with_format("arrow")[:].column(0)
             values = checked_labels(column.to_numpy(), len(table), where=f"{path}, column {columns.label}")
+        numbered, names = classes_in(values)
+        if columns.class_names:
+            numbered, names = values, columns.class_names
         facts = {
             "rows": len(table), "columns": [columns.image, columns.label], "names": columns.class_names,
             "labels": None if values is None else hashlib.sha256(values.tobytes()).hexdigest(),
             "images": [_digest(encoded) for encoded in self._encoded_of(spread(len(table)), None)],
         }  # fmt: skip
-        names = columns.class_names or numbered(values)
-        self._begin(values, names, facts, images, count=len(table), where=path, corrupt=corrupt)
+        self._begin(numbered, names, facts, images, count=len(table), where=path, corrupt=corrupt)
 
     @classmethod
     def preview(cls, *, labels: str = "auto", images: ImageOptions = AS_THEY_ARE, **_: object) -> DataSpec:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from ganvas.errors import DataError
 from ganvas.parts import Flat, dataset, image_spec
+from ganvas.shelves.data.reading.names import classes_in
 from ganvas.shelves.data.reading.options import AS_THEY_ARE, ImageOptions
 from ganvas.shelves.data.reading.prepare import store_array
-from ganvas.shelves.data.reading.store import StoredImages, checked_labels, numbered
+from ganvas.shelves.data.reading.store import StoredImages, checked_labels
 from ganvas.types import DataSpec
 
 UNSIGNED_BYTE = 0x08  # the type code of every image and label file of the MNIST family
@@ -58,7 +59,7 @@ class Idx(StoredImages):
         classes = None
         if labels is not None:
             classes = checked_labels(read_idx(Path(labels).expanduser(), str(labels)), len(pixels), where=str(labels))
-        store_array(self, pixels, classes, numbered(classes), images, where=str(path))
+        store_array(self, pixels, *classes_in(classes), images, where=str(path))
 
     @classmethod
     def preview(cls, *, labels: Path | None = None, images: ImageOptions = AS_THEY_ARE, **_: object) -> DataSpec:

@@ -18,13 +18,22 @@ from ganvas.files import video as files
 from ganvas.parts import Flat, dataset
 from ganvas.shelves.data.reading.archive import digest_of_file, open_members
 from ganvas.shelves.data.reading.films import Film, StoredFilms, film_spec, span_of
-from ganvas.shelves.data.reading.listing import IMAGES, LABEL_FILE, Kind, LabelMode, Listing, hidden, list_images
+from ganvas.shelves.data.reading.listing import (
+    IMAGES,
+    LABEL_FILE,
+    Kind,
+    LabelMode,
+    Listing,
+    OnCorrupt,
+    hidden,
+    list_images,
+)
+from ganvas.shelves.data.reading.names import counted
 from ganvas.shelves.data.reading.options import PIXELS_AS_THEY_ARE, PixelOptions
 from ganvas.shelves.data.reading.pixels import Corrupt, decode, quantise, recolour, refit
-from ganvas.shelves.data.reading.prepare import OnCorrupt
 from ganvas.shelves.data.reading.store import require_two, subset
 from ganvas.shelves.data.reading.tree import files_below, read_file
-from ganvas.types import DataSpec
+from ganvas.types import Census, DataSpec
 
 _FILMS = Kind("film", files.SUFFIXES)
 _NAMED = 5  # files that an error or a warning lists
@@ -89,7 +98,7 @@ class Films(StoredFilms):
     ) -> None:
         with contextlib.ExitStack() as stack:
             place = _open(Path(path), folder, stack)
-            listing, pictures = _list(place, labels)
+            listing, pictures = _list(place, labels, corrupt)
             chosen = subset(len(listing.names), listing.labels, limit)
             names = [listing.names[number] for number in chosen]
             films, rates, unusable = _read_all(place, names, pictures, pixels, span_of(frames, stride))
@@ -107,6 +116,11 @@ class Films(StoredFilms):
         if listing.labels is not None:
             film_labels = listing.labels[chosen][[name in films for name in names]]
         self.skipped = tuple(unusable)
+        left_out = {**listing.left_out(len(names)), "corrupt": len(unusable)}
+        self.census = Census(
+            found=len(usable) + sum(left_out.values()), used=len(usable), left_out=left_out,
+            classes=counted(film_labels, listing.class_names), word=_FILMS.word,
+        )  # fmt: skip
         shown = (rate or rates[usable[0]]) / stride
         super().__init__(
             _alike({name: films[name] for name in usable}, pixels, place.where), film_labels, listing.class_names,
@@ -157,7 +171,7 @@ def _open(path: Path, folder: str | None, stack: contextlib.ExitStack) -> _Place
     return _Place(where, names, folders, read, lambda name: read_file(below, name, where), f"data.path={path}/")
 
 
-def _list(place: _Place, labels: LabelMode) -> tuple[Listing, dict[str, list[str]]]:
+def _list(place: _Place, labels: LabelMode, corrupt: OnCorrupt) -> tuple[Listing, dict[str, list[str]]]:
     """(the films, their pictures by film where they do not come as files)."""
     visible = [name for name in place.names if not hidden(name)]
     kind, listed, pictures = _FILMS, list(place.names), _by_folder(visible)
@@ -168,7 +182,14 @@ def _list(place: _Place, labels: LabelMode) -> tuple[Listing, dict[str, list[str
         kind = Kind("film", tuple({_suffix(name) for name in pictures}))  # a folder's name may hold a dot
     folders = [name for name in place.folders if name not in pictures]
     listing = list_images(
-        listed, folders, place.read_labels, labels, where=place.where, splits_key=place.splits_key, kind=kind
+        listed,
+        folders,
+        place.read_labels,
+        labels,
+        where=place.where,
+        splits_key=place.splits_key,
+        kind=kind,
+        corrupt=corrupt,
     )
     return listing, pictures
 

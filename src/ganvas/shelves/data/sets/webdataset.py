@@ -20,10 +20,11 @@ from ganvas.parts import Flat, dataset, image_spec
 from ganvas.shelves.data.reading import cache, remote
 from ganvas.shelves.data.reading.by_index import EncodedImages
 from ganvas.shelves.data.reading.encoded import Encoded
+from ganvas.shelves.data.reading.listing import OnCorrupt
+from ganvas.shelves.data.reading.names import classes_in, json_of
 from ganvas.shelves.data.reading.options import AS_THEY_ARE, PIXELS_AS_THEY_ARE, ImageOptions, PixelOptions
-from ganvas.shelves.data.reading.prepare import OnCorrupt
 from ganvas.shelves.data.reading.shards import Access, Sample, expand, indexed, label_mode, label_of, read_at, samples
-from ganvas.shelves.data.reading.store import digest_of, numbered
+from ganvas.shelves.data.reading.store import digest_of
 from ganvas.shelves.data.reading.stream import StreamedImages
 from ganvas.types import DataSpec
 
@@ -66,9 +67,9 @@ class WebDataset(EncodedImages):
         if far := [shard for shard in self._shards if remote.is_url(shard)]:
             raise DataError("it is far away", where=far[0], hint="set data.use=webdataset-stream")
         self._index = indexed(self._shards, image, labels, path)
-        values = self._index.labels
+        values, names = classes_in(self._index.labels)
         facts = {"content": self._index.digest}
-        self._begin(values, numbered(values), facts, images, count=len(self._index.size), where=path, corrupt=corrupt)
+        self._begin(values, names, facts, images, count=len(self._index.size), where=path, corrupt=corrupt)
 
     @classmethod
     def preview(cls, *, labels: str = "auto", images: ImageOptions = AS_THEY_ARE, **_: object) -> DataSpec:
@@ -212,9 +213,9 @@ def _stated(names: Sequence[str]) -> list[int] | None:
         return None
     form = 'it must be {"000.tar": 1000, ...} with every shard that data.path names'
     try:
-        content: Any = json.loads(data)
+        content: Any = json_of(data, place, form)
         counts = [content[remote.basename(name)] for name in names]
-    except (ValueError, RecursionError, TypeError) as error:
+    except TypeError as error:
         raise DataError(f"it is no table of sizes: {error}", where=place, hint=form) from None
     except KeyError as error:
         raise DataError(f"it does not name the shard {error}", where=place, hint=form) from None

@@ -12,10 +12,10 @@ import numpy as np
 from ganvas.errors import DataError
 from ganvas.parts import Flat, dataset, image_spec
 from ganvas.shelves.data.reading.archive import digest_of_file, open_members, refuse_bomb
-from ganvas.shelves.data.reading.listing import LabelMode, list_images
+from ganvas.shelves.data.reading.listing import LabelMode, OnCorrupt, list_images
 from ganvas.shelves.data.reading.options import AS_THEY_ARE, ImageOptions
-from ganvas.shelves.data.reading.pixels import Corrupt, Picture, decode
-from ganvas.shelves.data.reading.prepare import OnCorrupt, Source, prepare
+from ganvas.shelves.data.reading.pixels import Corrupt, Decoded, decoded
+from ganvas.shelves.data.reading.prepare import Source, prepare
 from ganvas.shelves.data.reading.store import StoredImages, digest_of, subset
 from ganvas.types import DataSpec
 
@@ -55,7 +55,7 @@ class Zip(StoredImages):
             prepared = prepare(
                 facts,
                 images,
-                lambda: _open(file, where, str(facts["folder"]), labels, images, stack),
+                lambda: _open(file, where, str(facts["folder"]), labels, images, stack, corrupt),
                 weight=file.stat().st_size,
                 corrupt=corrupt,
             )
@@ -83,13 +83,19 @@ class Zip(StoredImages):
 
 
 def _open(
-    file: Path, where: str, folder: str, labels: LabelMode, options: ImageOptions, stack: contextlib.ExitStack
+    file: Path,
+    where: str,
+    folder: str,
+    labels: LabelMode,
+    options: ImageOptions,
+    stack: contextlib.ExitStack,
+    corrupt: OnCorrupt,
 ) -> Source:
     """The images of the archive; it stays open until the stack unwinds."""
     members = open_members(file, where, folder, stack)
     listing = list_images(
         members.files, members.folders, members.read_labels, labels, where=members.where,
-        splits_key=f"data.folder={folder}/" if folder else "data.folder=",
+        splits_key=f"data.folder={folder}/" if folder else "data.folder=", corrupt=corrupt,
     )  # fmt: skip
     chosen = subset(len(listing.names), listing.labels, options.limit)
     names = [listing.names[number] for number in chosen]
@@ -97,7 +103,10 @@ def _open(
         refuse_bomb(members.files[name], where)
     chosen_labels = None if listing.labels is None else np.asarray(listing.labels[chosen])
 
-    def picture(number: int) -> Picture:
-        return decode(members.read(names[number]))
+    def picture(number: int) -> Decoded:
+        return decoded(members.read(names[number]))
 
-    return Source(members.where, names, picture, chosen_labels, listing.class_names, listing.ignored)
+    return Source(
+        members.where, names, picture, chosen_labels, listing.class_names, listing.ignored,
+        left_out=listing.left_out(len(names)),
+    )  # fmt: skip
