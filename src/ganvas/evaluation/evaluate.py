@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from ganvas import parts
-from ganvas.errors import DataError, UsageError
+from ganvas.errors import CheckpointError, DataError, UsageError
 from ganvas.evaluation import evidence
 from ganvas.evaluation.judge import Judge, check_modality, judge_for, training_set, unflipped
 from ganvas.evaluation.protocol import load_protocol
@@ -95,9 +96,19 @@ def evaluate(
         chosen = best_of(target)[1] if best else "last"
         rows = [{"step": model.step, "selection": chosen, **row} for row in judge.score_model(model)]
         if Path(target).is_dir():
-            append_rows(Path(target) / "scores.jsonl", rows)
+            rows = stored(Path(target) / "scores.jsonl", rows)
         scored.append(rows)
     return scored[0] if len(scored) == 1 else over_runs(scored, judge)
+
+
+def stored(file: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows, which are added to a run's file; where that cannot be written, a note on each says so."""
+    try:
+        append_rows(file, rows)
+    except CheckpointError as error:
+        unstored = f"the scores are not stored: {error.where}: {error.problem}"
+        return [{**row, "notes": [*row["notes"], unstored]} for row in rows]
+    return rows
 
 
 def save_statistics(
@@ -234,7 +245,7 @@ def node_at(place: Target, size: int | None, where: str, like: DataSpec | None =
     if is_model(place) and not known:
         raise UsageError("it is a run, not images", where=text, hint=f"draw some: ganvas sample {text} --out FOLDER")
     node: Any
-    if text.startswith("{"):
+    if text.startswith("{") and not path.exists():
         node = yaml12.read(text, where)[0]
     elif known and (is_model(place) or not path.is_dir()):  # a run is often called like its data
         node = {"use": text}
@@ -264,9 +275,27 @@ def opened(node: Mapping[str, Any]) -> Dataset:
     try:
         return unflipped(node)
     except DataError as error:
-        if "data." in error.hint and "path" in node:
-            error.hint += f", written as '{{use: {node['use']}, path: {node['path']}, KEY: VALUE}}'"
+        if "path" in node:
+            error.hint = _DATA_KEY.sub(lambda match: _as_typed(node, *match.groups()), error.hint)
         raise
+
+
+_DATA_KEY = re.compile(r"(?:set )?data\.(\w+)=([^\s,;:()]+)")  # as recipes are changed
+
+
+def _as_typed(node: Mapping[str, Any], key: str, value: str) -> str:
+    """What `ganvas eval` takes in the place of `data.KEY=VALUE`."""
+    if key == "size":
+        return f"--size {value}"
+    if key == "use":
+        said: dict[str, Any] = {"use": value, "path": node["path"]}
+    else:
+        said = {"use": node["use"], "path": node["path"], key: yaml12.resolve(value)}
+    return (
+        "give the images as '{"
+        + ", ".join(f"{name}: {yaml12.write(entry).strip()}" for name, entry in said.items())
+        + "}'"
+    )
 
 
 _IMAGE = "image"  # the modality that several data sets read, by the form of their files

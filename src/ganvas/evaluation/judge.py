@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ganvas import parts
-from ganvas.errors import BadValue, DataError, GanvasError
+from ganvas.errors import BadValue, DataError, GanvasError, UsageError
 from ganvas.evaluation import evidence
+from ganvas.evaluation.class_names import NOWHERE, comparable, in_order_of, renumbered, united
 from ganvas.evaluation.protocol import Measure, renamed
 from ganvas.files.reading import check_data_places
 from ganvas.model import Model, Rows
@@ -72,6 +73,8 @@ class Judge:
         self.protocol = protocol
         self.reference = reference
         self.training = training
+        self.class_names: tuple[str, ...] = () if isinstance(reference, Moments) else reference.class_names
+        """Of the labels of both sides: the reference's classes, then those that only the other side has."""
         self.fingerprint = reference_is or ("" if isinstance(reference, Moments) else reference.fingerprint)
         self.watch = watch
         self.extractors: dict[str, Extractor] = {}
@@ -150,7 +153,9 @@ class Judge:
         looks, first = [], None
         for seed in self.protocol["seeds"]:
             source = evidence.of_model(model, n, seed, asked, self.protocol["sampler"])
-            fake = evidence.gather(source, self.extractors, self._needs("fake"), self.watch)
+            fake = self._by_name(
+                evidence.gather(source, self.extractors, self._needs("fake"), self.watch), model.class_names
+            )
             first = fake if first is None else first
             looks.append(self.look(self.real, fake, model, seed))
         assert first is not None
@@ -161,10 +166,21 @@ class Judge:
         """Rows for images that are there, with an interval over halves of both sets."""
         check_modality(dataset.spec, self.reference, self.protocol["name"])
         source = evidence.of_dataset(dataset, self.protocol["samples"])
-        fake = evidence.gather(source, self.extractors, self._needs("fake"), self.watch)
+        fake = self._by_name(
+            evidence.gather(source, self.extractors, self._needs("fake"), self.watch), dataset.class_names
+        )
         looks = [self.look(self.real, fake, None, 0)]
         spread = self.spread(fake, None, of_fake=True)
         return self.rows(looks, spread, source.count, sampled=False, fake_fingerprint=dataset.fingerprint)
+
+    def _by_name(self, fake: Sets, names: Sequence[str]) -> Sets:
+        """Samples or images with labels that count the reference's classes, where the names of both are known."""
+        reference = () if isinstance(self.reference, Moments) else self.reference.class_names
+        if not comparable(names, reference):
+            self.class_names = reference or tuple(names)
+            return fake
+        self.class_names = united(reference, names)
+        return in_order_of(fake, names, self.class_names)
 
     def asked(self, model: Model, n: int) -> Condition | Rows:
         """What samples are made for: the reference's own conditions in their order, repeated to n; or random classes.
@@ -187,7 +203,12 @@ class Judge:
         if not model.num_classes or self.protocol["labels"] == "uniform":
             return model.conditions(n, seed=0)
         label = next((images.label for images in self.real.values()), None)  # no extractor: nothing is measured
-        return model.conditions(n, seed=0) if label is None else Condition(label=label).repeat_to(n)
+        if label is None:
+            return model.conditions(n, seed=0)
+        if comparable(model.class_names, self.reference.class_names):
+            label = renumbered(label, self.reference.class_names, model.class_names)
+            label = label[label != NOWHERE]  # classes that the model has not learnt cannot be asked for
+        return Condition(label=label).repeat_to(n)
 
     def are_pairs(self, model: Model | None) -> bool:
         """Whether the i-th fake datum may belong to the i-th real one: always, unless a model made it of no such thing.
@@ -199,8 +220,16 @@ class Judge:
 
     def seen(self, name: str, real: EvidenceSet, fake: EvidenceSet, model: Model | None, seed: int) -> Evidence:
         """The evidence as one metric sees it."""
-        extractor = self.entries[name].extractor
-        return Evidence(real, fake, self.trained_on.get(extractor), model, self.extractors[extractor], seed)
+        entry = self.entries[name]
+        extractor = self.extractors[entry.extractor]
+        names = self.class_names
+        if any(need.endswith("logits") for need in entry.metric.needs) and comparable(names, extractor.class_names):
+            # Logits are in the order of the classifier's classes, and so must labels be.
+            (real, fake), names = (
+                (in_order_of({"": images}, names, united(extractor.class_names, names))[""] for images in (real, fake)),
+                united(extractor.class_names, names),
+            )
+        return Evidence(real, fake, self.trained_on.get(entry.extractor), model, extractor, seed, names)
 
     def look(self, real: Sets, fake: Sets, model: Model | None, seed: int) -> Found:
         """Every metric's values on these sets; one that lacks what it reads is left out, with a note."""
@@ -285,7 +314,18 @@ class Judge:
                         "notes": [*notes, *left_out], **more,
                     }
                 )  # fmt: skip
+        if not rows:
+            raise UsageError(
+                f"not one value could be computed: {_why_empty(tries[0].notes)}",
+                where=f"protocol {self.protocol['name']}",
+                hint="choose other metrics: --metric NAME (ganvas list metrics)",
+            )  # fmt: skip
         return rows
+
+
+def _why_empty(notes: Mapping[str, Sequence[str]]) -> str:
+    """Why no metric has a value."""
+    return "; ".join(dict.fromkeys(note for every in notes.values() for note in every)) or "it has no metrics"
 
 
 def _shortened(value: Any) -> str:

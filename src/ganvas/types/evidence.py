@@ -23,6 +23,7 @@ class Extractor(ABC):
     name : as on the shelf.
     provenance : weights' sha256, layer, resizer, source: stamped on every score.
     classes : how many classes its logits know; 0: no logits.
+    class_names : what these are called; empty where nobody says.
     teaches : whether something can be taught by it; see `differentiable`.
     modalities : the modalities whose data it takes, by name; empty: all of them.
     """
@@ -30,6 +31,7 @@ class Extractor(ABC):
     name: str
     provenance: Mapping[str, str]
     classes: int = 0
+    class_names: tuple[str, ...] = ()
     teaches: bool = False
     modalities: ClassVar[tuple[str, ...]] = ("image",)
 
@@ -75,6 +77,7 @@ class Evidence:
     """Everything metrics may look at, sampled and embedded once for all of them.
 
     `training` is what the model was trained on, where a metric asks for it; `real` is what it is compared with.
+    `class_names` are those of the labels of both; empty where nobody says.
     """
 
     real: EvidenceSet
@@ -83,6 +86,7 @@ class Evidence:
     model: Subject | None = None  # None where images are scored, not a model
     extractor: Extractor | None = None
     seed: int = 0  # the sampling seed; whatever a metric draws from the model itself follows it
+    class_names: tuple[str, ...] = ()
 
 
 class Metric(ABC):

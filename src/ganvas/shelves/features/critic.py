@@ -74,6 +74,7 @@ class CriticFeatures(FrozenNetwork):
             features, logits = self._look(torch.zeros(2, *model.spec.shape))
         if logits is not None and logits.shape[1] == model.spec.num_classes:
             self.classes = model.spec.num_classes
+            self.class_names = model.class_names
         if layer == "logits" and not self.classes:
             raise BadValue(
                 f"{role} {part!r} gives no logits of the {model.spec.num_classes} classes", where=str(run), key="layer",

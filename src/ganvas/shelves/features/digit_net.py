@@ -70,6 +70,7 @@ class DigitNet(Extractor):
 
     name = "digit-net"
     classes = 10
+    class_names = tuple("0123456789")
 
     def __init__(self) -> None:
         self._net, sha256 = read_weights(WEIGHTS)

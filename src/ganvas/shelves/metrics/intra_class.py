@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -39,14 +39,18 @@ class IntraClassFrechetDistance(Metric):
             raise UsageError(
                 "intra-class-frechet-distance needs labels of both sides", hint="it measures conditional models"
             )
-        distances = distances_by_class(real, evidence.real.label, fake, evidence.fake.label)
+        distances = distances_by_class(
+            real, evidence.real.label, fake, evidence.fake.label, class_names=evidence.class_names
+        )
         return {
             "intra_class_frechet_distance": float(np.mean(list(distances.values()))),
             "worst_class_frechet_distance": max(distances.values()),
         }
 
 
-def distances_by_class(real: Features, real_label: Features, fake: Features, fake_label: Features) -> dict[int, float]:
+def distances_by_class(
+    real: Features, real_label: Features, fake: Features, fake_label: Features, *, class_names: Sequence[str] = ()
+) -> dict[int, float]:
     """Squared Fréchet distance, >= 0, of each class of features (N, D) with labels (N,), and (M, D) with (M,).
 
     Warns of classes that are left out, and of fewer samples than D + 1 in a class.
@@ -76,7 +80,8 @@ def distances_by_class(real: Features, real_label: Features, fake: Features, fak
     if not distances:
         raise UsageError("no class has 2 samples on both sides", hint="sample more, or take a larger split")
     if left_out:
-        warnings.warn(f"classes {left_out} are left out of the mean: one side has fewer than 2 samples of them")
+        said = ", ".join(class_names[number] if 0 <= number < len(class_names) else str(number) for number in left_out)
+        warnings.warn(f"left out of the mean, because one side has fewer than 2 samples of them: classes {said}")
     if fewest <= x.shape[1]:
         warnings.warn(
             f"a class has {fewest} samples, which cannot fill a covariance of {x.shape[1]} dimensions: its Fréchet "
