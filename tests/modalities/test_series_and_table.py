@@ -83,6 +83,19 @@ def test_foreign_values_are_named_with_their_line(tmp_path: Path) -> None:
         assert refused.value.where == f"{file}{line}"
 
 
+def test_a_file_of_another_kind_is_no_table_whatever_its_bytes(tmp_path: Path) -> None:
+    file = tmp_path / "row.npz"
+    np.savez(file, values=np.full(6, 1.7))
+    with pytest.raises(DataError, match="it is no table") as refused:
+        parts.modality_of(TABLE).read(file, (6,))
+    assert refused.value.hint == "tables are .csv or .parquet files"
+    file = tmp_path / "row.csv"
+    file.write_bytes("age,city,code\n30,Köln,1\n".encode("latin-1"))
+    with pytest.raises(DataError, match="cannot be read") as refused:
+        parts.modality_of(TABLE).read(file, (6,))
+    assert refused.value.hint == "save it as UTF-8 CSV"
+
+
 def test_a_histogram_shows_how_often_values_come() -> None:
     modality = parts.modality_of(TABLE)
     few = modality.show(modality.rounded(torch.zeros(4, 6)))

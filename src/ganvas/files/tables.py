@@ -146,6 +146,10 @@ def _read_csv(file: Path) -> Table:
     try:
         content = content_of(file, error=DataError).decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if file.suffix.lower() not in SUFFIXES:
+            raise DataError(
+                "it is no table", where=str(file), hint=f"tables are {' or '.join(SUFFIXES)} files"
+            ) from None
         raise DataError(f"it cannot be read: {error}", where=str(file), hint="save it as UTF-8 CSV") from None
     reader = csv.reader(io.StringIO(content, newline=""), strict=True)
     header: list[str] = []
