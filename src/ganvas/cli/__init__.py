@@ -11,7 +11,21 @@ from typing import NoReturn
 
 import click
 
-from ganvas.cli import bench, edit, evaluate, export, import_, inspect, look_up, profile, sample, scale, search, train  # noqa: F401
+from ganvas.cli import (  # noqa: F401
+    bench,
+    data,
+    edit,
+    evaluate,
+    export,
+    import_,
+    inspect,
+    look_up,
+    profile,
+    sample,
+    scale,
+    search,
+    train,
+)
 from ganvas.cli.frame import cli, say, tell
 from ganvas.errors import GanvasError, RecipeError, UsageError
 

@@ -49,6 +49,7 @@ class InOrder(click.Group):
         "sample",
         "eval",
         "inspect",
+        "data",
         "edit",
         "profile",
         "bench",

@@ -92,6 +92,8 @@ def train_stage(
         check_same_recipe(folder, resolved, allow_changes=allow_changes)
     with placed(recipe):
         dataset = open_data(resolved)
+    if dataset.census is not None:
+        watcher.say(f"data: {dataset.census.line()}")
     plan = Plan(resolved, dataset, pick_device(device))
     if resume and (folder / "provenance.json").is_file():
         check_same_data(folder, dataset, allow_changes=allow_changes)
