@@ -83,6 +83,13 @@ def test_a_model_without_latents_says_what_to_type_instead(ganvas: Ganvas, workp
     assert ganvas(instead.removeprefix("ganvas ")).code == 0
 
 
+def test_a_walk_of_other_data_than_images_says_what_they_are(ganvas: Ganvas, workplace: Path) -> None:
+    assert ganvas("train tiny/tones-wavegan train.steps=1 train.batch=4 data.count=16 eval= --out run").code == 0
+    said = ganvas("sample run --n 1 --walk walk.gif")
+    assert said.code == 2 and not Path("walk.gif").exists()
+    assert "a walk is made of images, and this model makes audio data" in said.err
+
+
 def test_a_generator_without_a_mapped_space_says_what_to_type_instead(ganvas: Ganvas, trained_run: Path) -> None:
     said = ganvas(f"sample {trained_run} --space w --n 2 --out x.png")
     assert said.code == 2

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 import ganvas
 from ganvas import parts
+from ganvas.cli.sample import named
 from ganvas.errors import BadValue, DataError, MissingCapability, UsageError
 from ganvas.evaluation.judge import judge_for
 from ganvas.evaluation.protocol import load_protocol
@@ -193,6 +194,17 @@ def test_conditions_that_do_not_fit_are_refused(run: Path, shape: tuple[int, ...
     model = ganvas.load(run)
     with pytest.raises(UsageError, match=problem):
         model.sample(4, condition=None if shape is None else {"low": torch.zeros(shape)})
+
+
+def test_a_name_that_is_no_condition_is_told_with_those_that_there_are(run: Path, tmp_path: Path) -> None:
+    model = ganvas.load(run)
+    with pytest.raises(UsageError, match="does not read 'large'; it reads low") as refused:
+        named("large=small/", model, ("low",), "--given")
+    assert refused.value.hint == "--given low=small/"
+    assert named("low=small/", model, ("low",), "--given") == ("low", "small/")
+    place = tmp_path / "large=small"
+    place.mkdir()
+    assert named(str(place), model, ("low",), "--given") == ("low", str(place))  # a folder may be called so
 
 
 def test_conditions_of_another_type_are_refused(run: Path) -> None:

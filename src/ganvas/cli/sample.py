@@ -143,6 +143,11 @@ def named(wish: str, model: Model, reads: tuple[str, ...], option: str) -> tuple
         texts = {key for key in reads if (m := model.spec.condition(key).modality) and m.categories}
         data = {key for key in reads if model.spec.condition(key).modality is not None} - texts
         fitting = sorted(texts if option == "--text" else data or texts)
+        if equals and head.isidentifier() and not Path(wish).exists() and option == "--given":
+            raise UsageError(
+                f"this model does not read {head!r}; it reads {', '.join(reads) or 'nothing'}", where=option,
+                hint=f"{option} {fitting[0]}={rest}" if len(fitting) == 1 else "leave it out",
+            )  # fmt: skip
         if len(fitting) != 1:
             known = ", ".join(reads) or "nothing"
             raise UsageError(

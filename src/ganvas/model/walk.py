@@ -44,7 +44,10 @@ def walk(
     """
     model.require(HasLatents)
     if model.spec.modality.axes != ("channel", "height", "width"):
-        raise MissingCapability("a walk is made of images", hint="ganvas sample draws points")
+        raise MissingCapability(
+            f"a walk is made of images, and this model makes {model.spec.modality.called()} data",
+            hint="leave --walk out: ganvas sample RUN",
+        )
     space = space or next(iter(model.latents))
     draw = images_with(model, noise, seed)
     many = rows * columns
