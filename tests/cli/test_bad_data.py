@@ -141,7 +141,7 @@ def test_classes_are_asked_for_and_not_there(refused: Callable[..., None]) -> No
     folder(TWO)
     refused(
         f"train digits eval= {FOLDER} --out run", "BadValue",
-        "digits.yaml:4:", "generator.conditioning", "needs labelled data",
+        "digits.yaml:5:", "generator.conditioning", "needs labelled data",
     )  # fmt: skip
 
 

@@ -134,7 +134,13 @@ def test_weights_that_are_not_finite(refused: Callable[..., None], trained_run: 
     tensors[name].view(-1)[-1] = value
     shutil.copytree(trained_run, "run")
     write_tensors(Path("run", "model.safetensors"), tensors, metadata)
-    for line in ("sample run --out a.png", "eval run", "inspect run", "sample run --walk a.gif", "export run --out e"):
+    for line in (
+        "sample run --out a.png",
+        "eval run",
+        "inspect run",
+        "sample run --walk a.gif",
+        "export run --onnx a.onnx",
+    ):
         refused(line, "CheckpointError", "NaN or infinite", name)
     refused("train tiny/digits networks.generator.from=run --out new", "CheckpointError", "NaN or infinite")
 

@@ -47,7 +47,7 @@ def test_absent_data_are_stood_in_for(ganvas: Ganvas, workplace: Path) -> None:
     assert said.code == 0, said.err
     assert "random data stand in" in said.err and "cifar-10-python.tar.gz" in said.err
     assert list(workplace.rglob("*")) == []
-    assert said.json["updates"][0]["a_step"] == 5
+    assert max(update["a_step"] for update in said.json["updates"]) == 5  # the critic's
 
 
 def test_a_run_that_goes_on_cannot_be_dry(ganvas: Ganvas) -> None:

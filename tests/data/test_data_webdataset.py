@@ -221,7 +221,8 @@ def test_counts_come_from_sizes_json_or_are_made_once(three: Path, monkeypatch: 
     assert stated.fingerprint == counted.fingerprint
     (three / "sizes.json").write_text(json.dumps({"0.tar": 5, "1.tar": 4, "2.tar": 4}))
     refused("holds 3 images, not 4", WebDatasetStream, path=str(three))
-    for bad, words in (("[", "not valid JSON"), ('{"0.tar": 5}', "name the shard '1.tar'"), ('{"0.tar": -1}', "'1.tar'")):
+    cases = (("[", "not valid JSON"), ('{"0.tar": 5}', "name the shard '1.tar'"), ('{"0.tar": -1}', "'1.tar'"))
+    for bad, words in cases:
         (three / "sizes.json").write_text(bad)
         refused(words, WebDatasetStream, path=str(three))
 

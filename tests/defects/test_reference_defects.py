@@ -68,11 +68,10 @@ def test_training_without_any_evaluation_ends_well(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "model-best.safetensors").exists()  # nothing says which is best
 
 
-def test_training_with_a_protocol_without_metrics_ends_well(tmp_path: Path) -> None:
-    model = train("tiny/digits", *TINY, *protocol(tmp_path, {}), out=tmp_path / "run", device="cpu")
-    assert model.step == 2
-    assert read_rows(tmp_path / "run" / "scores.jsonl") == []
-    assert (tmp_path / "run" / "report.html").is_file()
+def test_training_with_a_protocol_without_metrics_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(BadValue, match="no metrics"):
+        train("tiny/digits", *TINY, *protocol(tmp_path, {}), out=tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
 
 
 def test_training_with_the_inception_score_alone_ends_well_and_keeps_the_highest(tmp_path: Path) -> None:

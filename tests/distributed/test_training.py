@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,10 +87,11 @@ def test_pictures_and_scores_of_all_ranks_are_those_of_one(by_torchrun: Path, tm
     assert by_all == pytest.approx(by_one, rel=1e-4)  # of 8-bit pictures: the border again
 
 
-def test_one_process_goes_on_with_what_two_began(by_torchrun: Path) -> None:
-    model = train(by_torchrun, "train.steps=6", out=by_torchrun, resume=True, allow_changes=True)
+def test_one_process_goes_on_with_what_two_began(by_torchrun: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(by_torchrun, tmp_path / "run")
+    model = train(folder, "train.steps=6", out=folder, resume=True, allow_changes=True)
     assert model.step == 6
-    assert [row["step"] for row in read_rows(by_torchrun / "log.jsonl")] == [1, 2, 3, 4, 5, 6]
+    assert [row["step"] for row in read_rows(folder / "log.jsonl")] == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize("after", [1, 2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ganvas import cli
 from ganvas.engine.checkpoint import Checkpoints
 from ganvas.engine.trainer import Hooks, Trainer
 from ganvas.errors import DivergenceError
+from ganvas.files.files import read_rows
 from ganvas.types import Batch, Update
 
 POISON = '''
@@ -50,6 +52,14 @@ def test_poisoned_term_is_named_and_nothing_of_it_is_saved(
     assert "poison of the discriminator" in said
     assert str(out / "checkpoints" / "step-0000004") in said
     assert Checkpoints(out / "checkpoints", keep=9).steps() == [2, 4]
+    *before, last = read_rows(out / "log.jsonl")
+    assert [row["step"] for row in before] == [1, 2, 3, 4] and "diverged" not in before[-1]
+    assert last["step"] == 5 and "poison of the discriminator" in last["diverged"]
+    (noted,) = json.loads((out / "provenance.json").read_text(encoding="utf-8"))["diverged"]
+    assert noted["step"] == 5 and "poison" in noted["problem"]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "Training ended in step 5" in page and "poison of the discriminator" in page
+    assert "precision=fp32" not in said  # which it has already
     for step in (2, 4):
         state = Checkpoints(out / "checkpoints", keep=9).load(step)
         assert all(torch.isfinite(tensor).all() for net in state["nets"].values() for tensor in net.values())
@@ -89,3 +99,24 @@ def test_weights_that_are_no_numbers_are_neither_saved_nor_drawn_nor_scored(
         trainer.run()
     assert trainer.checkpoints.steps() == [2]
     assert set(seen) == {2}
+
+
+def test_a_resumed_run_drops_the_row_of_the_divergence(make_trainer: Callable[..., Trainer], tmp_path: Path) -> None:
+    poisoned = [True]
+    trainer: Trainer
+
+    def losses(batch: Batch, step: int) -> dict[str, torch.Tensor]:
+        loss = trainer.nets["net"](batch.data.flatten(1)).sum()
+        return {"sum": loss * float("nan") if step == 3 and poisoned[0] else loss}
+
+    trainer = make_trainer([Update(("net",), losses)], log_every=2)
+    with pytest.raises(DivergenceError, match="would diverge again"):
+        trainer.run()
+    assert [row["step"] for row in read_rows(tmp_path / "log.jsonl")] == [2, 4]
+    assert "sum of the net" in read_rows(tmp_path / "log.jsonl")[-1]["diverged"]
+    poisoned[0] = False
+    trainer = make_trainer([Update(("net",), losses)], log_every=2)
+    assert trainer.resume() == 2
+    trainer.run()
+    rows = read_rows(tmp_path / "log.jsonl")
+    assert [row["step"] for row in rows] == [2, 4] and all("diverged" not in row for row in rows)

@@ -122,13 +122,40 @@ def test_averages_that_the_checkpoint_has_not_are_told(make_trainer: Make) -> No
         make_trainer(ema=Ema()).resume()
 
 
-def test_broken_newest_checkpoint_is_named_not_skipped(make_trainer: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", [lambda content: content[:-1], lambda content: b"", lambda content: b"\xff" * 99])
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(
+    make_trainer: Make, tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    """It is named, kept under another name, and what follows is the same run."""
+    whole = make_trainer()
+    whole.run()
+    weights = {name: value.clone() for name, value in whole.nets["net"].state_dict().items()}
+    rows = read_rows(tmp_path / "log.jsonl")
+    steps = whole.checkpoints.steps()
+    file = tmp_path / "checkpoints" / f"step-{steps[-1]:07d}" / STATE
+    broken = damage(file.read_bytes())
+    file.write_bytes(broken)
+    said: list[str] = []
+    again = make_trainer(hooks=Hooks(say=said.append))
+    assert again.resume() == steps[-2]
+    assert len(said) == 1 and file.parent.name in said[0] and f"that of step {steps[-2]}" in said[0]
+    assert (file.parent.with_name(f"damaged-{file.parent.name}") / STATE).read_bytes() == broken
+    again.run()
+    assert all(torch.equal(weights[name], value) for name, value in again.nets["net"].state_dict().items())
+    assert read_rows(tmp_path / "log.jsonl") == rows
+
+
+def test_where_every_checkpoint_is_damaged_the_newest_is_named_and_nothing_changes(
+    make_trainer: Make, tmp_path: Path
+) -> None:
     make_trainer().run()
-    file = tmp_path / "checkpoints" / "step-0000004" / STATE
-    file.write_bytes(file.read_bytes()[:-1])
+    files = sorted((tmp_path / "checkpoints").glob(f"step-*/{STATE}"))
+    for file in files:
+        file.write_bytes(b"broken")
     with pytest.raises(CheckpointError) as caught:
         make_trainer().resume()
-    assert "step-0000004" in caught.value.where
+    assert files[-1].parent.name in caught.value.where
+    assert [file.read_bytes() for file in files] == [b"broken"] * len(files)
 
 
 def test_state_that_a_task_remembers_comes_back(make_trainer: Make) -> None:

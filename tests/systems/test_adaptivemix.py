@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from ganvas import parts
 from ganvas.errors import BadValue
+from ganvas.nn import draws
 from ganvas.parts import image_spec
 from ganvas.recipe.check import check_node
 from ganvas.shelves.metrics.frechet_distance import frechet_distance_of_features
@@ -47,7 +48,7 @@ def fixed_lambda(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Makes every λ this one."""
 
     def fix(lam: float) -> None:
-        monkeypatch.setattr(torch, "rand", lambda *size, **_: torch.full(size, lam))
+        monkeypatch.setattr(draws, "uniform", lambda name, shape, **_: torch.full(tuple(shape), lam))
 
     return fix
 
@@ -91,7 +92,7 @@ def test_value_and_gradients_are_the_released_formula_s(
     net = nn.Sequential(nn.Linear(D, 20), nn.LeakyReLU(0.2), nn.Linear(20, D), nn.Tanh())
     real, fake, noise = torch.randn(N, D), torch.randn(N, D), 0.05 * torch.randn(N, D)
     fixed_lambda(lam)
-    monkeypatch.setattr(torch, "randn_like", lambda like: noise / 0.05)
+    monkeypatch.setattr(draws, "normal", lambda name, shape, **_: noise / 0.05)
     ours = term_of(critic_of(net), real, fake, distance=distance)
     found = torch.autograd.grad(ours, list(net.parameters()))
 
@@ -129,7 +130,7 @@ def test_mixed_logits_are_judged_as_the_released_code_does(
     """D(x_m) + J(λF(x_a) + (1 − λ)F(x_b)) under the objective: value, and gradients to the weights and to the fakes."""
     torch.manual_seed(0)
     fixed_lambda(0.3)
-    monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
+    monkeypatch.setattr(draws, "normal", lambda name, shape, **_: torch.zeros(tuple(shape)))
     net, real, fake = Judging(), torch.randn(N, D), torch.randn(N, D, requires_grad=True)
     node = {"use": "adaptivemix", "objective": objective, "side": side, "noise": 0.0}
     part = parts.build("regularizer", check_node("regularizer", node))

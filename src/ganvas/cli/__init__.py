@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -39,7 +41,10 @@ def main() -> NoReturn:
 
     # People want the sentence, not the line of ours that it came from.
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
-    sys.exit(run(sys.argv[1:]))
+    # A stream that was closed before we began (`>&-`) is none; what is said to it is said to nobody.
+    with Path(os.devnull).open("w", encoding="utf-8") as nobody:
+        sys.stdout, sys.stderr = sys.stdout or nobody, sys.stderr or nobody
+        sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -52,12 +57,15 @@ def run(arguments: Sequence[str]) -> int:
         error.show()
         return 2
     except (KeyboardInterrupt, click.exceptions.Abort):
-        say("stopped at once; what the last checkpoint holds is safe")
-        return leave("Interrupted", "stopped at once; what the last checkpoint holds is safe", 130, as_json)
-    except BrokenPipeError:  # `ganvas list | head`
-        # Python flushes once more as it leaves; that must find somewhere to write to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        say("stopped at once")  # `train` has said what is saved
+        return leave("Interrupted", "stopped at once", 130, as_json)
+    except BrokenPipeError:
+        return unheard()
+    except SystemExit as leaving:
+        # Where nobody reads on (`ganvas list | head -1`), click leaves with 1, though all that was asked for was done.
+        if isinstance(leaving.__context__, BrokenPipeError):
+            return unheard()
+        raise
     except Exception as error:
         if type(error).__name__ == "Interrupted":  # the engine's; importing it here would load torch
             return leave("Interrupted", str(error), 130, as_json)  # `train` has said how to go on
@@ -85,8 +93,22 @@ def run(arguments: Sequence[str]) -> int:
                 }
                 for problem in mistakes
             ]
-            tell(json.dumps({"errors": rows}, indent=1))
+            tell_if_possible(json.dumps({"errors": rows}, indent=1))
         return 2
+
+
+def unheard() -> int:
+    """The exit code where the reader of standard output has left."""
+    with contextlib.suppress(OSError, ValueError):
+        # Python flushes once more as it leaves; that must find somewhere to write to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+    return 0
+
+
+def tell_if_possible(text: str) -> None:
+    """An error for scripts; standard output may be what the error is about."""
+    with contextlib.suppress(OSError):
+        tell(text)
 
 
 def follows() -> bool:
@@ -97,7 +119,9 @@ def follows() -> bool:
 def leave(kind: str, problem: str, code: int, as_json: bool) -> int:
     """The exit code; with `--json`, standard output says why in the form that mistakes have."""
     if as_json:
-        tell(json.dumps({"errors": [{"type": kind, "where": "", "problem": problem, "hint": ""}]}, indent=1))
+        tell_if_possible(
+            json.dumps({"errors": [{"type": kind, "where": "", "problem": problem, "hint": ""}]}, indent=1)
+        )
     return code
 
 

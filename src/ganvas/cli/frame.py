@@ -5,6 +5,7 @@ Imports of anything heavy stand inside the verbs, so that `ganvas --help` and `g
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -14,8 +15,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def say(text: str) -> None:
-    """To people: standard error."""
-    click.echo(text, err=True)
+    """To people: standard error. Where it is closed or full, nobody hears it, and the work goes on."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
 
 
 def tell(text: str) -> None:

@@ -38,12 +38,16 @@ class Target:
     def of(cls, out: str | None, run: str, seed: int) -> Target:
         """What `--out` means: `.png` a picture of all, `.npz` an array, no suffix a folder, another one a single datum.
 
+        Without it, a picture in the run's folder; in the working directory where that cannot be written.
+
         Raises
         ------
         UsageError : a folder that is not empty, or a place that cannot be.
         """
         if out is None:
             folder = Path(run) if Path(run).is_dir() else Path(run).parent
+            if not os.access(folder, os.W_OK):  # a colleague's run, or one on a disk that is mounted to be read
+                return cls(Path(f"{folder.resolve().name}-seed-{seed}.png"), "sheet")
             return cls(folder / "samples" / f"seed-{seed}.png", "sheet")
         path = Path(out)
         forms: dict[str, Form] = {".png": "sheet", ".npz": "array", "": "folder"}

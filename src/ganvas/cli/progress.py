@@ -55,11 +55,19 @@ class Rate(ProgressColumn):
         return Text(f"{task.speed:.3g} images/s  {clock(task.remaining / task.speed)} left", style="cyan")
 
 
+class Pipe(Console):
+    """A console that lets its caller know where the reader has left; rich would end the process before it saves."""
+
+    def on_broken_pipe(self) -> None:
+        """Called while a BrokenPipeError is handled."""
+        raise BrokenPipeError
+
+
 class Progress(Watcher):
     """A bar where standard error is a terminal, a line per logged row elsewhere."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False)
+        self.console = Pipe(stderr=True, highlight=False)
         self.bar: Bar | None = None
         self.task = TaskID(0)
 
@@ -92,7 +100,8 @@ class Progress(Watcher):
 
     def end(self) -> None:
         if self.bar is not None:
-            self.bar.stop()
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                self.bar.stop()
             self.bar = None
 
 

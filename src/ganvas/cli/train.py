@@ -75,6 +75,11 @@ def train(
     with joined(device) as own_device:
         folder = agreed(lambda: run_folder(recipe.name, out, resume=resume))
         lead = ranks.rank() == 0
+        if resume and not any((folder / name).exists() for name in ("recipe.yaml", "resolved.yaml", "checkpoints")):
+            raise ResumeMismatch(
+                f"there is no run at {folder}", where="--resume",
+                hint="leave --resume out to begin one, or give the run's folder as --out",
+            )  # fmt: skip
         try:
             model = running.train(
                 recipe, out=folder, resume=resume, allow_changes=allow_changes, device=own_device,
@@ -83,6 +88,10 @@ def train(
         except Interrupted as stop:
             if lead:
                 say(f"Stopped and saved at step {stop.step}. Go on with: ganvas train --resume --out {folder}")
+            raise
+        except KeyboardInterrupt:
+            if lead:
+                say(what_is_saved(folder))
             raise
     if not lead:
         return
@@ -103,3 +112,13 @@ def train(
     for name in ("samples", "report", "scores", "model"):
         if facts[name]:
             say(f"{name:8} {facts[name]}")
+
+
+def what_is_saved(folder: Path) -> str:
+    """What a run that was stopped at once has left, and how to go on, in a sentence."""
+    from ganvas.engine.checkpoint import Checkpoints
+
+    steps = Checkpoints(folder / "checkpoints", keep=1).steps()
+    if not steps:
+        return "Nothing was saved: there is no checkpoint yet."
+    return f"What is saved ends at step {steps[-1]}. Go on with: ganvas train --resume --out {folder}"

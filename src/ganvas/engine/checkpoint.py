@@ -8,6 +8,7 @@ them.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -157,10 +158,18 @@ class Checkpoints:
             if (self.path(step) / SHARDS).is_dir():
                 tensors |= _read_shards(self.path(step) / SHARDS)
             return dict(unpack(tensors, json.loads(metadata["tree"])))
-        except (KeyError, ValueError, TypeError, RecursionError):
+        except (KeyError, ValueError, TypeError, RecursionError, OSError, RuntimeError):
             raise CheckpointError(
                 "it is not a checkpoint", where=str(file), hint=f"delete {file.parent} and resume"
             ) from None
+
+    def set_aside(self, step: int) -> None:
+        """Take a damaged checkpoint out of the way, under a name that no step has; nothing in it is lost."""
+        place = self.path(step)
+        target = place.with_name(f"damaged-{place.name}")
+        shutil.rmtree(target, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another process has done it, or nothing can be written
+            place.rename(target)
 
     def sweep(self) -> None:
         """Remove what an interrupted save, or an interrupted removal, left behind."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ganvas.files.files import append_rows
@@ -28,11 +29,13 @@ class Logbook:
     def means(self) -> dict[str, float]:
         return {name: total / count for name, (total, count) in self.sums.items()}
 
-    def row(self, step: int, extra: Mapping[str, float]) -> dict[str, float]:
-        """Write a row of the means and start over."""
+    def row(
+        self, step: int, extra: Mapping[str, float], words: Mapping[str, str] = MappingProxyType({})
+    ) -> dict[str, float]:
+        """Write a row of the means and start over; `words` stand in the file alone."""
         row = {"step": step, **extra, **self.means()}
         if ranks.rank() == 0:
-            append_rows(self.file, [row])
+            append_rows(self.file, [{**row, **words}])
         self.sums = {}
         return row
 

@@ -24,7 +24,7 @@ from ganvas.engine.logbook import Logbook
 from ganvas.engine.optim import Optim
 from ganvas.engine.precision import autocast, seed_from
 from ganvas.engine.schedules import Schedules
-from ganvas.errors import BadValue, DivergenceError, ResumeMismatch
+from ganvas.errors import BadValue, CheckpointError, DivergenceError, ResumeMismatch
 from ganvas.files.files import cut_after, sweep
 from ganvas.nn.precise import precise
 from ganvas.recipe.schema import Train
@@ -53,7 +53,8 @@ class Hooks:
     """What happens around the loop; none of it can change what is learnt.
 
     `score` returns a number to keep the best checkpoint by, smaller is better, or None; `saved` is told whether the
-    weights that were saved are the best so far. `failed` is told of a picture or score that could not be made;
+    weights that were saved are the best so far. `failed` is told of a picture or score that could not be made, `say`
+    of what else a person must know, `diverged` of the step and the reason that ended the run;
     `pictured` says whether that of a step is there, `scored` what `score` gave for it. `around_step` and
     `around_update` are given the step and what runs it; they run it once and return the losses that it found.
     """
@@ -64,6 +65,8 @@ class Hooks:
     score: Callable[[int, State], float | None] = lambda step, state: None
     saved: Callable[[int, State, bool], None] = lambda step, state, best: None
     failed: Callable[[int, str, Exception], None] = lambda step, what, error: None
+    say: Callable[[str], None] = lambda text: None
+    diverged: Callable[[int, str], None] = lambda step, problem: None
     pictured: Callable[[int], bool] = lambda step: True
     scored: Callable[[int], float | None] = lambda step: None
     around_step: Around = lambda step, run: run()
@@ -125,6 +128,7 @@ class Trainer:
         self.best: tuple[int, float] | None = None
         self.resumed = False
         self.rank = ranks.rank()
+        self.stop = threading.Event()  # that the run is asked to end
 
     # ------------------------------------------------------------------ the loop
 
@@ -134,16 +138,17 @@ class Trainer:
         Raises
         ------
         DivergenceError : a loss or weight is no longer finite; names the term, the step and the last good checkpoint.
-        Interrupted : a signal came; the state was saved first.
+        Interrupted : a signal came, or nobody reads any more what is said; the state was saved first.
         """
-        with _asked_to_stop() as stop:
+        with _asked_to_stop(self.stop):
             if self.resumed:
                 self.look_again()
             while self.step < self.settings.steps:
                 values = self.hooks.around_step(self.step, self.take_step)
-                self.hooks.tick(self.step, values)
+                with self.heard():
+                    self.hooks.tick(self.step, values)
                 self.around_the_step()
-                if self.step < self.settings.steps and ranks.any_rank(stop.is_set(), self.device):
+                if self.step < self.settings.steps and ranks.any_rank(self.stop.is_set(), self.device):
                     if self.step not in self.checkpoints.steps():
                         self.save()
                     raise Interrupted(self.step)
@@ -225,7 +230,8 @@ class Trainer:
             with self.layout.all_weights(self.nets):
                 extra |= self.task.readings()
             row = self.logbook.row(self.step, extra)
-            self.hooks.row(self.step, row)
+            with self.heard():
+                self.hooks.row(self.step, row)
         if last or self.step % settings.checkpoint_every == 0:
             self.save()
         elif self.picture_due or self.score_due:
@@ -270,8 +276,22 @@ class Trainer:
         except Stop:
             raise
         except Exception as error:  # whatever it is: a diagnostic never ends a run
-            self.hooks.failed(self.step, what, error)
+            with self.heard():
+                self.hooks.failed(self.step, what, error)
             return None
+
+    @contextlib.contextmanager
+    def heard(self) -> Iterator[None]:
+        """Something is said within. Where its reader has left, as in `ganvas train |& head`, the run saves and ends.
+
+        A terminal that is gone, or a full disk behind standard error, costs what was said and no step.
+        """
+        try:
+            yield
+        except BrokenPipeError:
+            self.stop.set()
+        except OSError:
+            return
 
     def look_again(self) -> None:
         """Make the picture and the score of the step that a resumed run stands at, where a kill came before them."""
@@ -300,15 +320,18 @@ class Trainer:
     def check_finite(self, update: Update, names: list[str], values: list[float]) -> None:
         bad = [name for name, value in zip(names, values, strict=True) if not math.isfinite(value)]
         if bad:
-            self.diverged(f"the loss {', '.join(bad)} of the {update.nets[0]} is not finite")
+            self.diverged(f"the loss {', '.join(bad)} of the {update.nets[0]} is not finite", self.step + 1)
 
     def check_weights(self) -> None:
         for role, net in self.nets.items():
             for name, tensor in net.state_dict().items():
                 if ranks.any_rank(not bool(torch.isfinite(local(tensor)).all()), self.device):
-                    self.diverged(f"the weight {name} of the {role} is not finite")
+                    self.diverged(f"the weight {name} of the {role} is not finite", self.step)
 
-    def diverged(self, problem: str) -> None:
+    def diverged(self, problem: str, row: int) -> None:
+        """End the run; its last losses and the reason are a row of the log, which a resumed run drops again."""
+        self.logbook.row(row, {}, {"diverged": problem})
+        self.hooks.diverged(row, problem)
         good = self.checkpoints.steps()
         last = (
             f"the last good checkpoint is {self.checkpoints.path(good[-1])}" if good else "there is no checkpoint yet"
@@ -316,8 +339,15 @@ class Trainer:
         raise DivergenceError(
             f"{problem} at step {self.step}; {last}",
             where=f"step {self.step}",
-            hint="lower optim.lr, set optim.clip_norm=1, or use train.precision=fp32",
+            hint=f"the same recipe would diverge again: {self.cures()}",
         )
+
+    def cures(self) -> str:
+        """What may help against a divergence, of what the run does not do already."""
+        cures = ["lower optim.lr"]
+        cures += ["set optim.clip_norm=1"] if self.optim.clip_norm is None else []
+        cures += ["use train.precision=fp32"] if self.settings.precision != "fp32" else []
+        return ", or ".join(cures) + "; train it into another --out, or resume with --allow-changes"
 
     # ------------------------------------------------------------------ exact state
 
@@ -349,7 +379,7 @@ class Trainer:
 
         Raises
         ------
-        CheckpointError : the newest checkpoint cannot be read.
+        CheckpointError : there are checkpoints, and none of them can be read; says what is wrong with the newest.
         ResumeMismatch : it is that of another recipe.
         """
         if self.rank == 0:
@@ -357,13 +387,13 @@ class Trainer:
             sweep(self.logbook.file.parent)
         steps = agreed(self.checkpoints.steps)
         if steps:
-            state = to_device(self.checkpoints.load(steps[-1]), self.device)
+            step, state = self.newest_whole(steps)
             try:
                 self.load_state_dict(state)
             except (KeyError, TypeError, ValueError, RuntimeError) as error:
                 raise ResumeMismatch(
                     f"the checkpoint is not one of this recipe: {str(error).splitlines()[-1].strip()}",
-                    where=str(self.checkpoints.path(steps[-1])),
+                    where=str(self.checkpoints.path(step)),
                     hint="undo the changes to the recipe, or start anew from its weights with networks.ROLE.from=…",
                 ) from None
             self.tell_saved()  # a kill may have come between the checkpoint and the model file
@@ -373,22 +403,48 @@ class Trainer:
         self.resumed = True
         return self.step
 
+    def newest_whole(self, steps: list[int]) -> tuple[int, dict[str, Any]]:
+        """(step, state on the device) of the newest checkpoint that can be read; those after it are set aside.
+
+        Raises
+        ------
+        CheckpointError : none can; it is that of the newest.
+        """
+        faults: dict[int, CheckpointError] = {}
+        for step in reversed(steps):
+            try:
+                state = to_device(self.checkpoints.load(step), self.device)
+            except CheckpointError as error:
+                faults[step] = error
+                continue
+            for damaged, fault in faults.items():
+                self.hooks.say(f"{fault}\n  the run goes on from the checkpoint before it, that of step {step}")
+                if self.rank == 0:
+                    self.checkpoints.set_aside(damaged)
+            return step, state
+        raise faults[steps[-1]]
+
 
 @contextlib.contextmanager
-def _asked_to_stop() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; a second SIGINT is the ordinary KeyboardInterrupt."""
-    stop = threading.Event()
+def _asked_to_stop(stop: threading.Event) -> Iterator[None]:
+    """Within, SIGINT, SIGTERM and SIGHUP set the event; a second SIGINT is the ordinary KeyboardInterrupt.
+
+    A SIGHUP that is ignored, as under `nohup`, stays ignored.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield stop  # signals are the main thread's business
+        yield  # signals are the main thread's business
         return
 
     def ask(number: int, frame: object) -> None:
         stop.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    names = {"SIGINT", "SIGTERM", "SIGHUP"} & signal.Signals.__members__.keys()  # Windows has no SIGHUP
+    numbers = [signal.Signals[name] for name in sorted(names)]
+    numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, ask) for number in numbers}
     try:
-        yield stop
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

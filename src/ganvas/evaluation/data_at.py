@@ -10,10 +10,10 @@ from ganvas.evaluation.evaluate import node_at
 from ganvas.evaluation.judge import unflipped
 from ganvas.recipe.check import check_node
 from ganvas.recipe.recipe import Recipe
-from ganvas.types import Dataset
+from ganvas.types import Dataset, StreamedDataset
 
 
-def data_at(place: str, changes: Sequence[str] = ()) -> tuple[dict[str, Any], Dataset]:
+def data_at(place: str, changes: Sequence[str] = ()) -> tuple[dict[str, Any], Dataset | StreamedDataset]:
     """(the checked node, the data set without random flips) of a path, a data set's name or its recipe node.
 
     Parameters

@@ -79,8 +79,9 @@ def _section(title: str, *children: str | None, id_: str) -> Html:
 def _head(record: Record) -> Html:
     summary, system = record.resolved.get("summary"), record.resolved.get("system")
     state = f"{record.step:,} of {record.steps:,} steps" if record.steps else f"{record.step:,} steps"
+    status = "diverged" if record.diverged else "finished" if record.finished else "not finished"
     chips = [
-        tag("li", "finished" if record.finished else "not finished", class_="done" if record.finished else "open"),
+        tag("li", status, class_="done" if record.finished else "open"),
         tag("li", state),
         tag("li", "system ", tag("b", str(system))) if system else None,
         tag("li", f"data {record.setting('data', 'use')}") if record.setting("data", "use") else None,
@@ -93,7 +94,17 @@ def _head(record: Record) -> Html:
         tag("h1", record.name),
         tag("p", text[:1].upper() + text[1:], class_="summary") if text else None,
         tag("ul", *chips, class_="chips"),
+        tag("p", _ending(record), class_="summary") if record.diverged else None,
     )
+
+
+def _ending(record: Record) -> str:
+    """Why training ended early, with the last losses that were numbers."""
+    last = record.log[-1]
+    losses = "  ".join(
+        f"{key} {value:.4g}" for key, value in last.items() if key != "step" and _finite(value) is not None
+    )
+    return f"Training ended in step {last['step']:,}: {record.diverged}. {f'Last means: {losses}.' if losses else ''}"
 
 
 def _hero(record: Record) -> Html | None:
@@ -401,6 +412,9 @@ def _provenance(record: Record) -> Html | None:
             changed = {key: value for key, value in later.items() if value != began.get(key)}
             for key, value in _shown(changed).items():
                 rows.append((f"{_PROVENANCE.get(key, spoken(key))}, when it went on", tag("code", value)))
+    ended = record.provenance.get("diverged")
+    endings = [ending for ending in ended if isinstance(ending, dict)] if isinstance(ended, list) else []
+    rows += [("Diverged", tag("span", f"step {ending.get('step')}: {ending.get('problem')}")) for ending in endings]
     return _section("Provenance", table((), rows), id_="provenance")
 
 

@@ -95,7 +95,12 @@ class Record:
 
     @property
     def finished(self) -> bool:
-        return self.steps is not None and self.step >= self.steps
+        return self.steps is not None and self.step >= self.steps and not self.diverged
+
+    @property
+    def diverged(self) -> str:
+        """Why training ended, where its last step gave something that is no number; else empty."""
+        return str(self.log[-1].get("diverged", "")) if self.log else ""
 
     @property
     def last_scores(self) -> list[Row]:

@@ -130,7 +130,8 @@ class Session:
     def hooks(self) -> Hooks:
         return Hooks(
             tick=self.watcher.tick, row=self.row, picture=self.picture, score=self.score, saved=self.saved,
-            failed=self.failed, pictured=lambda step: self.picture_file(step).is_file(), scored=self.scored,
+            failed=self.failed, say=self.watcher.say, diverged=self.diverged, scored=self.scored,
+            pictured=lambda step: self.picture_file(step).is_file(),
         )  # fmt: skip
 
     def load(self, step: int, state: State) -> None:
@@ -156,6 +157,16 @@ class Session:
         if (what, reason) not in self.reported:
             self.reported.add((what, reason))
             self.watcher.say(f"step {step}: the {what} failed and training goes on: {reason}")
+
+    def diverged(self, step: int, problem: str) -> None:
+        """Note in the provenance that a session of the run ended so; the log's last row says it, too."""
+        file = self.folder / "provenance.json"
+        if not self.lead or not file.exists():
+            return
+        noted = mapping_of(file)
+        earlier = noted.get("diverged")
+        noted["diverged"] = [*(earlier if isinstance(earlier, list) else ()), {"step": step, "problem": problem}]
+        write_bytes(file, json.dumps(noted, indent=2).encode())
 
     def picture_file(self, step: int) -> Path:
         return self.folder / "samples" / f"step-{step:07d}.png"

@@ -78,8 +78,8 @@ class AdaptiveMix(Regularizer):
 
     def term(self, turn: Turn, data: Tensor, features: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         """(the distance, logits (N,) of the mixed data as they are judged)."""
-        share = draws.uniform("mixing share", (len(data), 1), like=data)  # λ, Beta(1, 1) is uniform
         data, features = precise(data), precise(features)  # whatever the precision of training
+        share = draws.uniform("mixing share", (len(data), 1), like=data)  # λ, Beta(1, 1) is uniform
         partner = torch.arange(len(data), device=data.device).roll(1)
         mixed = torch.lerp(data[partner], data, share.view(-1, *[1] * (data.dim() - 1)))
         mix = torch.lerp(features[partner], features, share)  # (N, D)

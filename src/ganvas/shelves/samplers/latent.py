@@ -6,7 +6,7 @@ import math
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from ganvas.parts import sampler
@@ -36,12 +36,13 @@ class Truncated(Sampler):
     """The truncation trick: normal latents limited to [−threshold, threshold]; less variety, more fidelity.
 
     The paper redraws values outside; the same distribution is had without a loop by mapping each normal value through
-    z′ = Φ⁻¹(Φ(−t) + Φ(z)(Φ(t) − Φ(−t))), so a seed keeps its image recognisable at every threshold.
+    z′ = Φ⁻¹(Φ(−t) + Φ(z)(Φ(t) − Φ(−t))), so a seed keeps its image recognisable at every threshold. At 0 all
+    samples of a condition are the mean one.
     """
 
     stochastic = False
 
-    def __init__(self, *, threshold: Annotated[float, Gt(0)] = 1.0) -> None:
+    def __init__(self, *, threshold: Annotated[float, Ge(0)] = 1.0) -> None:
         self.threshold = threshold
 
     def __call__(self, model: Synthesizer, start: Latent, condition: Condition, rng: torch.Generator) -> Tensor:

@@ -75,8 +75,8 @@ class Decoder:
                 f"{len(said)} of {len(looked_at)} images that were looked at are corrupt: {some(said)}", where=where,
                 hint="mend or remove them, or set data.corrupt=skip to take others in their place",
             )  # fmt: skip
-        for image, reason in corrupt_ones:
-            self._met(image, reason)
+        for image, problem in corrupt_ones:
+            self._met(image, problem)
         self.sizes, self.modes, self.notes = tally.sizes, tally.modes, tally.notes("scale the images to 0..255")
         for note in self.notes:
             warnings.warn(note, stacklevel=4)

@@ -188,10 +188,12 @@ def _range(array: NDArray[Any], range_: Range, where: str) -> tuple[float, float
         if range_ == "auto":
             return 0.0, float(np.iinfo(array.dtype).max)
         low, high = RANGES[range_]
-        most = max((int(array[start : start + 1024].max()) for start in range(0, len(array), 1024)), default=0)
-        if low < 0 or most > high:
+        largest = max((int(array[start : start + 1024].max()) for start in range(0, len(array), 1024)), default=0)
+        if low < 0 or largest > high:
             raise BadValue(
-                f"values run up to {most}, outside of {range_}", key="range", hint="leave data.range out, or widen it"
+                f"values run up to {largest}, outside of {range_}",
+                key="range",
+                hint="leave data.range out, or widen it",
             )
         return low, high
     least, most = math.inf, -math.inf
