@@ -19,8 +19,8 @@ Ganvas = Callable[..., Any]
 def test_help_shows_the_way_from_a_recipe_to_a_score(ganvas: Ganvas) -> None:
     text = ganvas("--help").out
     verbs = [
-        "train", "sample", "eval", "inspect", "edit", "profile", "bench", "search", "scale", "list", "show", "check",
-        "diff",
+        "train", "sample", "eval", "inspect", "data", "edit", "profile", "bench", "search", "scale", "list", "show",
+        "check", "diff",
     ]  # fmt: skip
     listed = [line.split()[0] for line in text.partition("Commands:")[2].splitlines() if line.strip()]
     assert listed[: len(verbs)] == verbs

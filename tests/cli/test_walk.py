@@ -226,7 +226,7 @@ def test_a_key_pressed_at_the_wrong_moment(ganvas: Ganvas, monkeypatch: pytest.M
     monkeypatch.setattr("ganvas.recipe.catalogue.recipes", pressed)
     said = ganvas("list recipes")
     assert said.code == 130
-    assert "what the last checkpoint holds is safe" in said.err
+    assert "stopped at once" in said.err
 
 
 def test_an_interruption_that_saved_says_how_to_go_on(ganvas: Ganvas, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,6 @@ def test_a_closed_pipe_saves_and_resume_is_exact(
     process = killing.train(recipe, out)
     process.stderr.readline()
     process.stderr.close()
-    process.stdout.close()
     assert process.wait(timeout=60) == 130
     assert 0 < Checkpoints(out / "checkpoints", keep=2).steps()[-1] < 24
     train(recipe, out=out, device="cpu", resume=True)

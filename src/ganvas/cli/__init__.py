@@ -28,7 +28,7 @@ from ganvas.cli import (  # noqa: F401
     search,
     train,
 )
-from ganvas.cli.frame import cli, say, tell
+from ganvas.cli.frame import Unread, cli, say, tell
 from ganvas.errors import GanvasError, RecipeError, UsageError
 
 # How torch says that a tensor is larger than any memory.
@@ -59,13 +59,8 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, click.exceptions.Abort):
         say("stopped at once")  # `train` has said what is saved
         return leave("Interrupted", "stopped at once", 130, as_json)
-    except BrokenPipeError:
+    except (BrokenPipeError, Unread):
         return unheard()
-    except SystemExit as leaving:
-        # Where nobody reads on (`ganvas list | head -1`), click leaves with 1, though all that was asked for was done.
-        if isinstance(leaving.__context__, BrokenPipeError):
-            return unheard()
-        raise
     except Exception as error:
         if type(error).__name__ == "Interrupted":  # the engine's; importing it here would load torch
             return leave("Interrupted", str(error), 130, as_json)  # `train` has said how to go on

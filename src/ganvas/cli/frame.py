@@ -43,6 +43,10 @@ json_option = click.option("--json", "as_json", is_flag=True, help="JSON alone o
 device_option = click.option("--device", metavar="NAME", help="Such as cpu or cuda:1. [default: a GPU if there is one]")
 
 
+class Unread(Exception):
+    """Nobody reads on, as in `ganvas list | head -1`; all that was asked for is done."""
+
+
 class InOrder(click.Group):
     """Lists its commands in the order in which a person meets them."""
 
@@ -64,6 +68,17 @@ class InOrder(click.Group):
         "import",
         "export",
     )
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. Click itself would leave with 1 where a pipe is closed, and rich as well."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise Unread from None
+        except SystemExit as leaving:
+            if isinstance(leaving.__context__, BrokenPipeError):
+                raise Unread from None
+            raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(self.commands, key=self.order.index)

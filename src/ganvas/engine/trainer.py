@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import signal
 import threading
@@ -290,8 +291,9 @@ class Trainer:
             yield
         except BrokenPipeError:
             self.stop.set()
-        except OSError:
-            return
+        except OSError as error:
+            if error.errno not in (errno.EIO, errno.ENOSPC):
+                raise
 
     def look_again(self) -> None:
         """Make the picture and the score of the step that a resumed run stands at, where a kill came before them."""

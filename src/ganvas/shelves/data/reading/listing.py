@@ -58,7 +58,7 @@ class Listing:
         """Reason -> how many files are not read, of which `chosen` data are."""
         hidden_ones = self.ignored - sum(self.others.values())
         counts = {
-            **self.others, "hidden": hidden_ones, "named and missing": len(self.absent),
+            **dict(sorted(self.others.items())), "hidden": hidden_ones, "named and missing": len(self.absent),
             "beyond data.limit": len(self.names) - chosen,
         }  # fmt: skip
         return {reason: count for reason, count in counts.items() if count}

@@ -106,5 +106,5 @@ def unread(left_out: Mapping[str, int]) -> list[str]:
     pictures = {ending: count for ending, count in left_out.items() if ending in PICTURES and count}
     if not pictures:
         return []
-    said = ", ".join(f"{count} {ending}" for ending, count in pictures.items())
+    said = ", ".join(f"{count} {ending}" for ending, count in sorted(pictures.items()))
     return [f"picture files of kinds that are not read are left out: {said}; convert them to PNG to use them"]
