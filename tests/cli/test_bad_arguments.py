@@ -30,7 +30,7 @@ LINES = [
     ("sample m.safetensors --n many --out a.png", "UsageError", "'many'"),
     ("sample m.safetensors --seed -1 --out a.png", "UsageError", "-1 is not in the range x>=0"),
     ("sample m.safetensors --batch 0 --out a.png", "UsageError", "'--batch'"),
-    ("sample m.safetensors --truncation -1 --out a.png", "BadValue", "threshold"),
+    ("sample m.safetensors --truncation -1 --out a.png", "UsageError", "'--truncation'"),
     ("sample m.safetensors --truncation nan --out a.png", "BadValue", "'threshold' is nan, but must be float >= 0"),
     ("sample m.safetensors --truncation 1 --sampler plain --out a.png", "UsageError", "are both given"),
     ("sample m.safetensors --sampler plane --out a.png", "UnknownPart", "Did you mean 'plain'?"),

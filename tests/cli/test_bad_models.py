@@ -142,7 +142,7 @@ def test_weights_that_are_not_finite(refused: Callable[..., None], trained_run: 
         "export run --onnx --out a.onnx",
     ):
         refused(line, "CheckpointError", "NaN or infinite", name)
-    refused("train tiny/digits networks.generator.from=run --out new", "CheckpointError", "NaN or infinite")
+    refused("train tiny/digits networks.generator.from=run --out new", "BadValue", "NaN or infinite")
 
 
 def test_samples_that_are_not_finite_are_no_black_pictures(trained_run: Path) -> None:

@@ -230,7 +230,7 @@ def check_left_and_resume(killing: ModuleType, out: Path, whole: dict[str, Any])
         read_tensors(out / "model.safetensors")
     text = (out / "log.jsonl").read_text() if (out / "log.jsonl").is_file() else ""
     assert text == "" or text.endswith("\n")
-    begun = (out / "recipe.yaml").is_file()  # else there is nothing to go on from
+    begun = out.is_dir() and any(out.iterdir())  # else there is nothing to go on from
     assert ganvas(out, *(["--resume"] if begun else [])) == 0
     assert killing.differences(whole, killing.contents(out)) == []
 

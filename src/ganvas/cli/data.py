@@ -20,7 +20,9 @@ SHOWN = 64  # of the data, on the sheet
 @parts_option
 @json_option
 def data(place: str, changes: tuple[str, ...], out: str | None, as_json: bool) -> None:
-    """Say what lies at a path: how many data are found, used and left out, their sizes, modes and classes.
+    """Say what lies at a path, and show what a network will see.
+
+    How many data are found, used and left out and why, their sizes, modes and classes.
 
     PATH is a folder, a zip, an .npy or .npz file, or a data set's name (ganvas list data). KEY=VALUE are the keys of
     the data set, as a recipe has them below `data`.

@@ -10,6 +10,8 @@ import click
 from ganvas.cli.frame import cli, device_option, json_option, parts_option, say, score_table, tell
 from ganvas.errors import ResumeMismatch, UsageError
 
+_BEGUN = ("recipe.yaml", "resolved.yaml", "checkpoints", "samples")  # one of them is there once a run has begun
+
 
 @cli.command()
 @click.argument("words", nargs=-1, metavar="[RECIPE] [KEY=VALUE]...")
@@ -75,7 +77,7 @@ def train(
     with joined(device) as own_device:
         folder = agreed(lambda: run_folder(recipe.name, out, resume=resume))
         lead = ranks.rank() == 0
-        if resume and not any((folder / name).exists() for name in ("recipe.yaml", "resolved.yaml", "checkpoints")):
+        if resume and not any((folder / name).exists() for name in _BEGUN):
             raise ResumeMismatch(
                 f"there is no run at {folder}", where="--resume",
                 hint="leave --resume out to begin one, or give the run's folder as --out",
