@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ganvas.engine.build import Plan, build_trainer
 from ganvas.engine.trainer import Hooks, Trainer
-from ganvas.interop.registry import Imported, OfficialCase, import_network
+from ganvas.interop.registry import Imported, NoImporter, OfficialCase, import_network
 from ganvas.nn import draws
 from ganvas.parts import build
 from ganvas.recipe.recipe import Recipe
@@ -185,7 +185,7 @@ def studiogan_recipe(case: Steps) -> dict[str, Any]:
     if augment.get("apply_diffaug"):
         task["augment"] = "diffaug"
     if augment.get("apply_ada") or augment.get("apply_apa"):
-        raise NotImplementedError("adaptive augmentation")
+        raise NoImporter("steps with an adaptive augmentation are not translated: its probability is no draw of a step")
     sections: dict[str, Any] = {"task": task, "optim": adam(optimizer)}
     if case.sidecar["ema"]:
         sections["ema"] = studiogan_average(case.sidecar["ema"])

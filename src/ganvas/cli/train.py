@@ -55,7 +55,7 @@ def train(
 
     recipe = Recipe.load(source, overrides)
     recipe.resolve()  # every mistake in it is told before torch has to be loaded for long work
-    for sentence in remarks(Recipe.load(source), recipe):
+    for sentence in remarks(Recipe.load(source), recipe) if overrides else ():
         say(f"note: {sentence}")
     if dry_run:
         if resume or profile:
